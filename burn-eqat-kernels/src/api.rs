@@ -1,0 +1,170 @@
+//! The ops on `Tensor`s: shapes checked first, then dispatched to the tensor's backend.
+
+use crate::error::{expect_groups, expect_shape};
+use crate::{Bits, PackError, QuantOps, ShapeError, pack_codes};
+use burn::backend::Dispatch;
+use burn::tensor::{DType, Int, Tensor, TensorData};
+
+/// Quantizes and dequantizes a weight so that it can be trained (the paper's equations 1 and 2).
+///
+/// `w' = (clamp(round(w / s) + z, 0, 2^b - 1) - z) * s`, where `s` is first clamped to
+/// `[1e-4, 1e4]` and `z` rounded and clamped to the code range. Rounding is half to even. Gradients
+/// pass straight through the roundings and the clamps of `s` and `z`; where the code is out of
+/// range, none reaches `w`.
+///
+/// # Shapes
+///
+/// - `w`: `[d_input, d_output]`
+/// - `s`, `z`: `[groups, d_output]`, where `groups` divides `d_input`
+/// - output: `[d_input, d_output]`
+///
+/// # Errors
+///
+/// When the shapes do not fit together.
+pub fn fake_quantize(
+    w: Tensor<2>,
+    s: Tensor<2>,
+    z: Tensor<2>,
+    bits: Bits,
+) -> Result<Tensor<2>, ShapeError> {
+    const OP: &str = "fake_quantize";
+    let ([k, n], [groups, _]) = (w.dims(), s.dims());
+    expect_groups(OP, k, groups)?;
+    expect_shape(OP, "s", &s.dims(), &[groups, n])?;
+    expect_shape(OP, "z", &z.dims(), &[groups, n])?;
+    Ok(Tensor::from_dispatch(Dispatch::quant_fake(
+        w.into_dispatch(),
+        s.into_dispatch(),
+        z.into_dispatch(),
+        bits,
+    )))
+}
+
+/// Packs codes along their rows, on the host.
+///
+/// # Shapes
+///
+/// - `codes`: `[d_input, d_output]`, each in `0..=bits.max_code()`
+/// - output: words, `[ceil(d_input * b / 32), d_output]`, on the same device
+///
+/// # Errors
+///
+/// When a code does not fit in `bits`.
+pub fn pack(codes: Tensor<2, Int>, bits: Bits) -> Result<Tensor<2, Int>, PackError> {
+    let device = codes.device();
+    let [k, n] = codes.dims();
+    let codes: Vec<i64> = codes.into_data().iter::<i64>().collect();
+    let words: Vec<i32> = pack_codes(&codes, [k, n], 0, bits)?
+        .into_iter()
+        .map(|word| word as i32)
+        .collect();
+    let data = TensorData::new(words, [bits.words(k), n]);
+    Ok(Tensor::from_data(data, (&device, DType::I32)))
+}
+
+/// Unpacks words to the codes of the first `d_input` rows, on the device.
+///
+/// # Shapes
+///
+/// - `words`: `[ceil(d_input * b / 32), d_output]`
+/// - output: `[d_input, d_output]`
+///
+/// # Errors
+///
+/// When there are not as many words as `d_input` codes need.
+pub fn unpack(
+    words: Tensor<2, Int>,
+    bits: Bits,
+    d_input: usize,
+) -> Result<Tensor<2, Int>, ShapeError> {
+    let [_, n] = words.dims();
+    expect_shape("unpack", "words", &words.dims(), &[bits.words(d_input), n])?;
+    Ok(Tensor::from_dispatch(Dispatch::quant_unpack(
+        words.into_dispatch(),
+        bits,
+        d_input,
+    )))
+}
+
+/// The dense weight of packed codes: `(q - z) * s`, with gradients by `s` and `z`.
+///
+/// # Shapes
+///
+/// - `words`: `[ceil(d_input * b / 32), d_output]`
+/// - `s`, `z`: `[groups, d_output]`, where `groups` divides `d_input`
+/// - output: `[d_input, d_output]`, in the type of `s`
+///
+/// # Errors
+///
+/// When the shapes do not fit together.
+pub fn dequantize(
+    words: Tensor<2, Int>,
+    s: Tensor<2>,
+    z: Tensor<2>,
+    bits: Bits,
+    d_input: usize,
+) -> Result<Tensor<2>, ShapeError> {
+    expect_packed("dequantize", &words, &s, &z, bits, d_input)?;
+    Ok(Tensor::from_dispatch(Dispatch::quant_dequantize(
+        words.into_dispatch(),
+        s.into_dispatch(),
+        z.into_dispatch(),
+        bits,
+        d_input,
+    )))
+}
+
+/// A linear layer from packed codes: `x W' + bias`, with gradients by `x`, `s`, `z` and `bias`.
+///
+/// # Shapes
+///
+/// - `x`: `[.., d_input]`
+/// - `words`: `[ceil(d_input * b / 32), d_output]`
+/// - `s`, `z`: `[groups, d_output]`, where `groups` divides `d_input`
+/// - `bias`: `[d_output]`
+/// - output: `[.., d_output]`
+///
+/// # Errors
+///
+/// When the shapes do not fit together.
+pub fn quant_linear<const D: usize>(
+    x: Tensor<D>,
+    words: Tensor<2, Int>,
+    s: Tensor<2>,
+    z: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    bits: Bits,
+) -> Result<Tensor<D>, ShapeError> {
+    const OP: &str = "quant_linear";
+    let mut shape = x.dims();
+    let d_input = shape[D - 1];
+    expect_packed(OP, &words, &s, &z, bits, d_input)?;
+    let [_, n] = s.dims();
+    if let Some(bias) = &bias {
+        expect_shape(OP, "bias", &bias.dims(), &[n])?;
+    }
+    let rows = shape[..D - 1].iter().product();
+    let x: Tensor<2> = x.reshape([rows, d_input]);
+    let (x, words) = (x.into_dispatch(), words.into_dispatch());
+    let (s, z) = (s.into_dispatch(), z.into_dispatch());
+    let y = Tensor::<2>::from_dispatch(match bias {
+        Some(bias) => Dispatch::quant_linear_bias(x, words, s, z, bias.into_dispatch(), bits),
+        None => Dispatch::quant_linear(x, words, s, z, bits),
+    });
+    shape[D - 1] = n;
+    Ok(y.reshape(shape))
+}
+
+fn expect_packed(
+    op: &'static str,
+    words: &Tensor<2, Int>,
+    s: &Tensor<2>,
+    z: &Tensor<2>,
+    bits: Bits,
+    d_input: usize,
+) -> Result<(), ShapeError> {
+    let [groups, n] = s.dims();
+    expect_groups(op, d_input, groups)?;
+    expect_shape(op, "words", &words.dims(), &[bits.words(d_input), n])?;
+    expect_shape(op, "z", &z.dims(), &[groups, n])
+}

@@ -1,0 +1,44 @@
+//! Packed low-bit ops for Burn tensors, with gradients.
+//!
+//! A weight matrix `[d_input, d_output]` is held as integer codes of 2, 3, 4 or 8 bits, packed into
+//! 32-bit words along `d_input`, with one step size (scale) and one zero point for each group of
+//! rows and each column. This crate has the ops that training and running such a matrix needs,
+//! and knows nothing of models, files or training:
+//!
+//! | op | in | out | gradient |
+//! |---|---|---|---|
+//! | [`fake_quantize`] | `w [k, n]`, `s`, `z [g, n]` | `w' [k, n]` | `w`, `s`, `z` |
+//! | [`dequantize`] | words, `s`, `z [g, n]` | `w' [k, n]` | `s`, `z` |
+//! | [`quant_linear`] | `x [.., k]`, words, `s`, `z`, bias | `[.., n]` | `x`, `s`, `z`, bias |
+//! | [`pack`], [`unpack`] | codes / words | words / codes | - |
+//!
+//! Every op has a portable body made of Burn ops ([`QuantOps`]'s defaults), so it runs on each of
+//! Burn's backends; a backend may fill in a faster one. Shapes are checked before anything runs,
+//! and a wrong one is a [`ShapeError`], not a panic.
+//!
+//! # Packed layout
+//!
+//! The layout is that of GPTQ checkpoints, version 2. Codes run along `d_input`, fields from the low
+//! bit up: word `[i, j]` holds the codes of rows `i * 32 / b ..` of column `j`. 3-bit codes are one
+//! dense bit stream (32 codes in 3 words), so a code may lie across two words. The last word is
+//! padded with zeros where `d_input * b` is no multiple of 32. Zero points are packed the same way
+//! along `d_output`. A tensor of words is an integer tensor whose 32-bit elements hold the bits of
+//! the unsigned words (`i32` everywhere, since not every backend has `u32`).
+#![deny(missing_docs)]
+// Burn marks its NdArray and LibTorch backends deprecated; they stay supported here.
+#![cfg_attr(any(feature = "ndarray", feature = "tch"), allow(deprecated))]
+
+mod api;
+mod autodiff;
+mod bits;
+mod error;
+mod layout;
+mod ops;
+mod portable;
+
+pub use api::{dequantize, fake_quantize, pack, quant_linear, unpack};
+pub use bits::{Bits, BitsError};
+pub use error::ShapeError;
+pub use layout::{PackError, pack_codes, unpack_codes};
+pub use ops::QuantOps;
+pub use portable::{SCALE_MAX, SCALE_MIN};
