@@ -1,0 +1,136 @@
+//! Which tensor of a file is which parameter of a module.
+//!
+//! PyTorch keeps the weight of a linear layer as `[d_output, d_input]` and calls the weight of a norm
+//! `weight`; Burn keeps `[d_input, d_output]` and says `gamma`. A packed weight `x.weight` is in a
+//! file as `x.qweight`, `x.qzeros` and `x.scales`, as in GPTQ checkpoints.
+
+use crate::Packed;
+use burn::module::{Module, ModuleVisitor, Param, Reparameterization};
+use burn::tensor::{Int, Shape, Tensor};
+
+/// What a parameter is, as far as files are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A float as it is.
+    Plain,
+    /// The matrix of a linear layer, transposed in files.
+    Transposed,
+    /// Step sizes of a packed weight.
+    Scale,
+    /// Words of a packed weight.
+    Words,
+    /// An integer parameter that is none of ours.
+    Integer,
+}
+
+/// A parameter of a module and the tensor of a file.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    /// Path in the module.
+    pub path: String,
+    /// Name in the file.
+    pub name: String,
+    /// Shape in the file.
+    pub shape: Shape,
+    pub role: Role,
+}
+
+/// The file's view of every parameter of a module.
+pub(super) fn slots<M: Module>(module: &M) -> Vec<Slot> {
+    let mut visitor = Visitor::default();
+    module.visit(&mut visitor);
+    visitor.slots
+}
+
+#[derive(Default)]
+struct Visitor {
+    path: Vec<String>,
+    containers: Vec<String>,
+    slots: Vec<Slot>,
+}
+
+impl Visitor {
+    /// The module that declares the parameter being visited.
+    fn owner(&self) -> &str {
+        let owner = self.containers.iter().rev();
+        owner
+            .map(String::as_str)
+            .find(|c| c.starts_with("Struct:"))
+            .unwrap_or_default()
+    }
+
+    fn push(&mut self, name: String, shape: Shape, role: Role) {
+        self.slots.push(Slot {
+            path: self.path.join("."),
+            name,
+            shape,
+            role,
+        });
+    }
+
+    /// The path with another last part.
+    fn sibling(&self, up: usize, last: &str) -> String {
+        let mut path = self.path[..self.path.len() - 1 - up].to_vec();
+        path.push(last.to_string());
+        path.join(".")
+    }
+}
+
+impl ModuleVisitor for Visitor {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        if container == "Reparameterization"
+            && name == Packed::NAME
+            && let Some(base) = self.slots.last_mut()
+        {
+            base.role = Role::Scale;
+            base.name = match base.path.rsplit_once('.') {
+                Some((layer, _)) => format!("{layer}.scales"),
+                None => "scales".to_string(),
+            };
+            // A transposed linear layer was guessed from the base; step sizes lie as they are.
+            base.shape = base_shape(base);
+        }
+        self.path.push(name.into());
+        self.containers.push(container.into());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+        self.containers.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let shape = param.lazy_shape();
+        let field = self.path.last().cloned().unwrap_or_default();
+        let linear = matches!(self.owner(), "Struct:Linear" | "Struct:QuantLinear");
+        match field.as_str() {
+            "weight" if linear && D == 2 => {
+                let transposed = Shape::new([shape[1], shape[0]]);
+                self.push(self.path.join("."), transposed, Role::Transposed);
+            }
+            "gamma" => self.push(self.sibling(0, "weight"), shape, Role::Plain),
+            "beta" => self.push(self.sibling(0, "bias"), shape, Role::Plain),
+            _ => self.push(self.path.join("."), shape, Role::Plain),
+        }
+    }
+
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        let shape = param.lazy_shape();
+        let packed = self.path.len() >= 3 && self.path[self.path.len() - 2] == Packed::NAME;
+        match (packed, self.path.last().map(String::as_str)) {
+            (true, Some("codes")) => self.push(self.sibling(2, "qweight"), shape, Role::Words),
+            (true, Some("zero_points")) => self.push(self.sibling(2, "qzeros"), shape, Role::Words),
+            // The scheme is in config.json.
+            (true, _) => {}
+            (false, _) => self.push(self.path.join("."), shape, Role::Integer),
+        }
+    }
+}
+
+/// The shape of the base behind a slot that was taken for a linear layer's.
+fn base_shape(slot: &Slot) -> Shape {
+    match slot.shape.num_dims() {
+        2 => Shape::new([slot.shape[1], slot.shape[0]]),
+        _ => slot.shape.clone(),
+    }
+}

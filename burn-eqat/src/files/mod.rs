@@ -1,0 +1,16 @@
+//! Checkpoint directories in the Hugging Face layout: `config.json`, one or many safetensors files,
+//! `tokenizer.json`; full-precision ones read, packed ones read and written.
+//!
+//! A file is read as if an enemy wrote it: names, shapes and types are checked against the model
+//! before any data is used, and what is wrong is said with the file and the tensor.
+
+mod checkpoint;
+mod error;
+mod layout;
+mod save;
+mod staged;
+
+pub use checkpoint::{Checkpoint, read_json};
+pub use error::FileError;
+pub use save::{copy_side_files, save_model};
+pub use staged::StagedDir;

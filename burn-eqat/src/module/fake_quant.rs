@@ -1,0 +1,63 @@
+use crate::quantizer::min_max_start;
+use crate::{Scheme, SchemeError};
+use burn::module::{Module, Param, Reparameterization};
+use burn::tensor::{Int, Tensor};
+use burn_eqat_kernels::fake_quantize;
+
+/// A weight under training: what a forward pass sees is its quantized value, what the optimizer
+/// moves is the weight itself, its step sizes and its zero points (phase Block-AP).
+///
+/// Attached by [`Quantize::attach_fake_quant`](crate::Quantize::attach_fake_quant) to a weight
+/// `[d_input, d_output]`; it appears in records, optimizers and parameter groups at
+/// `<path of the weight>.fake_quant`.
+#[derive(Module, Debug)]
+pub struct FakeQuant {
+    /// Step sizes, `[groups, d_output]`.
+    pub scale: Param<Tensor<2>>,
+    /// Zero points, `[groups, d_output]`: real numbers in training, rounded and clamped when used.
+    pub zero_point: Param<Tensor<2>>,
+    /// The scheme as numbers, for visitors and records, which see parameters only.
+    pub(super) tag: Param<Tensor<1, Int>>,
+    #[module(skip)]
+    scheme: Scheme,
+}
+
+impl FakeQuant {
+    /// Fake quantization of `weight [d_input, d_output]`, from its min-max start.
+    ///
+    /// # Errors
+    ///
+    /// When the scheme's groups do not divide `d_input`.
+    pub fn min_max(weight: Tensor<2>, scheme: Scheme) -> Result<Self, SchemeError> {
+        let [d_input, _] = weight.dims();
+        let device = weight.device();
+        let (scale, zero_point) = min_max_start(weight, &scheme)?;
+        Ok(Self {
+            scale: Param::from_tensor(scale),
+            zero_point: Param::from_tensor(zero_point).set_require_grad(!scheme.symmetric),
+            tag: super::collect::tag(scheme, d_input, &device),
+            scheme,
+        })
+    }
+
+    /// The scheme.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+}
+
+impl Reparameterization for FakeQuant {
+    const NAME: &'static str = "fake_quant";
+
+    fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
+        let shape = base.dims();
+        let zero_point = match self.scheme.symmetric {
+            true => self.zero_point.val().detach(),
+            false => self.zero_point.val(),
+        };
+        let weight = base.reshape([shape[0], shape[1..].iter().product()]);
+        fake_quantize(weight, self.scale.val(), zero_point, self.scheme.bits)
+            .expect("step sizes are made for the weight they are attached to")
+            .reshape(shape)
+    }
+}

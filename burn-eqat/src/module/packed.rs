@@ -1,0 +1,177 @@
+use crate::Scheme;
+use burn::module::{Module, Param, ParamId, Reparameterization};
+use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
+use burn_eqat_kernels::{Bits, PackError, dequantize, pack, pack_codes, quant_linear, unpack};
+
+/// A packed weight: the parameter's base holds the step sizes `[groups, d_output]`, the attachment
+/// the integer codes and zero points, and `val()` is the dense `(q - z) * s`.
+///
+/// Only the step sizes are floats, so they are all that can train (phase E2E-QP). Attached by
+/// [`Quantize::pack`](crate::Quantize::pack); in records at `<path of the weight>.packed`.
+#[derive(Module, Debug)]
+pub struct Packed {
+    /// Codes in words along `d_input`, `[ceil(d_input * b / 32), d_output]`.
+    pub codes: Param<Tensor<2, Int>>,
+    /// Zero points in words along `d_output`, `[groups, ceil(d_output * b / 32)]`.
+    pub zero_points: Param<Tensor<2, Int>>,
+    /// The scheme as numbers, for visitors and records, which see parameters only.
+    pub(super) tag: Param<Tensor<1, Int>>,
+    #[module(skip)]
+    scheme: Scheme,
+    d_input: usize,
+    d_output: usize,
+}
+
+impl Packed {
+    /// Packs codes `[d_input, d_output]` and zero points `[groups, d_output]`.
+    ///
+    /// # Errors
+    ///
+    /// When a code or a zero point does not fit in the scheme's bits.
+    pub fn from_codes(
+        codes: Tensor<2, Int>,
+        zero_points: Tensor<2, Int>,
+        scheme: Scheme,
+    ) -> Result<Self, PackError> {
+        let ([d_input, d_output], device) = (codes.dims(), codes.device());
+        let words = pack(codes, scheme.bits)?;
+        let zeros = pack_zero_points(zero_points, scheme.bits)?;
+        Ok(Self {
+            codes: Param::initialized(ParamId::new(), words),
+            zero_points: Param::initialized(ParamId::new(), zeros),
+            tag: super::collect::tag(scheme, d_input, &device),
+            scheme,
+            d_input,
+            d_output,
+        })
+    }
+
+    /// Words that a file or another attachment holds already.
+    pub(crate) fn from_words(
+        codes: Tensor<2, Int>,
+        zero_points: Tensor<2, Int>,
+        d_input: usize,
+        scheme: Scheme,
+    ) -> Self {
+        let ([_, d_output], device) = (codes.dims(), codes.device());
+        Self {
+            codes: Param::initialized(ParamId::new(), codes),
+            zero_points: Param::initialized(ParamId::new(), zero_points),
+            tag: super::collect::tag(scheme, d_input, &device),
+            scheme,
+            d_input,
+            d_output,
+        }
+    }
+
+    /// An attachment whose words are still to be loaded; nothing is allocated.
+    pub(crate) fn skeleton(
+        [d_input, d_output]: [usize; 2],
+        groups: usize,
+        scheme: Scheme,
+        device: &Device,
+    ) -> Self {
+        let words = |shape: [usize; 2]| {
+            Param::uninitialized(
+                ParamId::new(),
+                move |device: &Device, _| Tensor::<2, Int>::zeros(shape, (device, DType::I32)),
+                device.clone(),
+                false,
+                Shape::new(shape),
+            )
+        };
+        Self {
+            codes: words([scheme.bits.words(d_input), d_output]),
+            zero_points: words([groups, scheme.bits.words(d_output)]),
+            tag: super::collect::tag(scheme, d_input, device),
+            scheme,
+            d_input,
+            d_output,
+        }
+    }
+
+    /// The scheme.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// Shape of the dense weight, `[d_input, d_output]`.
+    pub fn shape(&self) -> [usize; 2] {
+        [self.d_input, self.d_output]
+    }
+
+    /// The codes as integers, `[d_input, d_output]`.
+    pub fn unpacked_codes(&self) -> Tensor<2, Int> {
+        unpack(self.codes.val(), self.scheme.bits, self.d_input)
+            .expect("the words are made for this weight")
+    }
+
+    /// The zero points as integers, `[groups, d_output]`.
+    pub fn unpacked_zero_points(&self) -> Tensor<2, Int> {
+        let words = self.zero_points.val().transpose();
+        unpack(words, self.scheme.bits, self.d_output)
+            .expect("the words are made for this weight")
+            .transpose()
+    }
+
+    fn zero_point_values(&self, scale: &Tensor<2>) -> Tensor<2> {
+        let zero = self.unpacked_zero_points().float().cast(scale.dtype());
+        match scale.is_autodiff() && !zero.is_autodiff() {
+            true => Tensor::from_inner(zero),
+            false => zero,
+        }
+    }
+
+    /// `x W + bias` straight from the packed words.
+    ///
+    /// # Shapes
+    ///
+    /// - `x`: `[.., d_input]`
+    /// - `scale`: `[groups, d_output]`, the base of the parameter that this is attached to
+    /// - output: `[.., d_output]`
+    ///
+    /// # Panics
+    ///
+    /// When the last axis of `x` is not `d_input`.
+    pub fn linear<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        scale: Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Tensor<D> {
+        let zero = self.zero_point_values(&scale);
+        quant_linear(x, self.codes.val(), scale, zero, bias, self.scheme.bits)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+impl Reparameterization for Packed {
+    const NAME: &'static str = "packed";
+
+    fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
+        let shape = base.dims();
+        let scale: Tensor<2> = base.reshape([shape[0], shape[1]]);
+        let zero = self.zero_point_values(&scale);
+        dequantize(
+            self.codes.val(),
+            scale,
+            zero,
+            self.scheme.bits,
+            self.d_input,
+        )
+        .expect("the words are made for this weight")
+        .reshape(Shape::new([self.d_input, self.d_output]))
+    }
+}
+
+/// Packs zero points `[groups, d_output]` along `d_output`, on the host.
+fn pack_zero_points(zero_points: Tensor<2, Int>, bits: Bits) -> Result<Tensor<2, Int>, PackError> {
+    let ([groups, n], device) = (zero_points.dims(), zero_points.device());
+    let codes: Vec<i64> = zero_points.into_data().iter::<i64>().collect();
+    let words: Vec<i32> = pack_codes(&codes, [groups, n], 1, bits)?
+        .into_iter()
+        .map(|word| word as i32)
+        .collect();
+    let data = TensorData::new(words, [groups, bits.words(n)]);
+    Ok(Tensor::from_data(data, (&device, DType::I32)))
+}

@@ -1,0 +1,77 @@
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+/// How large a module is, quantized weights and the rest.
+///
+/// Sizes are those of the files this crate writes: words for codes and zero points, 16-bit step
+/// sizes. Other parameters count with the size of their own type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SizeReport {
+    /// Weights that are packed.
+    pub packed_weights: usize,
+    /// Bytes of their codes, step sizes and zero points.
+    pub packed_bytes: usize,
+    /// Parameters that are not packed.
+    pub dense_params: usize,
+    /// Bytes of those.
+    pub dense_bytes: usize,
+}
+
+impl SizeReport {
+    pub(super) fn of<M: Module>(module: &M) -> Self {
+        #[derive(Default)]
+        struct Floats {
+            inside: bool,
+            params: usize,
+            bytes: usize,
+        }
+        impl ModuleVisitor for Floats {
+            fn enter_module(&mut self, _name: &str, container: &str) {
+                self.inside |= container == "Reparameterization";
+            }
+            fn exit_module(&mut self, _name: &str, container: &str) {
+                self.inside &= container != "Reparameterization";
+            }
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                if !self.inside {
+                    let count = param.lazy_shape().num_elements();
+                    self.params += count;
+                    self.bytes += count * param.base().dtype().size();
+                }
+            }
+        }
+        let mut floats = Floats::default();
+        module.visit(&mut floats);
+        let mut report = SizeReport {
+            dense_params: floats.params,
+            dense_bytes: floats.bytes,
+            ..Default::default()
+        };
+        for (_, weight) in super::packed_weights(module) {
+            let [groups, d_output] = weight.scale.dims();
+            let scales = groups * d_output;
+            let words =
+                weight.codes.shape().num_elements() + weight.zero_points.shape().num_elements();
+            report.packed_weights += weight.d_input * d_output;
+            report.packed_bytes += 4 * words + 2 * scales;
+            // The step sizes were counted as plain parameters above.
+            report.dense_params -= scales;
+            report.dense_bytes -= scales * weight.scale.dtype().size();
+        }
+        report
+    }
+
+    /// Bits per packed weight, step sizes and zero points counted; 0 where nothing is packed.
+    pub fn bits_per_weight(&self) -> f64 {
+        match self.packed_weights {
+            0 => 0.0,
+            weights => 8.0 * self.packed_bytes as f64 / weights as f64,
+        }
+    }
+
+    /// Bytes of everything.
+    pub fn bytes(&self) -> usize {
+        self.packed_bytes + self.dense_bytes
+    }
+}

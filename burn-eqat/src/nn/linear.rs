@@ -1,0 +1,110 @@
+use crate::Packed;
+use burn::config::Config;
+use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::module::linear;
+use burn::tensor::{Device, Tensor, assert_shape};
+
+/// Configuration to create a [`QuantLinear`] layer using the [init function](QuantLinearConfig::init).
+#[derive(Config, Debug)]
+pub struct QuantLinearConfig {
+    /// The size of the input features.
+    pub d_input: usize,
+    /// The size of the output features.
+    pub d_output: usize,
+    /// If a bias should be applied during the linear transformation.
+    #[config(default = true)]
+    pub bias: bool,
+    /// How the weight and the bias start.
+    #[config(default = "Initializer::KaimingUniform{gain:1.0/f64::sqrt(3.0), fan_out_only:false}")]
+    pub initializer: Initializer,
+}
+
+/// A linear layer that knows what to do with a packed weight: `O = I W + b`.
+///
+/// A drop-in for [`nn::Linear`](Linear): the same fields, the same record paths, and the same values
+/// as long as the weight is dense. Once the weight is [packed](crate::Quantize::pack), forward and
+/// backward run from the packed words through [`quant_linear`](burn_eqat_kernels::quant_linear) and
+/// the dense weight is never made. (A plain `nn::Linear` works with a packed weight too, but makes
+/// the dense one each time.)
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct QuantLinear {
+    /// The weight: `[d_input, d_output]`, or the step sizes `[groups, d_output]` where it is packed.
+    pub weight: Param<Tensor<2>>,
+    /// The bias, `[d_output]`.
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl QuantLinearConfig {
+    /// Initialize a new [`QuantLinear`], with a dense weight.
+    pub fn init(&self, device: &Device) -> QuantLinear {
+        LinearConfig::new(self.d_input, self.d_output)
+            .with_bias(self.bias)
+            .with_initializer(self.initializer.clone())
+            .init(device)
+            .into()
+    }
+}
+
+impl From<Linear> for QuantLinear {
+    fn from(linear: Linear) -> Self {
+        Self {
+            weight: linear.weight,
+            bias: linear.bias,
+        }
+    }
+}
+
+impl QuantLinear {
+    /// Applies the layer to the last axis of the input.
+    ///
+    /// # Shapes
+    ///
+    /// - input: `[..., d_input]`
+    /// - output: `[..., d_output]`
+    ///
+    /// # Panics
+    ///
+    /// Panics if the last axis of `input` is not `d_input`.
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        let bias = self.bias.as_ref().map(|bias| bias.val());
+        if let Some(packed) = self.weight.reparameterization::<Packed>() {
+            return packed.linear(input, self.weight.base(), bias);
+        }
+        let weight = self.weight.val();
+        let [d_input, _] = weight.dims();
+        assert_shape!(input, [.., d_input]);
+        linear(input, weight, bias)
+    }
+
+    /// The shape of the dense weight, `[d_input, d_output]`.
+    pub fn shape(&self) -> [usize; 2] {
+        match self.weight.reparameterization::<Packed>() {
+            Some(packed) => packed.shape(),
+            None => self.weight.lazy_shape().dims(),
+        }
+    }
+}
+
+impl ModuleDisplay for QuantLinear {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new()
+            .with_new_line_after_attribute(false)
+            .optional()
+    }
+
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        let [d_input, d_output] = self.shape();
+        let content = content
+            .add("d_input", &d_input)
+            .add("d_output", &d_output)
+            .add("bias", &self.bias.is_some());
+        match self.weight.reparameterization::<Packed>() {
+            Some(packed) => content
+                .add("scheme", &packed.scheme().to_string())
+                .optional(),
+            None => content.optional(),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Layers that run from packed weights without making the dense ones.
+
+mod linear;
+
+pub use linear::{QuantLinear, QuantLinearConfig};

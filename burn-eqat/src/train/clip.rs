@@ -1,0 +1,98 @@
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+
+/// Scales gradients so that their common norm is at most `max_norm`, and gives back the norm that
+/// they had before.
+///
+/// The norm is taken over all gradients together, as PyTorch's `clip_grad_norm_` does; Burn's own
+/// clipping takes each parameter for itself.
+pub fn clip_grad_norm<M: Module>(
+    module: &M,
+    grads: GradientsParams,
+    max_norm: f64,
+) -> (GradientsParams, f64) {
+    struct Squares<'a> {
+        grads: &'a GradientsParams,
+        sum: Option<Tensor<1>>,
+    }
+    impl ModuleVisitor for Squares<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let Some(grad) = self.grads.get::<D>(param.id) else {
+                return;
+            };
+            let square = grad.square().sum();
+            self.sum = Some(match self.sum.take() {
+                Some(sum) => sum + square.to_device(&param.lazy_device().inner()),
+                None => square,
+            });
+        }
+    }
+    let mut squares = Squares {
+        grads: &grads,
+        sum: None,
+    };
+    module.visit(&mut squares);
+    let norm = squares
+        .sum
+        .map_or(0.0, |sum| sum.into_scalar::<f64>().sqrt());
+    match norm > max_norm {
+        true => {
+            let factor = max_norm / (norm + 1e-6);
+            (scale_grads(module, grads, factor), norm)
+        }
+        false => (grads, norm),
+    }
+}
+
+/// Multiplies every gradient by a number.
+pub(crate) fn scale_grads<M: Module>(
+    module: &M,
+    grads: GradientsParams,
+    factor: f64,
+) -> GradientsParams {
+    struct Scale {
+        from: GradientsParams,
+        to: GradientsParams,
+        factor: f64,
+    }
+    impl ModuleVisitor for Scale {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(grad) = self.from.remove::<D>(param.id) {
+                self.to.register(param.id, grad.mul_scalar(self.factor));
+            }
+        }
+    }
+    let mut scale = Scale {
+        from: grads,
+        to: GradientsParams::new(),
+        factor,
+    };
+    module.visit(&mut scale);
+    scale.to
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::nn::LinearConfig;
+    use burn::tensor::Device;
+
+    #[test]
+    fn the_norm_is_common_to_all_parameters() {
+        let device = Device::flex().autodiff();
+        let linear = LinearConfig::new(2, 1).init(&device);
+        let x = Tensor::<2>::from_data([[3.0, 0.0]], &device);
+        let grads = (linear.forward(x) * 4.0).sum().backward();
+        let grads = GradientsParams::from_grads(grads, &linear);
+        // d weight = (12, 0), d bias = 4.
+        let expected = f64::sqrt(144.0 + 16.0);
+        let (grads, norm) = clip_grad_norm(&linear, grads, 100.0);
+        assert!((norm - expected).abs() < 1e-5);
+        let (mut grads, norm) = clip_grad_norm(&linear, grads, 0.5);
+        assert!((norm - expected).abs() < 1e-5);
+        let bias = linear.bias.as_ref().unwrap().id;
+        let clipped: f64 = grads.remove::<1>(bias).unwrap().into_scalar();
+        assert!((clipped - 4.0 * 0.5 / expected).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,83 @@
+use burn::tensor::Device;
+use clap::ValueEnum;
+
+/// Where tensors live: one value for each backend that is compiled in.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum DeviceName {
+    /// Burn's own CPU backend.
+    #[cfg(feature = "flex")]
+    Flex,
+    /// CubeCL's CPU runtime.
+    #[cfg(feature = "cpu")]
+    Cpu,
+    /// WebGPU.
+    #[cfg(feature = "wgpu")]
+    Wgpu,
+    /// Vulkan, through SPIR-V.
+    #[cfg(feature = "vulkan")]
+    Vulkan,
+    /// Metal.
+    #[cfg(feature = "metal")]
+    Metal,
+    /// NVIDIA.
+    #[cfg(feature = "cuda")]
+    Cuda,
+    /// AMD.
+    #[cfg(feature = "rocm")]
+    Rocm,
+    /// LibTorch's CPU.
+    #[cfg(feature = "tch")]
+    Tch,
+    /// ndarray.
+    #[cfg(feature = "ndarray")]
+    Ndarray,
+}
+
+impl DeviceName {
+    /// The device.
+    #[allow(deprecated)] // Burn's NdArray and LibTorch
+    pub(super) fn device(self) -> Device {
+        #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
+        use burn::tensor::DeviceKind::DefaultDevice;
+        match self {
+            #[cfg(feature = "flex")]
+            DeviceName::Flex => Device::flex(),
+            #[cfg(feature = "cpu")]
+            DeviceName::Cpu => Device::cpu(),
+            #[cfg(feature = "wgpu")]
+            DeviceName::Wgpu => Device::wgpu(DefaultDevice),
+            #[cfg(feature = "vulkan")]
+            DeviceName::Vulkan => Device::vulkan(DefaultDevice),
+            #[cfg(feature = "metal")]
+            DeviceName::Metal => Device::metal(DefaultDevice),
+            #[cfg(feature = "cuda")]
+            DeviceName::Cuda => Device::cuda(0),
+            #[cfg(feature = "rocm")]
+            DeviceName::Rocm => Device::rocm(0),
+            #[cfg(feature = "tch")]
+            DeviceName::Tch => Device::libtorch(),
+            #[cfg(feature = "ndarray")]
+            DeviceName::Ndarray => Device::ndarray(),
+        }
+    }
+}
+
+/// `--device`, shared by the commands.
+#[derive(clap::Args, Debug)]
+pub(super) struct DeviceArg {
+    /// Where to compute; more names are there when their cargo features are
+    #[arg(long, value_enum, default_value_t = default_device(), value_name = "NAME")]
+    device: DeviceName,
+}
+
+impl DeviceArg {
+    /// The device.
+    pub(super) fn device(&self) -> Device {
+        self.device.device()
+    }
+}
+
+/// Flex where it is compiled in, else the first that is.
+fn default_device() -> DeviceName {
+    DeviceName::value_variants()[0]
+}

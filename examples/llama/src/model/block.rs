@@ -1,0 +1,50 @@
+use super::{Attention, KvCache, Mlp, Rope};
+use crate::LlamaConfig;
+use burn::module::Module;
+use burn::nn::{RmsNorm, RmsNormConfig};
+use burn::tensor::{Device, Tensor};
+
+/// A decoder block: attention and feed-forward, each behind a norm and around a residual.
+#[derive(Module, Debug)]
+pub struct DecoderBlock {
+    /// Norm before the attention.
+    pub input_layernorm: RmsNorm,
+    /// Attention.
+    pub self_attn: Attention,
+    /// Norm before the feed-forward.
+    pub post_attention_layernorm: RmsNorm,
+    /// Feed-forward.
+    pub mlp: Mlp,
+}
+
+impl DecoderBlock {
+    /// A block with weights at random.
+    pub fn new(config: &LlamaConfig, device: &Device) -> Self {
+        let norm = || norm(config, device);
+        Self {
+            input_layernorm: norm(),
+            self_attn: Attention::new(config, device),
+            post_attention_layernorm: norm(),
+            mlp: Mlp::new(config, device),
+        }
+    }
+
+    /// Runs the block; input and output are `[batch, seq, hidden]`.
+    pub fn forward(&self, x: Tensor<3>, rope: &Rope, cache: Option<&mut KvCache>) -> Tensor<3> {
+        let attended = self
+            .self_attn
+            .forward(self.input_layernorm.forward(x.clone()), rope, cache);
+        let x = x + attended;
+        let fed = self
+            .mlp
+            .forward(self.post_attention_layernorm.forward(x.clone()));
+        x + fed
+    }
+}
+
+/// A norm of the model's width and epsilon.
+pub(super) fn norm(config: &LlamaConfig, device: &Device) -> RmsNorm {
+    RmsNormConfig::new(config.hidden_size)
+        .with_epsilon(config.rms_norm_eps)
+        .init(device)
+}

@@ -1,0 +1,114 @@
+use super::block::norm;
+use super::{DecoderBlock, KvCache, Rope};
+use crate::LlamaConfig;
+use burn::module::{Initializer, Module, ParamGroup};
+use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, RmsNorm};
+use burn::tensor::{Device, Int, Tensor};
+
+/// The decoder: everything below the output layer.
+#[derive(Module, Debug)]
+pub struct Decoder {
+    /// Embeddings of the tokens.
+    pub embed_tokens: Embedding,
+    /// The blocks.
+    pub layers: Vec<DecoderBlock>,
+    /// The norm behind the last block.
+    pub norm: RmsNorm,
+}
+
+/// A Llama.
+#[derive(Module, Debug)]
+pub struct Llama {
+    /// The decoder.
+    pub model: Decoder,
+    /// The output layer; absent where it is the embedding, transposed.
+    pub lm_head: Option<Linear>,
+    /// Rotary positions, shared by the blocks.
+    pub rope: Rope,
+}
+
+impl LlamaConfig {
+    /// A Llama with weights at random (lazily: loading weights into it allocates none of them).
+    pub fn init(&self, device: &Device) -> Llama {
+        let init = Initializer::Normal {
+            mean: 0.0,
+            std: 0.02,
+        };
+        Llama {
+            model: Decoder {
+                embed_tokens: EmbeddingConfig::new(self.vocab_size, self.hidden_size)
+                    .with_initializer(init.clone())
+                    .init(device),
+                layers: (0..self.num_hidden_layers)
+                    .map(|_| DecoderBlock::new(self, device))
+                    .collect(),
+                norm: norm(self, device),
+            },
+            lm_head: (!self.tie_word_embeddings).then(|| {
+                LinearConfig::new(self.hidden_size, self.vocab_size)
+                    .with_bias(false)
+                    .with_initializer(init.clone())
+                    .init(device)
+            }),
+            rope: Rope::new(self, device),
+        }
+    }
+}
+
+impl Llama {
+    /// The weights that are quantized: every linear layer of the blocks, not the embeddings and not
+    /// the output layer.
+    pub fn quantized_weights() -> ParamGroup {
+        ParamGroup::from_regex(r"layers\.\d+\..*_proj\.weight$").expect("a valid pattern")
+    }
+
+    /// Embeddings of tokens `[batch, seq]`: `[batch, seq, hidden]`.
+    pub fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        self.model.embed_tokens.forward(tokens)
+    }
+
+    /// Logits of the next token from the output of the last block: `[batch, seq, vocab]`.
+    pub fn head(&self, hidden: Tensor<3>) -> Tensor<3> {
+        let hidden = self.model.norm.forward(hidden);
+        match &self.lm_head {
+            Some(head) => head.forward(hidden),
+            None => {
+                let [batch, seq, width] = hidden.dims();
+                let table = self.model.embed_tokens.weight.val();
+                let [vocab, _] = table.dims();
+                hidden
+                    .reshape([batch * seq, width])
+                    .matmul(table.transpose())
+                    .reshape([batch, seq, vocab])
+            }
+        }
+    }
+
+    /// Logits of the next token at each position: `[batch, seq]` to `[batch, seq, vocab]`.
+    pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        let mut hidden = self.embed(tokens);
+        for layer in &self.model.layers {
+            hidden = layer.forward(hidden, &self.rope, None);
+        }
+        self.head(hidden)
+    }
+
+    /// An empty cache for [`forward_cached`](Self::forward_cached), one entry a block.
+    pub fn new_cache(&self) -> Vec<KvCache> {
+        vec![KvCache::default(); self.model.layers.len()]
+    }
+
+    /// Logits behind the last of the new tokens `[batch, new]`: `[batch, vocab]`. The cache holds
+    /// what came before them and takes them in.
+    pub fn forward_cached(&self, tokens: Tensor<2, Int>, cache: &mut [KvCache]) -> Tensor<2> {
+        let mut hidden = self.embed(tokens);
+        for (layer, cache) in self.model.layers.iter().zip(cache) {
+            hidden = layer.forward(hidden, &self.rope, Some(cache));
+        }
+        let [batch, seq, width] = hidden.dims();
+        let last = hidden.slice_dim(1, seq - 1..seq).reshape([batch, 1, width]);
+        let logits = self.head(last);
+        let [_, _, vocab] = logits.dims();
+        logits.reshape([batch, vocab])
+    }
+}

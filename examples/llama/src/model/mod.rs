@@ -1,0 +1,20 @@
+//! A Llama in Burn: grouped-query attention, rotary positions, RMSNorm, SwiGLU.
+//!
+//! Fields are named as the tensors of a Hugging Face checkpoint are, so that files need no table of
+//! names. The decoder's linear layers are [`QuantLinear`](burn_eqat::QuantLinear)s.
+
+mod attention;
+mod block;
+mod cache;
+mod llama;
+mod mlp;
+mod rope;
+mod train;
+
+pub use attention::Attention;
+pub use block::DecoderBlock;
+pub use cache::KvCache;
+pub use llama::{Decoder, Llama};
+pub use mlp::Mlp;
+pub use rope::Rope;
+pub use train::{TokenBatch, next_token_loss};

@@ -1,0 +1,202 @@
+//! Training a small Llama from nothing: how the bundled model was made.
+
+use crate::error::Error;
+use crate::model::{Llama, TokenBatch, next_token_loss};
+use crate::text::{TokenWindows, encode_windows, train_tokenizer};
+use crate::{LlamaConfig, TokenIds};
+use burn::config::Config;
+use burn::module::{Module, ParamGroup};
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_eqat::train::clip_grad_norm;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokenizers::Tokenizer;
+
+/// How a small Llama is trained.
+#[derive(Config, Debug)]
+pub struct PretrainConfig {
+    /// Tokens in the vocabulary.
+    #[config(default = 1024)]
+    pub vocab_size: usize,
+    /// Width of the hidden state.
+    #[config(default = 128)]
+    pub hidden_size: usize,
+    /// Width inside the feed-forward layers.
+    #[config(default = 384)]
+    pub intermediate_size: usize,
+    /// Decoder blocks.
+    #[config(default = 6)]
+    pub layers: usize,
+    /// Query heads.
+    #[config(default = 4)]
+    pub heads: usize,
+    /// Key and value heads.
+    #[config(default = 2)]
+    pub kv_heads: usize,
+    /// Longest sequence.
+    #[config(default = 512)]
+    pub max_positions: usize,
+    /// Tokens of a window.
+    #[config(default = 256)]
+    pub seq_len: usize,
+    /// Windows of a step.
+    #[config(default = 16)]
+    pub batch_size: usize,
+    /// Passes over the text.
+    #[config(default = 10)]
+    pub epochs: usize,
+    /// Highest learning rate, after 5 % of warm-up; it falls to a tenth along a cosine.
+    #[config(default = 2e-3)]
+    pub learning_rate: f64,
+    /// Weight decay of the matrices.
+    #[config(default = 0.1)]
+    pub weight_decay: f32,
+    /// Seed of the weights and of the order of the windows.
+    #[config(default = 42)]
+    pub seed: u64,
+}
+
+impl PretrainConfig {
+    /// The shape of the model.
+    pub fn model(&self) -> LlamaConfig {
+        LlamaConfig {
+            model_type: "llama".into(),
+            vocab_size: self.vocab_size,
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            num_hidden_layers: self.layers,
+            num_attention_heads: self.heads,
+            num_key_value_heads: Some(self.kv_heads),
+            head_dim: Some(self.hidden_size / self.heads.max(1)),
+            hidden_act: "silu".into(),
+            max_position_embeddings: self.max_positions,
+            rms_norm_eps: 1e-5,
+            rope_theta: 10000.0,
+            rope_scaling: None,
+            tie_word_embeddings: true,
+            attention_bias: false,
+            mlp_bias: false,
+            bos_token_id: Some(0),
+            eos_token_id: Some(TokenIds::One(1)),
+        }
+    }
+}
+
+/// What [`pretrain`] tells after each step.
+pub struct PretrainStep<'a> {
+    /// Steps done.
+    pub step: usize,
+    /// Steps in all.
+    pub steps: usize,
+    /// Loss of the step, in nats a token.
+    pub loss: f64,
+    /// The model, at the end of each epoch.
+    pub finished_epoch: Option<&'a Llama>,
+}
+
+/// Trains a tokenizer and a model on documents.
+///
+/// # Errors
+///
+/// When the text is too short for one window, or what `progress` gives back.
+pub fn pretrain(
+    config: &PretrainConfig,
+    documents: &[String],
+    device: &Device,
+    mut progress: impl FnMut(PretrainStep<'_>, &Tokenizer) -> Result<(), Error>,
+) -> Result<(Llama, Tokenizer), Error> {
+    let shape = config.model();
+    shape
+        .check()
+        .map_err(|error| Error::Setting(error.to_string()))?;
+    let tokenizer = train_tokenizer(documents, config.vocab_size)?;
+    let mut rng = StdRng::seed_from_u64(config.seed);
+    let windows = encode_windows(&tokenizer, documents, &shape, config.seq_len)?;
+    let steps_per_epoch = windows.len() / config.batch_size;
+    if steps_per_epoch == 0 {
+        return Err(Error::Setting(format!(
+            "the text has {} windows of {} tokens, expected at least a batch of {}",
+            windows.len(),
+            config.seq_len,
+            config.batch_size
+        )));
+    }
+    let steps = steps_per_epoch * config.epochs;
+
+    let device = device.clone().autodiff();
+    device.seed(config.seed);
+    let mut model = shape.init(&device);
+    let adamw = AdamWConfig::new()
+        .with_beta_2(0.95)
+        .with_epsilon(1e-8)
+        .with_weight_decay(config.weight_decay);
+    let no_decay = adamw.clone().with_weight_decay(0.0);
+    let mut optim =
+        adamw
+            .init()
+            .with_group(ParamGroup::from_predicate("norm"), no_decay.build(), None);
+
+    let mut step = 0;
+    for _ in 0..config.epochs {
+        for batch in epoch(&windows, config.batch_size, &mut rng, &device) {
+            let logits = model.forward(batch.tokens.clone());
+            let loss = next_token_loss(logits, batch.tokens);
+            let grads = GradientsParams::from_grads(loss.backward(), &model);
+            let (grads, _) = clip_grad_norm(&model, grads, 1.0);
+            model = optim.step(rate(config, step, steps), model, grads);
+            step += 1;
+            let report = PretrainStep {
+                step,
+                steps,
+                loss: loss.into_scalar(),
+                finished_epoch: None,
+            };
+            progress(report, &tokenizer)?;
+        }
+        let report = PretrainStep {
+            step,
+            steps,
+            loss: f64::NAN,
+            finished_epoch: Some(&model.valid()),
+        };
+        progress(report, &tokenizer)?;
+    }
+    Ok((model.valid(), tokenizer))
+}
+
+/// Warm-up, then a cosine to a tenth.
+fn rate(config: &PretrainConfig, step: usize, steps: usize) -> f64 {
+    let warm_up = (steps / 20).max(1);
+    if step < warm_up {
+        return config.learning_rate * (step + 1) as f64 / warm_up as f64;
+    }
+    let done = (step - warm_up) as f64 / (steps - warm_up).max(1) as f64;
+    let cosine = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
+    config.learning_rate * (0.1 + 0.9 * cosine)
+}
+
+/// The windows in a new order, cut at a new place.
+fn epoch(
+    windows: &TokenWindows,
+    batch_size: usize,
+    rng: &mut StdRng,
+    device: &Device,
+) -> Vec<TokenBatch> {
+    let seq_len = windows.seq_len();
+    let flat: Vec<i32> = (0..windows.len())
+        .flat_map(|i| windows.window(i).iter().copied())
+        .collect();
+    let shift = rng.random_range(0..seq_len);
+    let mut order: Vec<&[i32]> = flat[shift..].chunks_exact(seq_len).collect();
+    order.shuffle(rng);
+    order
+        .chunks_exact(batch_size)
+        .map(|batch| {
+            let data = TensorData::new(batch.concat(), [batch_size, seq_len]);
+            TokenBatch {
+                tokens: Tensor::<2, Int>::from_data(data, device),
+            }
+        })
+        .collect()
+}
