@@ -12,5 +12,5 @@ mod staged;
 
 pub use checkpoint::{Checkpoint, read_json};
 pub use error::FileError;
-pub use save::{copy_side_files, save_model};
+pub use save::{copy_side_files, save_model, saved_size};
 pub use staged::StagedDir;

@@ -41,23 +41,47 @@ pub fn save_model<M: Module>(
     staged: &StagedDir,
 ) -> Result<(), FileError> {
     let path = staged.path().join("model.safetensors");
+    let mut views = Vec::new();
+    each_view(module, dtype, &path, |name, view| views.push((name, view)))?;
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    safetensors::serialize_to_file(views, Some(metadata), &path)
+        .map_err(|error| FileError::invalid(&path, error))?;
+    write_config(config, scheme, staged.path())
+}
+
+/// Bytes of tensor data that [`save_model`] would write.
+///
+/// # Errors
+///
+/// When a tensor cannot be read from its device.
+pub fn saved_size<M: Module>(module: &M, dtype: DType) -> Result<usize, FileError> {
+    let mut bytes = 0;
+    each_view(module, dtype, Path::new("model.safetensors"), |_, view| {
+        bytes += view.data_len();
+    })?;
+    Ok(bytes)
+}
+
+/// Hands out every tensor of a module in the form that a file has it.
+fn each_view<M: Module>(
+    module: &M,
+    dtype: DType,
+    path: &Path,
+    mut take: impl FnMut(String, TensorView),
+) -> Result<(), FileError> {
     let by_path: HashMap<String, Slot> = slots(module)
         .into_iter()
         .map(|slot| (slot.path.clone(), slot))
         .collect();
-    let mut views = Vec::new();
     for tensor in module.collect(None, None, false) {
         let Some(slot) = by_path.get(&tensor.name) else {
             continue;
         };
         let data = bridge::into_data(tensor)
-            .map_err(|error| FileError::tensor(&path, &slot.name, format!("{error:?}")))?;
-        views.push((slot.name.clone(), TensorView::new(data, slot.role, dtype)));
+            .map_err(|error| FileError::tensor(path, &slot.name, format!("{error:?}")))?;
+        take(slot.name.clone(), TensorView::new(data, slot.role, dtype));
     }
-    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    safetensors::serialize_to_file(views, Some(metadata), &path)
-        .map_err(|error| FileError::invalid(&path, error))?;
-    write_config(config, scheme, staged.path())
+    Ok(())
 }
 
 /// Copies the tokenizer and its like from one checkpoint directory to another.

@@ -42,6 +42,7 @@ fn read_tag(tensor: Tensor<1, Int>) -> Option<(Scheme, usize)> {
 /// A weight that can be quantized: a matrix that a group selects and that has nothing attached.
 pub(super) struct Candidate {
     pub path: String,
+    pub id: ParamId,
     pub shape: [usize; 2],
     /// Whether another attachment of ours is there already.
     pub attached: bool,
@@ -81,6 +82,7 @@ pub(super) fn candidates<M: Module>(module: &M, group: &ParamGroup) -> Vec<Candi
                 let shape = param.lazy_shape();
                 self.found.push(Candidate {
                     path,
+                    id: param.id,
                     shape: [shape[0], shape[1]],
                     attached: false,
                 });

@@ -12,3 +12,4 @@ pub use quantize::{Quantize, QuantizeError};
 pub use size::SizeReport;
 
 pub(crate) use collect::packed_weights;
+pub(crate) use quantize::selected_ids;

@@ -1,8 +1,8 @@
-use super::collect::{Attached, PackedWeight, attached, candidates};
+use super::collect::{Attached, Candidate, PackedWeight, attached, candidates};
 use super::{FakeQuant, Packed, SizeReport};
 use crate::quantizer::quantize_codes;
 use crate::{Scheme, SchemeError};
-use burn::module::{Module, ModuleMapper, Param, ParamGroup, Reparameterizer};
+use burn::module::{Module, ModuleMapper, Param, ParamGroup, ParamId, Reparameterizer};
 use burn::tensor::{DType, Shape, Tensor};
 use burn_eqat_kernels::PackError;
 use std::collections::HashMap;
@@ -166,6 +166,25 @@ fn selected<M: Module>(
     weights: &ParamGroup,
     scheme: Scheme,
 ) -> Result<Vec<String>, QuantizeError> {
+    let found = checked_candidates(module, weights, scheme)?;
+    Ok(found.into_iter().map(|weight| weight.path).collect())
+}
+
+/// The ids of the selected weights, once all of them fit the scheme.
+pub(crate) fn selected_ids<M: Module>(
+    module: &M,
+    weights: &ParamGroup,
+    scheme: Scheme,
+) -> Result<Vec<ParamId>, QuantizeError> {
+    let found = checked_candidates(module, weights, scheme)?;
+    Ok(found.into_iter().map(|weight| weight.id).collect())
+}
+
+fn checked_candidates<M: Module>(
+    module: &M,
+    weights: &ParamGroup,
+    scheme: Scheme,
+) -> Result<Vec<Candidate>, QuantizeError> {
     let found = candidates(module, weights);
     for weight in &found {
         let path = weight.path.clone();
@@ -178,7 +197,7 @@ fn selected<M: Module>(
     }
     match found.is_empty() {
         true => Err(QuantizeError::NothingSelected),
-        false => Ok(found.into_iter().map(|weight| weight.path).collect()),
+        false => Ok(found),
     }
 }
 

@@ -52,6 +52,9 @@ pub enum Error {
     /// A setting that makes no sense.
     #[error("{0}")]
     Setting(String),
+    /// Training that could not go on.
+    #[error(transparent)]
+    Train(#[from] burn_eqat::train::TrainError),
     /// Interrupted from the keyboard.
     #[error("interrupted")]
     Interrupted,

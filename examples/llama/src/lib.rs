@@ -1,13 +1,22 @@
 //! A Llama to 2 bits by training: the model and what the command line is made of.
 #![warn(missing_docs)]
 
+pub mod choices;
 mod cli;
 mod config;
+pub mod data;
 mod error;
+pub mod generate;
+mod load;
 pub mod model;
 pub mod pretrain;
+mod quantize;
+mod sample;
 pub mod text;
 
 pub use cli::Cli;
 pub use config::{ConfigError, LlamaConfig, TokenIds};
 pub use error::Error;
+pub use load::LoadedLlama;
+pub use quantize::{Method, QuantizeSettings, Rates, Stage, quantize};
+pub use sample::Sampler;

@@ -1,8 +1,14 @@
 //! The command line.
 
+mod bundled;
 mod device;
+mod eval;
+mod generate;
 mod pretrain;
 mod progress;
+mod quantize;
+mod renderer;
+mod report;
 
 use crate::error::Error;
 use clap::{Parser, Subcommand};
@@ -17,6 +23,9 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Quantize(Box<quantize::Args>),
+    Eval(eval::Args),
+    Generate(generate::Args),
     Pretrain(pretrain::Args),
 }
 
@@ -29,6 +38,9 @@ impl Cli {
     pub fn run(self) -> Result<(), Error> {
         progress::watch_interrupts();
         match self.command {
+            Command::Quantize(args) => quantize::run(*args),
+            Command::Eval(args) => eval::run(args),
+            Command::Generate(args) => generate::run(args),
             Command::Pretrain(args) => pretrain::run(args),
         }
     }

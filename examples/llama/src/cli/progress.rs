@@ -1,40 +1,57 @@
 use crate::error::Error;
+use burn::train::Interrupter;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, OnceLock};
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// Told to stop by Ctrl-C; trainings look at it after each step.
+static INTERRUPTER: LazyLock<Interrupter> = LazyLock::new(Interrupter::new);
 
 /// From here on Ctrl-C asks the work to stop at the next step, where nothing is half-written; a second
 /// one ends the process at once.
 pub(super) fn watch_interrupts() {
-    // Fails where a handler is set already, as in a test that runs two commands; that one serves.
-    let _ = ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-        eprintln!("interrupted: stopping (again to stop at once)");
+    static WATCHING: OnceLock<()> = OnceLock::new();
+    WATCHING.get_or_init(|| {
+        // Where a handler cannot be set, Ctrl-C ends the process as ever.
+        let _ = ctrlc::set_handler(|| {
+            if INTERRUPTER.should_stop() {
+                std::process::exit(130);
+            }
+            INTERRUPTER.stop(Some("Ctrl-C"));
+            eprintln!("interrupted: stopping at the next step (again to stop at once)");
+        });
     });
+}
+
+/// The handle that Ctrl-C stops.
+pub(super) fn interrupter() -> Interrupter {
+    INTERRUPTER.clone()
 }
 
 /// Fails once Ctrl-C was pressed.
 pub(super) fn check_interrupted() -> Result<(), Error> {
-    match interrupted() {
+    match INTERRUPTER.should_stop() {
         true => Err(Error::Interrupted),
         false => Ok(()),
     }
 }
 
-/// Whether Ctrl-C was pressed.
-pub(super) fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::SeqCst)
-}
-
 /// A progress bar on standard error, silent where that is no terminal.
 pub(super) fn bar(len: usize, what: impl Into<String>) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} [{elapsed}<{eta}] {msg}")
-            .expect("a valid template");
+    let template = "{prefix} {wide_bar} {pos}/{len} [{elapsed}<{eta}] {msg}";
+    let style = ProgressStyle::with_template(template).expect("a valid template");
     ProgressBar::with_draw_target(Some(len as u64), ProgressDrawTarget::stderr())
         .with_style(style)
         .with_prefix(what.into())
+}
+
+/// A callback that moves a bar and stops when Ctrl-C was pressed.
+pub(super) fn moving(bar: &ProgressBar) -> impl FnMut(usize, usize) -> Result<(), Error> + '_ {
+    move |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+        if done == total {
+            bar.finish_and_clear();
+        }
+        check_interrupted()
+    }
 }

@@ -1,0 +1,138 @@
+use super::engine::{BlockSample, Models};
+use super::{BlockApConfig, BlockApEvent, BlockTrainer};
+use crate::train::error::ErrorSlot;
+use crate::train::{Blockwise, TrainError};
+use burn::module::{Module, ParamGroup, list_param_ids};
+
+/// Block-AP: trains each block of a model in turn to do quantized what it did in full precision.
+///
+/// Data flows through the model once. A block learns to turn what the quantized blocks before it make
+/// into what the original block makes of the original inputs (mean squared error); then it is packed,
+/// and the next block gets its output. Made by [`BlockApConfig::init`].
+///
+/// Use it as a strategy of Burn's `SupervisedTraining` (metrics, dashboard, interruption), or call
+/// [`run`](Self::run).
+#[derive(Clone, Debug)]
+pub struct BlockAp {
+    pub(super) config: BlockApConfig,
+    pub(super) error: ErrorSlot,
+}
+
+impl BlockAp {
+    pub(super) fn new(config: BlockApConfig) -> Self {
+        Self {
+            config,
+            error: ErrorSlot::default(),
+        }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &BlockApConfig {
+        &self.config
+    }
+
+    /// The error that stopped the last training this strategy was used for, if one did.
+    pub fn take_error(&self) -> Option<TrainError> {
+        self.error.take()
+    }
+
+    /// Epochs that the whole of a model takes: those of each of its blocks.
+    pub fn num_epochs<M: Blockwise>(&self, model: &M) -> usize {
+        model.num_blocks() * self.config.epochs
+    }
+
+    /// Quantizes a full-precision model: gives back the same with every selected weight packed.
+    ///
+    /// `tell` hears how it goes on and may stop it with an error.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is selected or does not fit the scheme, there is no training batch, or a loss is
+    /// not finite (the error names the block, the step and the learning rates).
+    pub fn run<M: Blockwise>(
+        &self,
+        model: M,
+        train: Vec<M::Batch>,
+        valid: Vec<M::Batch>,
+        tell: &mut dyn FnMut(BlockApEvent) -> Result<(), TrainError>,
+    ) -> Result<M, TrainError> {
+        if train.is_empty() {
+            return Err(TrainError::NoData);
+        }
+        let mut model = model.valid();
+        let weights = self.selected(&model)?;
+        let models = Models {
+            train: model.clone().train(),
+            valid: model.clone(),
+        };
+        let mut train = embed(&model, train);
+        let mut valid = embed(&model, valid);
+        for index in 0..model.num_blocks() {
+            let original = model.block(index);
+            let run = |samples: &mut Vec<BlockSample<M>>, block: &M::Block, original: bool| {
+                for sample in samples {
+                    let hidden = match original {
+                        true => &mut sample.target,
+                        false => &mut sample.input,
+                    };
+                    *hidden = models.valid.run_block(
+                        index,
+                        block,
+                        hidden.clone(),
+                        &sample.context,
+                    );
+                }
+            };
+            run(&mut train, &original, true);
+            run(&mut valid, &original, true);
+            let selected = ParamGroup::from_ids(
+                list_param_ids(&original)
+                    .into_iter()
+                    .filter(|id| weights.matches(id, None))
+                    .collect(),
+            );
+            // A block may have nothing to quantize; it stays as it is then.
+            let block = match has_any(&original, &selected) {
+                true => {
+                    let trainer = BlockTrainer::<M>::new(original, &selected, &self.config)?;
+                    let trained =
+                        trainer.run(&models, index, &train, &valid, &self.config, tell)?;
+                    BlockTrainer::<M>::pack(trained, &self.config)?
+                }
+                false => original,
+            };
+            run(&mut train, &block, false);
+            run(&mut valid, &block, false);
+            model.set_block(index, block);
+            tell(BlockApEvent::BlockEnd { block: index })?;
+        }
+        Ok(model)
+    }
+
+    /// The selected weights by their ids, which stay the same when a block is taken out of its model.
+    fn selected<M: Module>(&self, model: &M) -> Result<ParamGroup, TrainError> {
+        let ids = crate::module::selected_ids(model, &self.config.weights, self.config.scheme)?;
+        Ok(ParamGroup::from_ids(ids))
+    }
+}
+
+fn has_any<M: Module>(block: &M, group: &ParamGroup) -> bool {
+    list_param_ids(block)
+        .iter()
+        .any(|id| group.matches(id, None))
+}
+
+/// Batches at the door of the first block, where the original and the quantized input are the same.
+fn embed<M: Blockwise>(model: &M, batches: Vec<M::Batch>) -> Vec<BlockSample<M>> {
+    batches
+        .into_iter()
+        .map(|batch| {
+            let (hidden, context) = model.embed(batch);
+            BlockSample {
+                input: hidden.clone(),
+                target: hidden,
+                context,
+            }
+        })
+        .collect()
+}

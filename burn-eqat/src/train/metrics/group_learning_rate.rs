@@ -1,0 +1,70 @@
+use super::mean_metric;
+use burn::module::ParamId;
+use burn::tensor::TensorReadError;
+use burn::train::metric::state::NumericMetricState;
+use burn::train::metric::{Metric, MetricAttributes, MetricMetadata, MetricName, SerializedEntry};
+use std::sync::Arc;
+
+/// The learning rate of one of the parameter groups that Block-AP trains: Burn's own metric shows
+/// the base rate only.
+#[derive(Clone)]
+pub struct GroupLearningRateMetric {
+    name: MetricName,
+    /// A path that the group matches.
+    path: &'static str,
+    state: NumericMetricState,
+}
+
+impl GroupLearningRateMetric {
+    /// The rate of weights and norms.
+    pub fn weights() -> Self {
+        Self::new("Learning Rate (weights)", "weight")
+    }
+
+    /// The rate of step sizes and zero points.
+    pub fn quantizer() -> Self {
+        Self::new("Learning Rate (quantizer)", "weight.fake_quant.scale")
+    }
+
+    fn new(name: &str, path: &'static str) -> Self {
+        Self {
+            name: Arc::new(name.to_string()),
+            path,
+            state: NumericMetricState::new(),
+        }
+    }
+}
+
+mean_metric!(GroupLearningRateMetric, precision = 2);
+
+impl Metric for GroupLearningRateMetric {
+    type Input = ();
+
+    fn update(
+        &mut self,
+        _item: &(),
+        metadata: &MetricMetadata,
+    ) -> Result<SerializedEntry, TensorReadError> {
+        if let Some(rates) = &metadata.lr {
+            let rate = rates.lr_from_param(ParamId::new(), Some(self.path));
+            self.state.update(rate, 1);
+        }
+        Ok(self.state.compute_update(self.format()))
+    }
+
+    fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
+        Ok(self.state.compute_final(self.format()))
+    }
+
+    fn clear(&mut self) {
+        self.state.reset();
+    }
+
+    fn name(&self) -> MetricName {
+        self.name.clone()
+    }
+
+    fn attributes(&self) -> MetricAttributes {
+        Self::lower_is_better()
+    }
+}

@@ -1,0 +1,44 @@
+//! What the two phases show while they train, as Burn metrics.
+
+mod group_learning_rate;
+mod perplexity;
+mod reconstruction;
+
+pub use group_learning_rate::GroupLearningRateMetric;
+pub use perplexity::{NllInput, TokenPerplexityMetric};
+pub use reconstruction::{ReconstructionInput, ReconstructionLossMetric};
+
+/// Everything of a numeric metric but how it is updated: a mean that Burn keeps.
+macro_rules! mean_metric {
+    ($metric:ty, precision = $precision:expr) => {
+        impl burn::train::metric::Numeric for $metric {
+            fn value(&self) -> Option<burn::train::metric::NumericEntry> {
+                Some(self.state.current_value())
+            }
+
+            fn running_value(&self) -> Option<burn::train::metric::NumericEntry> {
+                Some(self.state.running_value())
+            }
+
+            fn final_value(&self) -> burn::train::metric::NumericEntry {
+                self.state.final_value()
+            }
+        }
+
+        impl $metric {
+            fn format(&self) -> burn::train::metric::state::FormatOptions {
+                burn::train::metric::state::FormatOptions::new(self.name.clone())
+                    .precision($precision)
+            }
+
+            fn lower_is_better() -> burn::train::metric::MetricAttributes {
+                burn::train::metric::NumericAttributes {
+                    unit: None,
+                    higher_is_better: false,
+                }
+                .into()
+            }
+        }
+    };
+}
+use mean_metric;

@@ -1,0 +1,111 @@
+use burn::tensor::{Tensor, TensorReadError};
+use burn::train::metric::state::NumericMetricState;
+use burn::train::metric::{
+    Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry,
+    SerializedEntry, format_float,
+};
+use std::sync::Arc;
+
+/// Perplexity from the loss of a step: the exponential of the mean cross-entropy a token.
+///
+/// Burn's own metric computes the cross-entropy again from all logits; a training step has it.
+#[derive(Clone)]
+pub struct TokenPerplexityMetric {
+    name: MetricName,
+    /// Mean cross-entropy; the exponential is taken when it is shown.
+    nll: NumericMetricState,
+}
+
+/// Input of [`TokenPerplexityMetric`].
+pub struct NllInput {
+    /// Mean cross-entropy of the step, `[1]`.
+    pub loss: Tensor<1>,
+    /// Tokens that it is the mean of; a step of 0 tokens does not count.
+    pub tokens: usize,
+}
+
+impl Default for TokenPerplexityMetric {
+    fn default() -> Self {
+        Self {
+            name: Arc::new("Perplexity".to_string()),
+            nll: NumericMetricState::new(),
+        }
+    }
+}
+
+impl TokenPerplexityMetric {
+    /// The same entry with its mean cross-entropy made a perplexity.
+    fn exp(entry: NumericEntry) -> NumericEntry {
+        match entry {
+            NumericEntry::Value(value) => NumericEntry::Value(value.exp()),
+            NumericEntry::Final(value) => NumericEntry::Final(value.exp()),
+            NumericEntry::Aggregated {
+                aggregated_value,
+                count,
+            } => NumericEntry::Aggregated {
+                aggregated_value: aggregated_value.exp(),
+                count,
+            },
+        }
+    }
+
+    fn entry(&self, logged: NumericEntry) -> SerializedEntry {
+        let shown = |entry| format_float(Self::exp(entry).current(), 3);
+        let epoch = shown(self.nll.running_value());
+        let batch = shown(self.nll.current_value());
+        SerializedEntry::new(
+            format!("epoch {epoch} - batch {batch}"),
+            Self::exp(logged).serialize(),
+        )
+    }
+}
+
+impl Metric for TokenPerplexityMetric {
+    type Input = NllInput;
+
+    fn update(
+        &mut self,
+        item: &Self::Input,
+        _metadata: &MetricMetadata,
+    ) -> Result<SerializedEntry, TensorReadError> {
+        if item.tokens > 0 {
+            let loss = item.loss.clone().try_into_scalar::<f64>()?;
+            self.nll.update(loss, item.tokens);
+        }
+        Ok(self.entry(self.nll.current_value()))
+    }
+
+    fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
+        Ok(self.entry(self.nll.final_value()))
+    }
+
+    fn clear(&mut self) {
+        self.nll.reset();
+    }
+
+    fn name(&self) -> MetricName {
+        self.name.clone()
+    }
+
+    fn attributes(&self) -> MetricAttributes {
+        NumericAttributes {
+            unit: None,
+            higher_is_better: false,
+        }
+        .into()
+    }
+}
+
+impl Numeric for TokenPerplexityMetric {
+    fn value(&self) -> Option<NumericEntry> {
+        Some(Self::exp(self.nll.current_value()))
+    }
+
+    fn running_value(&self) -> Option<NumericEntry> {
+        Some(Self::exp(self.nll.running_value()))
+    }
+
+    fn final_value(&self) -> NumericEntry {
+        Self::exp(self.nll.final_value())
+    }
+}

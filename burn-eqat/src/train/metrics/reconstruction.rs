@@ -1,0 +1,60 @@
+use super::mean_metric;
+use burn::tensor::{Tensor, TensorReadError};
+use burn::train::metric::state::NumericMetricState;
+use burn::train::metric::{Metric, MetricAttributes, MetricMetadata, MetricName, SerializedEntry};
+use std::sync::Arc;
+
+/// The reconstruction error of the block that Block-AP is at: mean squared error to its original.
+#[derive(Clone)]
+pub struct ReconstructionLossMetric {
+    name: MetricName,
+    state: NumericMetricState,
+}
+
+/// Input of [`ReconstructionLossMetric`]; `None` for a step that reconstructs nothing.
+pub struct ReconstructionInput {
+    /// The error, `[1]`.
+    pub loss: Option<Tensor<1>>,
+}
+
+impl Default for ReconstructionLossMetric {
+    fn default() -> Self {
+        Self {
+            name: Arc::new("Reconstruction Loss".to_string()),
+            state: NumericMetricState::new(),
+        }
+    }
+}
+
+mean_metric!(ReconstructionLossMetric, precision = 6);
+
+impl Metric for ReconstructionLossMetric {
+    type Input = ReconstructionInput;
+
+    fn update(
+        &mut self,
+        item: &Self::Input,
+        _metadata: &MetricMetadata,
+    ) -> Result<SerializedEntry, TensorReadError> {
+        if let Some(loss) = &item.loss {
+            self.state.update(loss.clone().try_into_scalar::<f64>()?, 1);
+        }
+        Ok(self.state.compute_update(self.format()))
+    }
+
+    fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
+        Ok(self.state.compute_final(self.format()))
+    }
+
+    fn clear(&mut self) {
+        self.state.reset();
+    }
+
+    fn name(&self) -> MetricName {
+        self.name.clone()
+    }
+
+    fn attributes(&self) -> MetricAttributes {
+        Self::lower_is_better()
+    }
+}

@@ -1,0 +1,110 @@
+use super::metrics::{NllInput, ReconstructionInput};
+use burn::tensor::{ExecutionError, Tensor};
+use burn::train::ItemLazy;
+use burn::train::metric::{Adaptor, LossInput};
+use burn::train::{ClassificationOutput, RegressionOutput};
+
+/// What a training or validation step of the two phases gives to metrics.
+///
+/// A model that uses it as the output of its `TrainStep` and `InferenceStep` can be trained by both
+/// strategies; a model with an output of its own implements [`StepLoss`] for it, and
+/// `From<Reconstruction>` to be trained by Block-AP.
+#[derive(Clone, Debug)]
+pub struct QatOutput {
+    /// The loss, `[1]`: mean cross-entropy in nats, or a block's reconstruction error.
+    pub loss: Tensor<1>,
+    /// Tokens that the cross-entropy is the mean of; 0 where it is no such thing.
+    pub tokens: usize,
+    /// Whether the loss is a block's reconstruction error.
+    pub reconstruction: bool,
+}
+
+/// A step of Block-AP: the mean squared error between a quantized block and its original, `[1]`.
+#[derive(Clone, Debug)]
+pub struct Reconstruction {
+    /// The error.
+    pub loss: Tensor<1>,
+}
+
+impl QatOutput {
+    /// Mean cross-entropy of that many tokens.
+    pub fn next_token(loss: Tensor<1>, tokens: usize) -> Self {
+        Self {
+            loss,
+            tokens,
+            reconstruction: false,
+        }
+    }
+
+    /// Any other loss.
+    pub fn new(loss: Tensor<1>) -> Self {
+        Self::next_token(loss, 0)
+    }
+}
+
+impl From<Reconstruction> for QatOutput {
+    fn from(step: Reconstruction) -> Self {
+        Self {
+            loss: step.loss,
+            tokens: 0,
+            reconstruction: true,
+        }
+    }
+}
+
+/// The loss of a step's output, which E2E-QP watches.
+pub trait StepLoss {
+    /// The loss, `[1]`.
+    fn loss(&self) -> Tensor<1>;
+}
+
+impl StepLoss for QatOutput {
+    fn loss(&self) -> Tensor<1> {
+        self.loss.clone()
+    }
+}
+
+impl StepLoss for ClassificationOutput {
+    fn loss(&self) -> Tensor<1> {
+        self.loss.clone()
+    }
+}
+
+impl StepLoss for RegressionOutput {
+    fn loss(&self) -> Tensor<1> {
+        self.loss.clone()
+    }
+}
+
+impl ItemLazy for QatOutput {
+    fn sync(self) -> Result<Self, ExecutionError> {
+        self.loss.device().flush()?;
+        Ok(Self {
+            loss: self.loss.without_autodiff(),
+            ..self
+        })
+    }
+}
+
+impl Adaptor<LossInput> for QatOutput {
+    fn adapt(&self) -> LossInput {
+        LossInput::new(self.loss.clone())
+    }
+}
+
+impl Adaptor<NllInput> for QatOutput {
+    fn adapt(&self) -> NllInput {
+        NllInput {
+            loss: self.loss.clone(),
+            tokens: self.tokens,
+        }
+    }
+}
+
+impl Adaptor<ReconstructionInput> for QatOutput {
+    fn adapt(&self) -> ReconstructionInput {
+        ReconstructionInput {
+            loss: self.reconstruction.then(|| self.loss.clone()),
+        }
+    }
+}

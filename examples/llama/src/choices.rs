@@ -1,0 +1,153 @@
+//! Multiple choice by log-likelihood.
+
+use crate::LlamaConfig;
+use crate::error::Error;
+use crate::model::{Llama, next_token_log_probs};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use serde::Deserialize;
+use std::path::Path;
+use tokenizers::Tokenizer;
+
+/// A question: one of several continuations is right.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    query: String,
+    choices: Vec<String>,
+    gold: usize,
+}
+
+/// A line of a choices file.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Choices {
+        query: String,
+        choices: Vec<String>,
+        gold: usize,
+    },
+    /// A minimal pair of BLiMP: the good sentence should be the likelier.
+    Pair {
+        sentence_good: String,
+        sentence_bad: String,
+    },
+}
+
+/// Reads questions, one JSON object a line: `query`, `choices` and `gold`, or `sentence_good` and
+/// `sentence_bad`.
+///
+/// # Errors
+///
+/// When the file cannot be read, a line is no such object, or `gold` is none of the choices.
+pub fn read_questions(path: &Path) -> Result<Vec<Question>, Error> {
+    let text = std::fs::read_to_string(path).map_err(Error::read(path))?;
+    let mut questions = Vec::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+        let wrong = |message: String| Error::input(path, format!("line {}: {message}", number + 1));
+        let line = serde_json::from_str(line).map_err(|_| {
+            let forms = "query, choices and gold, or sentence_good and sentence_bad";
+            wrong(format!("expected an object with {forms}"))
+        })?;
+        let question = match line {
+            Line::Choices {
+                query,
+                choices,
+                gold,
+            } => Question {
+                query,
+                choices,
+                gold,
+            },
+            Line::Pair {
+                sentence_good,
+                sentence_bad,
+            } => Question {
+                query: String::new(),
+                choices: vec![sentence_good, sentence_bad],
+                gold: 0,
+            },
+        };
+        if question.gold >= question.choices.len() {
+            let (gold, choices) = (question.gold, question.choices.len());
+            return Err(wrong(format!("gold is {gold}, expected less than {choices}")));
+        }
+        questions.push(question);
+    }
+    match questions.is_empty() {
+        true => Err(Error::input(path, "holds no questions")),
+        false => Ok(questions),
+    }
+}
+
+/// The part of the questions whose right choice is the likeliest after the query.
+///
+/// # Errors
+///
+/// When a text cannot be encoded, or `progress`, which hears of each question, says to stop.
+pub fn accuracy(
+    model: &Llama,
+    config: &LlamaConfig,
+    tokenizer: &Tokenizer,
+    questions: &[Question],
+    device: &Device,
+    progress: &mut dyn FnMut(usize, usize) -> Result<(), Error>,
+) -> Result<f64, Error> {
+    let mut right = 0;
+    for (done, question) in questions.iter().enumerate() {
+        let scores = scores(model, config, tokenizer, question, device)?;
+        let best = (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b]));
+        right += usize::from(best == Some(question.gold));
+        progress(done + 1, questions.len())?;
+    }
+    Ok(right as f64 / questions.len() as f64)
+}
+
+/// Log-likelihood of each choice after the query.
+fn scores(
+    model: &Llama,
+    config: &LlamaConfig,
+    tokenizer: &Tokenizer,
+    question: &Question,
+    device: &Device,
+) -> Result<Vec<f64>, Error> {
+    let encode = |text: &str| -> Result<Vec<i32>, Error> {
+        let encoding = tokenizer
+            .encode(text, false)
+            .map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let begin = config.bos_token_id.map(|id| id as i32);
+        let ids = encoding.get_ids().iter().map(|id| *id as i32);
+        Ok(begin.into_iter().chain(ids).collect())
+    };
+    let gap = match question.query.is_empty() || question.query.ends_with(char::is_whitespace) {
+        true => "",
+        false => " ",
+    };
+    let query = encode(&question.query)?;
+    let mut rows = Vec::new();
+    for choice in &question.choices {
+        let tokens = encode(&format!("{}{gap}{choice}", question.query))?;
+        // Tokens may join across the border; the choice begins where the two first differ. The very
+        // first token has nothing before it that could predict it.
+        let shared = query.iter().zip(&tokens).take_while(|(a, b)| a == b).count();
+        let mut from = shared.clamp(1, tokens.len().max(1));
+        // What is too long loses its beginning.
+        let excess = tokens.len().saturating_sub(config.max_position_embeddings);
+        from = from.saturating_sub(excess).max(1);
+        rows.push((tokens[excess..].to_vec(), from));
+    }
+    let longest = rows.iter().map(|(tokens, _)| tokens.len()).max().unwrap_or(0).max(2);
+    let mut padded = Vec::with_capacity(rows.len() * longest);
+    for (tokens, _) in &rows {
+        // No position looks ahead, so what stands behind a text changes nothing in it.
+        padded.extend_from_slice(tokens);
+        padded.extend(std::iter::repeat_n(0, longest - tokens.len()));
+    }
+    let data = TensorData::new(padded, [rows.len(), longest]);
+    let tokens = Tensor::<2, Int>::from_data(data, device);
+    let log_probs = next_token_log_probs(model.forward(tokens.clone()), tokens);
+    let log_probs: Vec<f64> = log_probs.into_data().iter::<f64>().collect();
+    Ok(rows
+        .iter()
+        .zip(log_probs.chunks_exact(longest - 1))
+        .map(|((tokens, from), row)| row[from - 1..tokens.len() - 1].iter().sum())
+        .collect())
+}

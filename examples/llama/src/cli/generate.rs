@@ -1,0 +1,98 @@
+use super::bundled;
+use super::device::DeviceArg;
+use super::progress::check_interrupted;
+use super::report::{check_report, write_report};
+use crate::error::Error;
+use crate::generate::generate;
+use crate::load::LoadedLlama;
+use crate::sample::Sampler;
+use serde::Serialize;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Write text from a prompt, with a full-precision or packed Llama
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// Hugging Face directory, full-precision or packed [default: the bundled model]
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Beginning of the text
+    #[arg(long, value_name = "TEXT")]
+    prompt: String,
+    /// Tokens to write at most
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    max_new_tokens: usize,
+    /// How adventurous: 0 takes the likeliest token each time
+    #[arg(long, default_value_t = 0.0, value_name = "X")]
+    temperature: f64,
+    /// Sample from the likeliest tokens that have this much of the probability together
+    #[arg(long, default_value_t = 1.0, value_name = "X")]
+    top_p: f64,
+    /// Seed of the sampling
+    #[arg(long, default_value_t = 42, value_name = "N")]
+    seed: u64,
+    #[command(flatten)]
+    device: DeviceArg,
+    /// Write text and speed as JSON, too
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    model: PathBuf,
+    scheme: Option<burn_eqat::Scheme>,
+    prompt: String,
+    text: String,
+    tokens: usize,
+    tokens_per_second: f64,
+}
+
+pub(super) fn run(args: Args) -> Result<(), Error> {
+    check_report(args.report.as_deref())?;
+    if !(args.temperature.is_finite() && args.temperature >= 0.0) {
+        let message = format!("--temperature is {}, expected 0 or more", args.temperature);
+        return Err(Error::Setting(message));
+    }
+    if !(args.top_p > 0.0 && args.top_p <= 1.0) {
+        let message = format!("--top-p is {}, expected more than 0 and at most 1", args.top_p);
+        return Err(Error::Setting(message));
+    }
+    let device = args.device.device();
+    let dir = args.model.unwrap_or_else(bundled::model_dir);
+    let loaded = LoadedLlama::open(&dir, &device)?;
+    let tokenizer = loaded.tokenizer()?;
+    let mut sampler = Sampler::new(args.temperature, args.top_p, args.seed);
+    let mut show = |piece: &str| {
+        print!("{piece}");
+        // A closed pipe is no reason to fail; the report still wants the text.
+        let _ = std::io::stdout().flush();
+        check_interrupted()
+    };
+    let written = generate(
+        &loaded,
+        &tokenizer,
+        &args.prompt,
+        args.max_new_tokens,
+        &mut sampler,
+        &device,
+        &mut show,
+    )?;
+    println!();
+    let (tokens, speed) = (written.tokens, written.tokens_per_second);
+    eprintln!("{tokens} tokens, {speed:.1} tokens per second");
+    match &args.report {
+        Some(path) => write_report(
+            path,
+            &Report {
+                model: dir,
+                scheme: loaded.scheme,
+                prompt: args.prompt,
+                text: written.text,
+                tokens,
+                tokens_per_second: speed,
+            },
+        ),
+        None => Ok(()),
+    }
+}

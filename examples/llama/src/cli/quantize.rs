@@ -1,0 +1,272 @@
+use super::bundled;
+use super::device::DeviceArg;
+use super::progress::{bar, check_interrupted, interrupter, moving};
+use super::renderer::BarRenderer;
+use super::report::{check_report, table_head, table_row, write_report};
+use crate::data::{Calibration, sample_windows};
+use crate::error::Error;
+use crate::load::LoadedLlama;
+use crate::quantize::{Hooks, Method, QuantizeSettings, Rates, Stage, quantize};
+use crate::text::TokenWindows;
+use burn::tensor::Device;
+use burn_eqat::Scheme;
+use burn_eqat::files::StagedDir;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Take a Llama to 2, 3 or 4 bits per weight
+///
+/// Prints perplexity and size after each stage (full precision, round to nearest, Block-AP, E2E-QP)
+/// and saves the packed model. Without arguments it quantizes the small model that comes with this
+/// program, in a few minutes on two cores.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// Hugging Face directory of a full-precision Llama [default: the bundled model]
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Bits and group size: w2g64, w3g128, w4g-1 (one group per column), w4g64-sym (symmetric)
+    #[arg(long, default_value = "w2g64", value_name = "SCHEME")]
+    scheme: Scheme,
+    /// How far to go
+    #[arg(long, value_enum, default_value_t = Method::EfficientQat)]
+    method: Method,
+    /// Where to save the packed model [default: not saved]
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Calibration text: a .txt or .jsonl file, or `self` to have the model write it
+    #[arg(long, default_value = "self", value_name = "FILE|self")]
+    calibration: PathBuf,
+    /// Calibration tokens instead: tensors calib, val, e2e, eval, each i32 [samples, seq_len]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["calibration", "eval_text", "seq_len"])]
+    calibration_tokens: Option<PathBuf>,
+    /// Text to measure perplexity on [default: the bundled text for the bundled model, else a held-out
+    /// part of the calibration]
+    #[arg(long, value_name = "FILE")]
+    eval_text: Option<PathBuf>,
+    /// Windows that Block-AP trains on
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    train_size: usize,
+    /// Windows that the phases are validated on
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    val_size: usize,
+    /// Tokens of a window
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    seq_len: usize,
+    /// Windows of a Block-AP step
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    batch_size: usize,
+    /// Epochs of each block in Block-AP
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    epochs: usize,
+    /// Learning rate of step sizes and zero points in Block-AP [default: by bits]
+    #[arg(long, value_name = "X")]
+    quant_lr: Option<f64>,
+    /// Learning rate of weights and norms in Block-AP [default: by bits]
+    #[arg(long, value_name = "X")]
+    weight_lr: Option<f64>,
+    /// Windows that E2E-QP trains on
+    #[arg(long, default_value_t = 1024, value_name = "N")]
+    e2e_size: usize,
+    /// Windows of an E2E-QP step
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    e2e_batch: usize,
+    /// Epochs of E2E-QP
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    e2e_epochs: usize,
+    /// Learning rate of step sizes in E2E-QP [default: by bits]
+    #[arg(long, value_name = "X")]
+    e2e_lr: Option<f64>,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 42, value_name = "N")]
+    seed: u64,
+    #[command(flatten)]
+    device: DeviceArg,
+    /// Replace the output directory if there is one
+    #[arg(long)]
+    force: bool,
+    /// Write what is printed as JSON, too
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    model: &'a Path,
+    scheme: Scheme,
+    stages: &'a [Stage],
+    settings: &'a QuantizeSettings,
+}
+
+pub(super) fn run(args: Args) -> Result<(), Error> {
+    let settings = settings(&args)?;
+    if let Some(output) = &args.output {
+        StagedDir::check(output, args.force)?;
+    }
+    check_report(args.report.as_deref())?;
+    let device = args.device.device();
+    device.seed(args.seed);
+    let dir = args.model.clone().unwrap_or_else(bundled::model_dir);
+    let loaded = LoadedLlama::open(&dir, &device)?;
+    if let Some(scheme) = loaded.scheme {
+        let message = format!("is packed already ({scheme}), expected full precision");
+        return Err(Error::input(&dir, message));
+    }
+    check_scheme(&loaded, args.scheme)?;
+    let data = calibration(&args, &settings, &loaded, &device)?;
+
+    println!("{}  {}", dir.display(), args.scheme);
+    println!("{}", table_head());
+    let mut evaluation = None;
+    let mut hooks = Hooks {
+        interrupter: interrupter(),
+        renderer: &|stage| Box::new(BarRenderer::new(stage)),
+        evaluating: &mut |stage, done, total| {
+            let bar = evaluation.get_or_insert_with(|| bar(total, format!("evaluate {stage}")));
+            bar.set_position(done as u64);
+            if done == total {
+                bar.finish_and_clear();
+                evaluation = None;
+            }
+            check_interrupted()
+        },
+        finished: &mut |stage| println!("{}", table_row(stage)),
+    };
+    let (packed, stages) = quantize(&loaded, &data, &settings, &device, &mut hooks)?;
+    if let Some(output) = &args.output {
+        loaded.save_packed(&packed, args.scheme, output, args.force)?;
+        println!("saved to {}", output.display());
+    }
+    if let Some(path) = &args.report {
+        let report = Report {
+            model: &dir,
+            scheme: args.scheme,
+            stages: &stages,
+            settings: &settings,
+        };
+        write_report(path, &report)?;
+    }
+    Ok(())
+}
+
+fn settings(args: &Args) -> Result<QuantizeSettings, Error> {
+    for (name, value) in [
+        ("--train-size", args.train_size),
+        ("--batch-size", args.batch_size),
+        ("--epochs", args.epochs),
+        ("--e2e-size", args.e2e_size),
+        ("--e2e-batch", args.e2e_batch),
+        ("--e2e-epochs", args.e2e_epochs),
+    ] {
+        if value == 0 {
+            return Err(Error::Setting(format!("{name} is 0, expected 1 or more")));
+        }
+    }
+    if args.seq_len < 2 {
+        let message = format!("--seq-len is {}, expected 2 or more", args.seq_len);
+        return Err(Error::Setting(message));
+    }
+    let default = Rates::for_bits(args.scheme.bits);
+    let rate = |name: &str, given: Option<f64>, default: f64| match given {
+        Some(rate) if !(rate.is_finite() && rate >= 0.0) => {
+            let message = format!("{name} is {rate}, expected a number that is not negative");
+            Err(Error::Setting(message))
+        }
+        given => Ok(given.unwrap_or(default)),
+    };
+    Ok(QuantizeSettings {
+        scheme: args.scheme,
+        method: args.method,
+        train_size: args.train_size,
+        val_size: args.val_size,
+        batch_size: args.batch_size,
+        epochs: args.epochs,
+        e2e_size: args.e2e_size,
+        e2e_batch: args.e2e_batch,
+        e2e_epochs: args.e2e_epochs,
+        rates: Rates {
+            quant: rate("--quant-lr", args.quant_lr, default.quant)?,
+            weight: rate("--weight-lr", args.weight_lr, default.weight)?,
+            e2e: rate("--e2e-lr", args.e2e_lr, default.e2e)?,
+        },
+        seed: args.seed,
+    })
+}
+
+/// Refuses a scheme that does not fit before any time is spent.
+fn check_scheme(loaded: &LoadedLlama, scheme: Scheme) -> Result<(), Error> {
+    use crate::model::Llama;
+    use burn_eqat::Quantize;
+    loaded
+        .config
+        .init(&loaded.model.model.norm.gamma.lazy_device())
+        .attach_packed(&Llama::quantized_weights(), scheme)?;
+    Ok(())
+}
+
+fn calibration(
+    args: &Args,
+    settings: &QuantizeSettings,
+    loaded: &LoadedLlama,
+    device: &Device,
+) -> Result<Calibration, Error> {
+    let vocab_size = loaded.config.vocab_size;
+    let limit = loaded.config.max_position_embeddings;
+    let too_long = |seq_len: usize| match seq_len > limit {
+        true => {
+            let message = format!("windows of {seq_len} tokens, expected at most {limit}");
+            Err(Error::Setting(message))
+        }
+        false => Ok(()),
+    };
+    if let Some(path) = &args.calibration_tokens {
+        let data = Calibration::from_tokens(path, settings.sizes(), vocab_size)?;
+        for windows in [&data.train, &data.valid, &data.e2e, &data.eval] {
+            too_long(windows.seq_len())?;
+        }
+        return Ok(data);
+    }
+    too_long(args.seq_len)?;
+    let eval = match (&args.eval_text, &args.model) {
+        (Some(path), _) => Some((path.clone(), loaded.read_windows(path, args.seq_len)?)),
+        (None, None) => {
+            let path = bundled::eval_text();
+            let windows = loaded.read_windows(&path, args.seq_len)?;
+            Some((path, windows))
+        }
+        (None, Some(_)) => None,
+    };
+    let windows = match args.calibration.as_os_str() == "self" {
+        true => self_calibration(args, settings, loaded, device)?,
+        false => loaded.read_windows(&args.calibration, args.seq_len)?,
+    };
+    let mut data = Calibration::deal(&windows, settings.sizes(), args.seed, &args.calibration)?;
+    if let Some((path, windows)) = eval {
+        if windows.is_empty() {
+            let message = format!("is shorter than a window of {} tokens", args.seq_len);
+            return Err(Error::input(&path, message));
+        }
+        data.eval = windows;
+    }
+    for windows in [&data.train, &data.eval] {
+        windows.check_vocabulary(vocab_size, "tokenizer.json")?;
+    }
+    Ok(data)
+}
+
+/// Windows that the model writes itself: as many as the phases want, and a tenth for evaluation.
+fn self_calibration(
+    args: &Args,
+    settings: &QuantizeSettings,
+    loaded: &LoadedLlama,
+    device: &Device,
+) -> Result<TokenWindows, Error> {
+    let wanted = match settings.method {
+        // Nothing trains: enough to measure on.
+        Method::Rtn => 64,
+        Method::BlockAp => settings.train_size + settings.val_size,
+        Method::EfficientQat => settings.train_size.max(settings.e2e_size) + settings.val_size,
+    };
+    let count = (wanted * 10).div_ceil(9).max(10);
+    let bar = bar(0, "sample calibration text");
+    sample_windows(loaded, count, args.seq_len, args.seed, device, &mut moving(&bar))
+}

@@ -1,0 +1,64 @@
+use crate::error::Error;
+use crate::quantize::Stage;
+use serde::Serialize;
+use std::io::Write;
+use std::path::Path;
+
+/// Writes a report as JSON, beside its place first and then into it.
+pub(super) fn write_report(path: &Path, report: &impl Serialize) -> Result<(), Error> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let fail = Error::read(path);
+    let text = serde_json::to_string_pretty(report).expect("numbers and names");
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(parent)?;
+        file.write_all(text.as_bytes())?;
+        file.write_all(b"\n")?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(fail)
+}
+
+/// Fails early when a report could not be written later.
+pub(super) fn check_report(path: Option<&Path>) -> Result<(), Error> {
+    let Some(path) = path else { return Ok(()) };
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
+            Err(Error::input(path, "the directory of the report does not exist"))
+        }
+        _ if path.is_dir() => Err(Error::input(path, "is a directory, expected a file")),
+        _ => Ok(()),
+    }
+}
+
+/// The head of the table of stages.
+pub(super) fn table_head() -> String {
+    let line = format!(
+        "{:<16} {:>11} {:>11} {:>12} {:>9} {:>9} {:>9}",
+        "stage", "perplexity", "bytes", "bits/weight", "seconds", "cpu s", "peak MB"
+    );
+    let rule = "-".repeat(line.len());
+    format!("{line}\n{rule}")
+}
+
+/// A line of the table of stages.
+pub(super) fn table_row(stage: &Stage) -> String {
+    let or_dash = |value: Option<f64>| value.map_or("-".to_string(), |v| format!("{v:.1}"));
+    let perplexity = match stage.perplexity < 1e5 {
+        true => format!("{:.3}", stage.perplexity),
+        false => format!("{:.2e}", stage.perplexity),
+    };
+    format!(
+        "{:<16} {:>11} {:>11} {:>12.3} {:>9.1} {:>9} {:>9}",
+        stage.name,
+        perplexity,
+        stage.bytes,
+        stage.bits_per_weight,
+        stage.seconds,
+        or_dash(stage.cpu_seconds),
+        or_dash(stage.peak_rss_mb),
+    )
+}

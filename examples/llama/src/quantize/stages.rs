@@ -1,0 +1,202 @@
+use super::usage::Meter;
+use super::{Method, QuantizeSettings};
+use crate::data::{Calibration, loader, perplexity};
+use crate::error::Error;
+use crate::load::LoadedLlama;
+use crate::model::Llama;
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::train::logger::InMemoryMetricLogger;
+use burn::train::renderer::MetricsRenderer;
+use burn::train::{Interrupter, SupervisedTraining, TrainingStrategy};
+use burn_eqat::Quantize;
+use burn_eqat::files::saved_size;
+use burn_eqat::train::metrics::{
+    GroupLearningRateMetric, ReconstructionLossMetric, TokenPerplexityMetric,
+};
+use burn_eqat::train::{BlockApConfig, E2eQpConfig, TrainError};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A model as it stands after a part of the job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Stage {
+    /// `full-precision`, `rtn`, `block-ap` or `e2e-qp`.
+    pub name: String,
+    /// Perplexity on the evaluation windows.
+    pub perplexity: f64,
+    /// Size of the model's tensors on disk.
+    pub bytes: usize,
+    /// Bits of a quantized weight, step sizes (16 bits) and zero points counted.
+    pub bits_per_weight: f64,
+    /// What the stage itself took, without the measuring.
+    pub seconds: f64,
+    /// User and system time of the process in the stage.
+    pub cpu_seconds: Option<f64>,
+    /// The most memory that the process has had so far.
+    pub peak_rss_mb: Option<f64>,
+}
+
+/// Who hears how the job goes on.
+pub struct Hooks<'a> {
+    /// Stops the training when told to.
+    pub interrupter: Interrupter,
+    /// Makes what shows a training, from the name of the stage.
+    pub renderer: &'a dyn Fn(&str) -> Box<dyn MetricsRenderer>,
+    /// Hears of each evaluated batch: stage, batches done, batches in all.
+    pub evaluating: &'a mut dyn FnMut(&str, usize, usize) -> Result<(), Error>,
+    /// Gets each stage when it is measured.
+    pub finished: &'a mut dyn FnMut(&Stage),
+}
+
+/// Quantizes a full-precision model; gives back the packed one and what was measured.
+///
+/// # Errors
+///
+/// When the scheme does not fit the model, a loss is not finite, or the job is interrupted.
+pub fn quantize(
+    loaded: &LoadedLlama,
+    data: &Calibration,
+    settings: &QuantizeSettings,
+    device: &Device,
+    hooks: &mut Hooks<'_>,
+) -> Result<(Llama, Vec<Stage>), Error> {
+    let mut job = Job {
+        loaded,
+        data,
+        settings,
+        device,
+        hooks,
+        stages: Vec::new(),
+    };
+    let model = loaded.model.clone();
+    job.measure("full-precision", Meter::start(), &model)?;
+
+    let meter = Meter::start();
+    let weights = Llama::quantized_weights();
+    let mut packed = model
+        .clone()
+        .quantize_rtn(&weights, settings.scheme)?
+        .round_scales();
+    job.measure("rtn", meter, &packed)?;
+
+    if settings.method >= Method::BlockAp {
+        let meter = Meter::start();
+        packed = job.block_ap(model)?;
+        job.measure("block-ap", meter, &packed)?;
+    }
+    if settings.method >= Method::EfficientQat {
+        let meter = Meter::start();
+        packed = job.e2e_qp(packed)?.round_scales();
+        job.measure("e2e-qp", meter, &packed)?;
+    }
+    Ok((packed, job.stages))
+}
+
+struct Job<'a, 'h> {
+    loaded: &'a LoadedLlama,
+    data: &'a Calibration,
+    settings: &'a QuantizeSettings,
+    device: &'a Device,
+    hooks: &'a mut Hooks<'h>,
+    stages: Vec<Stage>,
+}
+
+impl Job<'_, '_> {
+    /// Ends a stage: stops its meter, then evaluates the model.
+    fn measure(&mut self, name: &str, meter: Meter, model: &Llama) -> Result<(), Error> {
+        let usage = meter.stop();
+        let evaluating = &mut self.hooks.evaluating;
+        let perplexity = perplexity(model, &self.data.eval, self.device, &mut |done, total| {
+            evaluating(name, done, total)
+        })?;
+        let size = model.size_report();
+        let dtype = self.loaded.dtype();
+        let stage = Stage {
+            name: name.to_string(),
+            perplexity,
+            bytes: saved_size(model, dtype)?,
+            bits_per_weight: match size.packed_weights {
+                0 => 8.0 * dtype.size() as f64,
+                _ => size.bits_per_weight(),
+            },
+            seconds: usage.seconds,
+            cpu_seconds: usage.cpu_seconds,
+            peak_rss_mb: usage.peak_rss_mb,
+        };
+        (self.hooks.finished)(&stage);
+        self.stages.push(stage);
+        Ok(())
+    }
+
+    fn block_ap(&self, model: Llama) -> Result<Llama, Error> {
+        let settings = self.settings;
+        let phase = BlockApConfig::new(settings.scheme, Llama::quantized_weights())
+            .with_quant_learning_rate(settings.rates.quant)
+            .with_weight_learning_rate(Some(settings.rates.weight))
+            .with_epochs(settings.epochs)
+            .init();
+        let data = |windows| loader(windows, settings.batch_size, None, self.device);
+        let training = self
+            .training("block-ap", data(&self.data.train), data(&self.data.valid))
+            .num_epochs(phase.num_epochs(&model))
+            .metric_train_numeric(ReconstructionLossMetric::default())
+            .metric_valid_numeric(ReconstructionLossMetric::default())
+            .metric_train_numeric(GroupLearningRateMetric::quantizer())
+            .metric_train_numeric(GroupLearningRateMetric::weights())
+            .with_training_strategy(TrainingStrategy::Custom(Arc::new(phase.clone())));
+        let result = training.launch(phase.learner(model));
+        finish(result, phase.take_error())
+    }
+
+    fn e2e_qp(&self, packed: Llama) -> Result<Llama, Error> {
+        let settings = self.settings;
+        let phase = E2eQpConfig::new(settings.scheme)
+            .with_learning_rate(Some(settings.rates.e2e))
+            .with_epochs(settings.e2e_epochs)
+            .init();
+        let seed = Some(settings.seed);
+        let train = loader(&self.data.e2e, settings.e2e_batch, seed, self.device);
+        let valid = loader(&self.data.valid, settings.e2e_batch, None, self.device);
+        let batches = self.data.e2e.len().div_ceil(settings.e2e_batch);
+        let training = self
+            .training("e2e-qp", train, valid)
+            .num_epochs(settings.e2e_epochs)
+            .metric_train_numeric(TokenPerplexityMetric::default())
+            .metric_valid_numeric(TokenPerplexityMetric::default())
+            .metric_train_numeric(burn::train::metric::LearningRateMetric::new())
+            .with_training_strategy(TrainingStrategy::Custom(Arc::new(phase.clone())));
+        let result = training.launch(phase.learner(packed, batches));
+        finish(result, phase.take_error())
+    }
+
+    /// A training that shows itself through the hooks and writes no file.
+    fn training(
+        &self,
+        name: &str,
+        train: Arc<dyn burn::data::dataloader::DataLoader<crate::model::TokenBatch>>,
+        valid: Arc<dyn burn::data::dataloader::DataLoader<crate::model::TokenBatch>>,
+    ) -> SupervisedTraining<Llama> {
+        SupervisedTraining::new(std::env::temp_dir(), train, valid)
+            .with_metric_logger(InMemoryMetricLogger::default())
+            .with_application_logger(None)
+            .with_interrupter(self.hooks.interrupter.clone())
+            .renderer((self.hooks.renderer)(name))
+            .label(name)
+    }
+}
+
+fn finish(
+    result: burn::train::LearningResult<Llama>,
+    error: Option<TrainError>,
+) -> Result<Llama, Error> {
+    match (error, result.error) {
+        (Some(TrainError::Interrupted), None) => Err(Error::Interrupted),
+        (Some(TrainError::Interrupted) | None, Some(error)) => {
+            Err(Error::Setting(error.to_string()))
+        }
+        (Some(error), _) => Err(Error::Train(error)),
+        (None, None) if result.interrupted.is_some() => Err(Error::Interrupted),
+        (None, None) => Ok(result.model.valid()),
+    }
+}

@@ -1,0 +1,56 @@
+use std::time::Instant;
+
+/// What a piece of work costs: begin with [`Meter::start`].
+pub(super) struct Meter {
+    clock: Instant,
+    cpu_seconds: Option<f64>,
+}
+
+/// Wall-clock and processor time, and the most memory that the process has had so far.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Usage {
+    pub seconds: f64,
+    /// User and system time of the whole process; `None` where the system does not tell.
+    pub cpu_seconds: Option<f64>,
+    /// `None` where the system does not tell.
+    pub peak_rss_mb: Option<f64>,
+}
+
+impl Meter {
+    pub(super) fn start() -> Self {
+        Self {
+            clock: Instant::now(),
+            cpu_seconds: process().map(|(cpu, _)| cpu),
+        }
+    }
+
+    pub(super) fn stop(self) -> Usage {
+        let seconds = self.clock.elapsed().as_secs_f64();
+        let now = process();
+        Usage {
+            seconds,
+            cpu_seconds: now.zip(self.cpu_seconds).map(|((cpu, _), start)| cpu - start),
+            peak_rss_mb: now.map(|(_, peak)| peak),
+        }
+    }
+}
+
+/// Processor seconds and peak resident megabytes of this process.
+#[cfg(unix)]
+fn process() -> Option<(f64, f64)> {
+    use nix::sys::resource::{UsageWho, getrusage};
+    use nix::sys::time::TimeValLike;
+    let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+    let time = usage.user_time() + usage.system_time();
+    // Linux counts kilobytes, macOS bytes.
+    let unit = if cfg!(target_os = "macos") { 1.0 } else { 1024.0 };
+    Some((
+        time.num_microseconds() as f64 / 1e6,
+        usage.max_rss() as f64 * unit / 1e6,
+    ))
+}
+
+#[cfg(not(unix))]
+fn process() -> Option<(f64, f64)> {
+    None
+}

@@ -1,0 +1,87 @@
+//! The next token from logits.
+
+use burn::tensor::Tensor;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+/// Picks tokens: the likeliest at temperature 0, else at random from the likeliest ones that have
+/// `top_p` of the probability together.
+pub struct Sampler {
+    temperature: f64,
+    top_p: f64,
+    rng: StdRng,
+}
+
+impl Sampler {
+    /// A sampler.
+    pub fn new(temperature: f64, top_p: f64, seed: u64) -> Self {
+        Self {
+            temperature,
+            top_p,
+            rng: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    /// A token for each row of logits `[batch, vocab]`.
+    pub fn sample(&mut self, logits: Tensor<2>) -> Vec<u32> {
+        let [_, vocab] = logits.dims();
+        let values: Vec<f32> = logits.into_data().iter::<f32>().collect();
+        values
+            .chunks_exact(vocab)
+            .map(|row| self.sample_row(row))
+            .collect()
+    }
+
+    fn sample_row(&mut self, logits: &[f32]) -> u32 {
+        let largest = (0..logits.len())
+            .max_by(|a, b| logits[*a].total_cmp(&logits[*b]))
+            .unwrap_or(0);
+        if self.temperature <= 0.0 {
+            return largest as u32;
+        }
+        let weight = |i: usize| (f64::from(logits[i] - logits[largest]) / self.temperature).exp();
+        let mut weights: Vec<(usize, f64)> = (0..logits.len()).map(|i| (i, weight(i))).collect();
+        let mut total: f64 = weights.iter().map(|(_, w)| w).sum();
+        if self.top_p < 1.0 {
+            weights.sort_unstable_by(|a, b| b.1.total_cmp(&a.1));
+            let mut kept = 0.0;
+            let enough = weights.iter().position(|(_, w)| {
+                kept += w;
+                kept >= self.top_p * total
+            });
+            weights.truncate(enough.map_or(weights.len(), |last| last + 1));
+            total = weights.iter().map(|(_, w)| w).sum();
+        }
+        let mut at = self.rng.random::<f64>() * total;
+        for (token, weight) in &weights {
+            at -= weight;
+            if at <= 0.0 {
+                return *token as u32;
+            }
+        }
+        largest as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_likeliest_at_temperature_zero() {
+        let mut sampler = Sampler::new(0.0, 1.0, 0);
+        assert_eq!(sampler.sample_row(&[0.0, 3.0, -1.0]), 1);
+    }
+
+    #[test]
+    fn top_p_leaves_out_the_unlikely() {
+        let mut sampler = Sampler::new(1.0, 0.6, 7);
+        // Probabilities near 0.64, 0.24, 0.09, 0.03.
+        let logits = [3.0, 2.0, 1.0, 0.0];
+        assert!((0..200).all(|_| sampler.sample_row(&logits) == 0));
+        let mut sampler = Sampler::new(1.0, 0.8, 7);
+        let drawn: Vec<u32> = (0..400).map(|_| sampler.sample_row(&logits)).collect();
+        assert!(drawn.iter().all(|token| *token < 2));
+        let second = drawn.iter().filter(|token| **token == 1).count();
+        assert!((60..160).contains(&second), "{second}");
+    }
+}
