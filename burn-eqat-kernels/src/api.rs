@@ -1,7 +1,7 @@
 //! The ops on `Tensor`s: shapes checked first, then dispatched to the tensor's backend.
 
 use crate::error::{expect_groups, expect_shape};
-use crate::{Bits, PackError, QuantOps, ShapeError, pack_codes};
+use crate::{Bits, Fields, PackError, QuantOps, ShapeError, pack_codes};
 use burn::backend::Dispatch;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
@@ -54,7 +54,7 @@ pub fn pack(codes: Tensor<2, Int>, bits: Bits) -> Result<Tensor<2, Int>, PackErr
     let device = codes.device();
     let [k, n] = codes.dims();
     let codes: Vec<i64> = codes.into_data().iter::<i64>().collect();
-    let words: Vec<i32> = pack_codes(&codes, [k, n], 0, bits)?
+    let words: Vec<i32> = pack_codes(&codes, [k, n], 0, bits, Fields::Dense)?
         .into_iter()
         .map(|word| word as i32)
         .collect();

@@ -33,6 +33,36 @@ pub enum PackError {
     },
 }
 
+/// How fields lie in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fields {
+    /// One dense bit stream, so that a field may lie across two words: GPTQ's layout, and this
+    /// project's.
+    Dense,
+    /// As many whole fields as a word holds (ten of 3 bits), the rest of it unused: the layout of the
+    /// EfficientQAT reference. The same as the dense one for 2, 4 and 8 bits.
+    WholeWords,
+}
+
+impl Fields {
+    /// Word and shift of field `i`.
+    fn place(self, i: usize, bits: Bits) -> (usize, usize) {
+        let b = bits.get();
+        match self {
+            Fields::Dense => (i * b / 32, i * b % 32),
+            Fields::WholeWords => (i / (32 / b), i % (32 / b) * b),
+        }
+    }
+
+    /// How many words hold `len` fields.
+    pub fn words(self, len: usize, bits: Bits) -> usize {
+        match self {
+            Fields::Dense => bits.words(len),
+            Fields::WholeWords => len.div_ceil(32 / bits.get()),
+        }
+    }
+}
+
 /// Where the codes of a matrix lie: `outer` lines of `len` codes.
 struct Lines {
     outer: usize,
@@ -71,9 +101,9 @@ fn check_len(len: usize, [rows, columns]: [usize; 2]) -> Result<(), PackError> {
     }
 }
 
-fn packed_shape(shape: [usize; 2], dim: usize, bits: Bits) -> [usize; 2] {
+fn packed_shape(shape: [usize; 2], dim: usize, bits: Bits, fields: Fields) -> [usize; 2] {
     let mut packed = shape;
-    packed[dim.min(1)] = bits.words(shape[dim.min(1)]);
+    packed[dim.min(1)] = fields.words(shape[dim.min(1)], bits);
     packed
 }
 
@@ -88,10 +118,11 @@ pub fn pack_codes(
     shape: [usize; 2],
     dim: usize,
     bits: Bits,
+    fields: Fields,
 ) -> Result<Vec<u32>, PackError> {
     check_len(codes.len(), shape)?;
     let from = Lines::along(shape, dim);
-    let packed = packed_shape(shape, dim, bits);
+    let packed = packed_shape(shape, dim, bits, fields);
     let to = Lines::along(packed, dim);
     let mut words = vec![0u32; packed[0] * packed[1]];
     for line in 0..from.outer {
@@ -106,7 +137,7 @@ pub fn pack_codes(
                     bits,
                 });
             }
-            let (word, shift) = (i * bits.get() / 32, i * bits.get() % 32);
+            let (word, shift) = fields.place(i, bits);
             let field = (code as u64) << shift;
             words[to.at(line, word)] |= field as u32;
             if shift + bits.get() > 32 {
@@ -127,15 +158,16 @@ pub fn unpack_codes(
     shape: [usize; 2],
     dim: usize,
     bits: Bits,
+    fields: Fields,
 ) -> Result<Vec<i64>, PackError> {
-    let packed = packed_shape(shape, dim, bits);
+    let packed = packed_shape(shape, dim, bits, fields);
     check_len(words.len(), packed)?;
     let to = Lines::along(shape, dim);
     let from = Lines::along(packed, dim);
     let mut codes = vec![0i64; shape[0] * shape[1]];
     for line in 0..to.outer {
         for i in 0..to.len {
-            let (word, shift) = (i * bits.get() / 32, i * bits.get() % 32);
+            let (word, shift) = fields.place(i, bits);
             let mut field = u64::from(words[from.at(line, word)]) >> shift;
             if shift + bits.get() > 32 {
                 field |= u64::from(words[from.at(line, word + 1)]) << (32 - shift);
@@ -153,9 +185,9 @@ mod tests {
 
     #[test]
     fn fields_run_from_the_low_bit_up() {
-        let words = pack_codes(&[1, 2, 3, 0], [4, 1], 0, Bits::Two).unwrap();
+        let words = pack_codes(&[1, 2, 3, 0], [4, 1], 0, Bits::Two, Fields::Dense).unwrap();
         assert_eq!(words, [0b00_11_10_01]);
-        let words = pack_codes(&[1, 2, 3, 0], [2, 2], 1, Bits::Four).unwrap();
+        let words = pack_codes(&[1, 2, 3, 0], [2, 2], 1, Bits::Four, Fields::Dense).unwrap();
         assert_eq!(words, [0x21, 0x03]);
     }
 
@@ -163,27 +195,29 @@ mod tests {
     fn three_bits_cross_words() {
         let mut codes = vec![0i64; 32];
         codes[10] = 0b101; // bits 30, 31 and 32
-        let words = pack_codes(&codes, [32, 1], 0, Bits::Three).unwrap();
+        let words = pack_codes(&codes, [32, 1], 0, Bits::Three, Fields::Dense).unwrap();
         assert_eq!(words, [1 << 30, 1, 0]);
     }
 
     #[test]
     fn a_code_too_large_is_named() {
-        let error = pack_codes(&[0, 0, 0, 4], [2, 2], 0, Bits::Two).unwrap_err();
+        let error = pack_codes(&[0, 0, 0, 4], [2, 2], 0, Bits::Two, Fields::Dense).unwrap_err();
         assert_eq!(
             error.to_string(),
             "code 4 at [1, 1] does not fit in 2 bits (0 to 3)"
         );
-        assert!(pack_codes(&[-1], [1, 1], 0, Bits::Eight).is_err());
-        assert!(pack_codes(&[0; 3], [2, 2], 0, Bits::Two).is_err());
-        assert!(unpack_codes(&[0; 3], [16, 2], 0, Bits::Two).is_err());
+        assert!(pack_codes(&[-1], [1, 1], 0, Bits::Eight, Fields::Dense).is_err());
+        assert!(pack_codes(&[0; 3], [2, 2], 0, Bits::Two, Fields::Dense).is_err());
+        assert!(unpack_codes(&[0; 3], [16, 2], 0, Bits::Two, Fields::Dense).is_err());
     }
 
     proptest! {
         #[test]
         fn unpacking_gives_back_what_was_packed(
-            rows in 1usize..70, columns in 1usize..9, dim in 0usize..2, width in 0usize..4, seed: u64,
+            rows in 1usize..70, columns in 1usize..9, dim in 0usize..2, width in 0usize..4,
+            whole: bool, seed: u64,
         ) {
+            let fields = if whole { Fields::WholeWords } else { Fields::Dense };
             let bits = Bits::ALL[width];
             let codes: Vec<i64> = (0..rows * columns)
                 .map(|i| {
@@ -191,8 +225,9 @@ mod tests {
                     (mixed % (u64::from(bits.max_code()) + 1)) as i64
                 })
                 .collect();
-            let words = pack_codes(&codes, [rows, columns], dim, bits).unwrap();
-            prop_assert_eq!(unpack_codes(&words, [rows, columns], dim, bits).unwrap(), codes);
+            let shape = [rows, columns];
+            let words = pack_codes(&codes, shape, dim, bits, fields).unwrap();
+            prop_assert_eq!(unpack_codes(&words, shape, dim, bits, fields).unwrap(), codes);
         }
     }
 }

@@ -39,6 +39,6 @@ mod portable;
 pub use api::{dequantize, fake_quantize, pack, quant_linear, unpack};
 pub use bits::{Bits, BitsError};
 pub use error::ShapeError;
-pub use layout::{PackError, pack_codes, unpack_codes};
+pub use layout::{Fields, PackError, pack_codes, unpack_codes};
 pub use ops::QuantOps;
 pub use portable::{SCALE_MAX, SCALE_MIN};

@@ -1,1 +1,122 @@
+//! Reading what tests compare with: fixtures of this repository, and values and models beside it.
 
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use safetensors::{Dtype, SafeTensors};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Fixtures of this repository.
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// The folder with real models and texts: `EQAT_DATA`, or `shared/data` beside the repository. `None`,
+/// with a word on standard error, where there is none.
+pub fn data() -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let dir = std::env::var_os("EQAT_DATA").map_or_else(beside, PathBuf::from);
+    if dir.is_dir() {
+        return Some(dir);
+    }
+    eprintln!("skipped: no data at {}", dir.display());
+    None
+}
+
+/// The folder with the reference's values, beside [`data`].
+pub fn golden() -> Option<PathBuf> {
+    Some(data()?.parent()?.join("golden"))
+}
+
+/// Every tensor of a safetensors file.
+pub struct Values(HashMap<String, (Vec<usize>, Vec<f64>)>);
+
+impl Values {
+    /// Reads a file.
+    pub fn read(path: &Path) -> Self {
+        let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        Values(
+            file.tensors()
+                .into_iter()
+                .map(|(name, view)| (name, (view.shape().to_vec(), numbers(&view))))
+                .collect(),
+        )
+    }
+
+    fn get(&self, name: &str) -> &(Vec<usize>, Vec<f64>) {
+        self.0.get(name).unwrap_or_else(|| panic!("no tensor {name}"))
+    }
+
+    /// The names that begin with a prefix.
+    pub fn names(&self, prefix: &str) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.0.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// The numbers of a tensor, row by row.
+    pub fn numbers(&self, name: &str) -> &[f64] {
+        &self.get(name).1
+    }
+
+    /// A float tensor.
+    pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
+        let (shape, values) = self.get(name);
+        let values: Vec<f32> = values.iter().map(|v| *v as f32).collect();
+        Tensor::from_data(TensorData::new(values, shape.clone()), (device, DType::F32))
+    }
+
+    /// An integer tensor.
+    pub fn ints<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D, Int> {
+        let (shape, values) = self.get(name);
+        let values: Vec<i32> = values.iter().map(|v| *v as i32).collect();
+        Tensor::from_data(TensorData::new(values, shape.clone()), (device, DType::I32))
+    }
+
+    /// Integers as the unsigned words that they are the bits of.
+    pub fn words(&self, name: &str) -> Vec<u32> {
+        self.numbers(name).iter().map(|v| *v as i32 as u32).collect()
+    }
+
+    /// Step sizes or zero points `[out * groups, 1]`, as this project has them: `[groups, out]`.
+    pub fn per_group(&self, name: &str, out: usize, device: &Device) -> Tensor<2> {
+        let flat: Tensor<2> = self.tensor(name, device);
+        let groups = flat.dims()[0] / out;
+        flat.reshape([out, groups]).transpose()
+    }
+}
+
+fn numbers(view: &safetensors::tensor::TensorView<'_>) -> Vec<f64> {
+    let bytes = view.data();
+    macro_rules! read {
+        ($type:ty, $size:literal) => {
+            bytes
+                .chunks_exact($size)
+                .map(|c| <$type>::from_le_bytes(c.try_into().unwrap()))
+        };
+    }
+    match view.dtype() {
+        Dtype::F64 => read!(f64, 8).collect(),
+        Dtype::F32 => read!(f32, 4).map(f64::from).collect(),
+        Dtype::I32 => read!(i32, 4).map(f64::from).collect(),
+        Dtype::F16 => read!(half::f16, 2).map(f64::from).collect(),
+        Dtype::BF16 => read!(half::bf16, 2).map(f64::from).collect(),
+        other => panic!("no reader for {other:?}"),
+    }
+}
+
+/// The values of a tensor, row by row.
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+/// Asserts that no value differs by more than `tolerance` times the largest expected one.
+pub fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
+        let error = (a - e).abs();
+        assert!(error <= tolerance * scale, "{what} [{i}]: {a} is not {e} (largest {scale})");
+    }
+}

@@ -46,6 +46,13 @@ pub fn save_model<M: Module>(
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     safetensors::serialize_to_file(views, Some(metadata), &path)
         .map_err(|error| FileError::invalid(&path, error))?;
+    // The writer makes the file private, as temporary files are.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let readable = fs::Permissions::from_mode(0o644);
+        fs::set_permissions(&path, readable).map_err(FileError::io(&path))?;
+    }
     write_config(config, scheme, staged.path())
 }
 

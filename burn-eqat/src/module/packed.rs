@@ -1,7 +1,7 @@
 use crate::Scheme;
 use burn::module::{Module, Param, ParamId, Reparameterization};
 use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
-use burn_eqat_kernels::{Bits, PackError, dequantize, pack, pack_codes, quant_linear, unpack};
+use burn_eqat_kernels::{Bits, Fields, PackError, dequantize, pack, pack_codes, quant_linear, unpack};
 
 /// A packed weight: the parameter's base holds the step sizes `[groups, d_output]`, the attachment
 /// the integer codes and zero points, and `val()` is the dense `(q - z) * s`.
@@ -168,7 +168,7 @@ impl Reparameterization for Packed {
 fn pack_zero_points(zero_points: Tensor<2, Int>, bits: Bits) -> Result<Tensor<2, Int>, PackError> {
     let ([groups, n], device) = (zero_points.dims(), zero_points.device());
     let codes: Vec<i64> = zero_points.into_data().iter::<i64>().collect();
-    let words: Vec<i32> = pack_codes(&codes, [groups, n], 1, bits)?
+    let words: Vec<i32> = pack_codes(&codes, [groups, n], 1, bits, Fields::Dense)?
         .into_iter()
         .map(|word| word as i32)
         .collect();

@@ -1,0 +1,250 @@
+//! The command line as a user meets it, on the bundled model.
+
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+fn llama(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_llama"));
+    command.args(args);
+    command
+}
+
+fn succeeds(args: &[&str]) -> String {
+    let output = llama(args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {stderr}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Standard error of a command that has to fail.
+fn fails(args: &[&str]) -> String {
+    let output = llama(args);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{args:?} succeeded");
+    assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+    stderr
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn bundled() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-stories")
+}
+
+/// A job so small that it takes seconds.
+const SMALL: [&str; 12] = [
+    "--train-size", "8", "--val-size", "4", "--e2e-size", "8", "--seq-len", "32", "--epochs", "1",
+    "--e2e-batch", "4",
+];
+
+fn quantize<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    ["quantize"].into_iter().chain(SMALL).chain(more.iter().copied()).collect()
+}
+
+#[test]
+fn quantize_eval_generate() {
+    let dir = tempfile::tempdir().unwrap();
+    let (packed, report) = (dir.path().join("packed"), dir.path().join("report.json"));
+    let table = succeeds(&quantize(&["--output", text(&packed), "--report", text(&report)]));
+    let report = json(&report);
+    let stages = report["stages"].as_array().unwrap();
+    let names: Vec<&str> = stages.iter().map(|s| s["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["full-precision", "rtn", "block-ap", "e2e-qp"]);
+    assert!(names.iter().all(|name| table.contains(name)), "{table}");
+    assert_eq!(report["scheme"], "w2g64");
+    assert_eq!(report["settings"]["train_size"], 8);
+    let number = |stage: usize, field: &str| stages[stage][field].as_f64().unwrap();
+    assert_eq!(number(3, "bits_per_weight"), 2.0 + 18.0 / 64.0);
+    assert!(number(3, "bytes") < 0.35 * number(0, "bytes"));
+    assert!(number(2, "perplexity") < number(1, "perplexity"));
+    assert!(number(3, "seconds") > 0.0 && number(3, "peak_rss_mb") > 0.0);
+
+    // A process of its own measures the same on the saved files.
+    let again = dir.path().join("eval.json");
+    let eval = ["eval", "--model", text(&packed), "--seq-len", "32", "--report", text(&again)];
+    succeeds(&eval);
+    assert_eq!(json(&again)["perplexity"], stages[3]["perplexity"]);
+    assert_eq!(json(&again)["scheme"], "w2g64");
+
+    let written = dir.path().join("text.json");
+    let generate = [
+        "generate", "--model", text(&packed), "--prompt", "Once upon a time", "--max-new-tokens",
+        "12", "--temperature", "0.7", "--top-p", "0.9", "--seed", "3", "--report", text(&written),
+    ];
+    let printed = succeeds(&generate);
+    let written = json(&written);
+    let story = written["text"].as_str().unwrap();
+    assert!(story.starts_with("Once upon a time"), "{story}");
+    assert_eq!(printed.trim_end(), story.trim_end());
+    assert!(written["tokens_per_second"].as_f64().unwrap() > 0.0);
+    assert_eq!(succeeds(&generate), printed, "the same seed writes the same text");
+
+    // What is there is not overwritten unless asked.
+    let rtn = quantize(&["--method", "rtn", "--output", text(&packed)]);
+    assert!(fails(&rtn).contains("not empty"));
+    succeeds(&[rtn.as_slice(), &["--force"]].concat());
+    let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(files.iter().all(|f| !text(f).contains(".eqat-")), "{files:?}");
+    let packed_again = quantize(&["--model", text(&packed)]);
+    assert!(fails(&packed_again).contains("packed already (w2g64)"));
+}
+
+#[test]
+fn the_bundled_model_tells_a_story() {
+    let story = succeeds(&["generate", "--prompt", "Once upon a time", "--max-new-tokens", "40"]);
+    assert!(story.starts_with("Once upon a time"), "{story}");
+    let words: Vec<&str> = story.split_whitespace().collect();
+    assert!(words.len() > 20 && story.contains(". "), "{story}");
+}
+
+#[test]
+fn questions_are_scored() {
+    let dir = tempfile::tempdir().unwrap();
+    let (choices, pairs) = (dir.path().join("choices.jsonl"), dir.path().join("pairs.jsonl"));
+    let lines = [
+        json!({"query": "Once upon a", "choices": ["xq zv 77 kk", "time"], "gold": 1}),
+        json!({"query": "The little girl was very", "choices": ["happy.", "of of the"], "gold": 0}),
+    ];
+    fs::write(&choices, lines.map(|l| l.to_string()).join("\n")).unwrap();
+    let pair = json!({
+        "sentence_good": "She went to the park.", "sentence_bad": "Went park the to she.",
+    });
+    fs::write(&pairs, pair.to_string()).unwrap();
+    let report = dir.path().join("report.json");
+    let model = bundled();
+    succeeds(&[
+        "eval", "--model", text(&model), "--choices", text(&choices), text(&pairs), "--report",
+        text(&report),
+    ]);
+    let report = json(&report);
+    assert_eq!(report["choices"][0]["accuracy"], 1.0);
+    assert_eq!(report["choices"][1]["accuracy"], 1.0);
+    assert!(report["perplexity"].is_null());
+
+    fs::write(&choices, json!({"query": "a", "choices": ["b"], "gold": 1}).to_string()).unwrap();
+    let eval = ["eval", "--model", text(&model), "--choices", text(&choices)];
+    assert!(fails(&eval).contains("line 1: gold is 1, expected less than 1"));
+    fs::write(&choices, "{\"query\": 3}").unwrap();
+    assert!(fails(&eval).contains("line 1: expected an object"));
+}
+
+/// Windows of tokens as the tensors that `--calibration-tokens` takes.
+fn token_file(path: &Path, token: i32) {
+    let window: Vec<u8> = [1i32, 40, token, 41].iter().flat_map(|t| t.to_le_bytes()).collect();
+    let data = window.repeat(8);
+    let views = ["calib", "val", "e2e", "eval"].map(|name| {
+        let view = safetensors::tensor::TensorView::new(
+            safetensors::Dtype::I32,
+            vec![8, 4],
+            &data,
+        );
+        (name, view.unwrap())
+    });
+    fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+#[test]
+fn wrong_input_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let bad = |args: &[&str], expected: &str| {
+        let stderr = fails(args);
+        assert!(stderr.contains(expected), "{args:?}: {stderr}");
+    };
+    bad(&quantize(&["--scheme", "w5g64"]), "expected 2, 3, 4 or 8");
+    bad(&quantize(&["--scheme", "int4"]), "expected something like w2g64");
+    bad(&quantize(&["--scheme", "w2g48"]), "groups of 48 do not divide the 128 input rows");
+    bad(&quantize(&["--model", "no/such/dir"]), "no/such/dir/config.json");
+    bad(&quantize(&["--calibration", "no/such.txt"]), "no/such.txt");
+    bad(&quantize(&["--quant-lr", "-1"]), "--quant-lr is -1");
+    bad(&quantize(&["--report", "no/such/dir/report.json"]), "report.json");
+    bad(&["quantize", "--batch-size", "0"], "--batch-size is 0");
+    bad(&["quantize", "--seq-len", "100000"], "expected at most 512");
+    bad(&["generate", "--prompt", "a", "--top-p", "0"], "--top-p is 0");
+    bad(&["generate", "--prompt", &"word ".repeat(600)], "expected 1 to 512");
+
+    // Learning rates that break the training: the block, the step and the rates are named.
+    let broken = quantize(&["--quant-lr", "1e30", "--weight-lr", "1e30"]);
+    bad(&broken, "the loss of block ");
+    bad(&broken, "1e30");
+
+    let tokens = dir.path().join("tokens.safetensors");
+    token_file(&tokens, 5000);
+    let quantize_tokens = [
+        "quantize", "--calibration-tokens", text(&tokens), "--train-size", "8", "--val-size", "8",
+        "--e2e-size", "8",
+    ];
+    bad(&quantize_tokens, "token 5000 at position 2 of window 0");
+    bad(&quantize_tokens, "vocabulary of 1024");
+    token_file(&tokens, 42);
+    bad(&quantize_tokens[..5], "expected 512 or more");
+    let model = bundled();
+    let eval = ["eval", "--model", text(&model), "--tokens", text(&tokens)];
+    succeeds(&eval);
+    let whole = fs::read(&tokens).unwrap();
+    fs::write(&tokens, &whole[..whole.len() - 3]).unwrap();
+    bad(&eval, "not a safetensors file");
+
+    let empty = dir.path().join("empty.txt");
+    fs::write(&empty, " \n").unwrap();
+    bad(&quantize(&["--calibration", text(&empty)]), "holds no text");
+    let line = dir.path().join("line.jsonl");
+    fs::write(&line, "{\"text\": \"A story.\"}\n{\"no\": 1}\n").unwrap();
+    bad(&quantize(&["--calibration", text(&line)]), "line 2");
+}
+
+#[test]
+fn a_model_from_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let story = dir.path().join("story.txt");
+    let one = "The cat sat on the mat. The dog ran to the cat. They were happy.";
+    fs::write(&story, vec![one; 60].join("\n<|endoftext|>\n")).unwrap();
+    let model = dir.path().join("model");
+    let pretrain = [
+        "pretrain", "--text", text(&story), "--output", text(&model), "--epochs", "2",
+        "--batch-size", "2", "--seq-len", "32", "--vocab-size", "300", "--hidden-size", "32",
+        "--intermediate-size", "64", "--layers", "1", "--heads", "2", "--kv-heads", "1",
+    ];
+    succeeds(&pretrain);
+    assert!(fails(&pretrain).contains("not empty"));
+    let text_file = dir.path().join("calibration.txt");
+    fs::write(&text_file, vec![one; 200].join(" ")).unwrap();
+    let out = succeeds(&quantize(&[
+        "--model", text(&model), "--calibration", text(&text_file), "--scheme", "w4g32",
+    ]));
+    assert!(out.contains("e2e-qp"), "{out}");
+}
+
+/// Ctrl-C in the middle of the work: nothing is left behind.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_leaves_nothing_behind() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("packed");
+    let args = ["quantize", "--output", text(&output)];
+    let child = command(&args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("nothing was saved"), "{stderr}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}

@@ -1,0 +1,458 @@
+//! Models that are no Llama, made of plain `nn::Linear`: attached, trained by both strategies of
+//! Burn's `SupervisedTraining`, packed, saved and loaded.
+
+use burn::data::dataloader::{DataLoader, DataLoaderBuilder, batcher::Batcher};
+use burn::data::dataset::InMemDataset;
+use burn::module::{Module, ParamGroup};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::store::ModuleRecord;
+use burn::tensor::activation::{gelu, relu, softmax};
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use burn::train::logger::InMemoryMetricLogger;
+use burn::train::{
+    InferenceStep, LearnerModel, LearningResult, SupervisedTraining, TrainOutput, TrainStep,
+    TrainingStrategy,
+};
+use burn_eqat::files::{Checkpoint, StagedDir, save_model};
+use burn_eqat::train::metrics::{
+    GroupLearningRateMetric, ReconstructionLossMetric, TokenPerplexityMetric,
+};
+use burn_eqat::train::{
+    BlockAp, BlockApConfig, Blockwise, E2eQpConfig, QatOutput, TrainError,
+};
+use burn_eqat::{FakeQuant, Packed, Quantize, Scheme};
+use std::sync::Arc;
+
+/// Inputs `[batch, seq, width]` and what a model should make of them.
+#[derive(Clone, Debug)]
+struct Batch {
+    input: Tensor<3>,
+    target: Tensor<3>,
+}
+
+/// Three layers with names of their own: the blocks are no list.
+#[derive(Module, Debug)]
+struct Mlp {
+    first: Linear,
+    middle: Linear,
+    last: Linear,
+}
+
+impl Mlp {
+    fn new(device: &Device) -> Self {
+        let linear = |d_input, d_output| LinearConfig::new(d_input, d_output).init(device);
+        Self {
+            first: linear(24, 48),
+            middle: linear(48, 48),
+            last: linear(48, 20),
+        }
+    }
+
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let x = relu(self.first.forward(x));
+        self.last.forward(relu(self.middle.forward(x)))
+    }
+}
+
+impl Blockwise for Mlp {
+    type Batch = Batch;
+    type Block = Linear;
+    type Hidden = Tensor<3>;
+    type Context = ();
+
+    fn embed(&self, batch: Batch) -> (Tensor<3>, ()) {
+        (batch.input, ())
+    }
+    fn num_blocks(&self) -> usize {
+        3
+    }
+    fn block(&self, index: usize) -> Linear {
+        [&self.first, &self.middle, &self.last][index].clone()
+    }
+    fn set_block(&mut self, index: usize, block: Linear) {
+        *[&mut self.first, &mut self.middle, &mut self.last][index] = block;
+    }
+    fn run_block(&self, index: usize, block: &Linear, x: Tensor<3>, _: &()) -> Tensor<3> {
+        let y = block.forward(x);
+        if index < 2 { relu(y) } else { y }
+    }
+}
+
+/// One head of attention and a feed-forward.
+#[derive(Module, Debug)]
+struct EncoderBlock {
+    norm_attention: LayerNorm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    norm_feed: LayerNorm,
+    up: Linear,
+    down: Linear,
+}
+
+impl EncoderBlock {
+    fn new(width: usize, device: &Device) -> Self {
+        let linear = |d_input, d_output| LinearConfig::new(d_input, d_output).init(device);
+        Self {
+            norm_attention: LayerNormConfig::new(width).init(device),
+            query: linear(width, width),
+            key: linear(width, width),
+            value: linear(width, width),
+            norm_feed: LayerNormConfig::new(width).init(device),
+            up: linear(width, 2 * width),
+            down: linear(2 * width, width),
+        }
+    }
+
+    /// `mask [1, seq, seq]` is added to the scores.
+    fn forward(&self, x: Tensor<3>, mask: Tensor<3>) -> Tensor<3> {
+        let h = self.norm_attention.forward(x.clone());
+        let (q, k) = (self.query.forward(h.clone()), self.key.forward(h.clone()));
+        let scores = q.matmul(k.transpose()) + mask;
+        let x = x + softmax(scores, 2).matmul(self.value.forward(h));
+        let h = self.norm_feed.forward(x.clone());
+        x + self.down.forward(gelu(self.up.forward(h)))
+    }
+}
+
+#[derive(Module, Debug)]
+struct Encoder {
+    blocks: Vec<EncoderBlock>,
+    head: Linear,
+}
+
+impl Encoder {
+    fn new(device: &Device) -> Self {
+        Self {
+            blocks: (0..2).map(|_| EncoderBlock::new(24, device)).collect(),
+            head: LinearConfig::new(24, 20).init(device),
+        }
+    }
+
+    fn mask(x: &Tensor<3>) -> Tensor<3> {
+        let [_, seq, _] = x.dims();
+        Tensor::<3>::zeros([1, seq, seq], &x.device())
+    }
+
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let mask = Self::mask(&x);
+        let x = self.blocks.iter().fold(x, |x, block| block.forward(x, mask.clone()));
+        self.head.forward(x)
+    }
+}
+
+impl Blockwise for Encoder {
+    type Batch = Batch;
+    type Block = EncoderBlock;
+    type Hidden = Tensor<3>;
+    type Context = Tensor<3>;
+
+    fn embed(&self, batch: Batch) -> (Tensor<3>, Tensor<3>) {
+        let mask = Self::mask(&batch.input);
+        (batch.input, mask)
+    }
+    fn num_blocks(&self) -> usize {
+        self.blocks.len()
+    }
+    fn block(&self, index: usize) -> EncoderBlock {
+        self.blocks[index].clone()
+    }
+    fn set_block(&mut self, index: usize, block: EncoderBlock) {
+        self.blocks[index] = block;
+    }
+    fn run_block(
+        &self,
+        _index: usize,
+        block: &EncoderBlock,
+        x: Tensor<3>,
+        mask: &Tensor<3>,
+    ) -> Tensor<3> {
+        block.forward(x, mask.clone())
+    }
+}
+
+macro_rules! learns_by_mean_squared_error {
+    ($model:ty) => {
+        impl TrainStep for $model {
+            type Input = Batch;
+            type Output = QatOutput;
+
+            fn step(&self, batch: Batch) -> TrainOutput<QatOutput> {
+                let loss = error(&self.forward(batch.input), batch.target);
+                TrainOutput::new(self, loss.backward(), QatOutput::new(loss))
+            }
+        }
+
+        impl InferenceStep for $model {
+            type Input = Batch;
+            type Output = QatOutput;
+
+            fn step(&self, batch: Batch) -> QatOutput {
+                QatOutput::new(error(&self.forward(batch.input), batch.target))
+            }
+        }
+    };
+}
+learns_by_mean_squared_error!(Mlp);
+learns_by_mean_squared_error!(Encoder);
+
+fn error(output: &Tensor<3>, target: Tensor<3>) -> Tensor<1> {
+    (output.clone() - target).square().mean()
+}
+
+type Sample = (Vec<f32>, Vec<f32>);
+const SEQ: usize = 5;
+
+struct Samples;
+impl Batcher<Sample, Batch> for Samples {
+    fn batch(&self, items: Vec<Sample>, device: &Device) -> Batch {
+        let stack = |parts: Vec<Vec<f32>>| -> Tensor<3> {
+            let (batch, flat) = (parts.len(), parts.concat());
+            let width = flat.len() / batch / SEQ;
+            Tensor::from_data(TensorData::new(flat, [batch, SEQ, width]), device)
+        };
+        let (inputs, targets) = items.into_iter().unzip();
+        Batch {
+            input: stack(inputs),
+            target: stack(targets),
+        }
+    }
+}
+
+/// Random inputs, with the full-precision model's outputs as targets.
+fn samples(count: usize, teacher: &dyn Fn(Tensor<3>) -> Tensor<3>, device: &Device) -> Vec<Sample> {
+    (0..count)
+        .map(|_| {
+            let x = Tensor::<3>::random([1, SEQ, 24], Distribution::Normal(0.0, 1.0), device);
+            let numbers = |t: Tensor<3>| t.into_data().iter::<f32>().collect();
+            (numbers(x.clone()), numbers(teacher(x)))
+        })
+        .collect()
+}
+
+fn loader(samples: &[Sample], batch: usize) -> Arc<dyn DataLoader<Batch>> {
+    DataLoaderBuilder::new(Samples)
+        .batch_size(batch)
+        .set_device(Device::flex())
+        .build(InMemDataset::new(samples.to_vec()))
+}
+
+fn training<M>(train: &[Sample], valid: &[Sample]) -> SupervisedTraining<M>
+where
+    M: LearnerModel + TrainStep<Input = Batch> + InferenceStep<Input = Batch>,
+{
+    SupervisedTraining::new(std::env::temp_dir(), loader(train, 8), loader(valid, 8))
+        .with_metric_logger(InMemoryMetricLogger::default())
+        .with_application_logger(None)
+}
+
+fn count<R: burn::module::Reparameterization>(linears: &[&Linear]) -> usize {
+    let attached = linears.iter().filter(|l| l.weight.reparameterization::<R>().is_some());
+    attached.count()
+}
+
+/// The whole way of a model; `linears` gives its layers that are quantized.
+fn goes_all_the_way<M>(
+    new: fn(&Device) -> M,
+    forward: fn(&M, Tensor<3>) -> Tensor<3>,
+    weights: ParamGroup,
+    linears: fn(&M) -> Vec<&Linear>,
+) where
+    M: LearnerModel
+        + Blockwise<Batch = Batch>
+        + TrainStep<Input = Batch, Output = QatOutput>
+        + InferenceStep<Input = Batch, Output = QatOutput>,
+{
+    let device = Device::flex();
+    device.seed(11);
+    let teacher = new(&device);
+    let teach = |x| forward(&teacher, x);
+    let (train, valid) = (samples(96, &teach, &device), samples(32, &teach, &device));
+    let inputs = loader(&valid, 32).iter().next().unwrap().unwrap();
+    let loss = |model: &M| -> f64 {
+        let output = forward(model, inputs.input.clone());
+        error(&output, inputs.target.clone()).into_scalar()
+    };
+    let scheme: Scheme = "w2g12".parse().unwrap();
+    let all = linears(&teacher).len();
+
+    let attached = teacher.clone().attach_fake_quant(&weights, scheme).unwrap();
+    assert_eq!(count::<FakeQuant>(&linears(&attached)), all);
+    let rtn = teacher.clone().quantize_rtn(&weights, scheme).unwrap();
+    assert_eq!(count::<Packed>(&linears(&rtn)), all);
+    assert!((loss(&attached) - loss(&rtn)).abs() < 1e-6);
+
+    // Block-AP.
+    let block_ap: BlockAp = BlockApConfig::new(scheme, weights.clone())
+        .with_quant_learning_rate(5e-3)
+        .with_weight_learning_rate(Some(5e-3))
+        .with_epochs(4)
+        .with_early_stopping(Some(2))
+        .init();
+    let result = training::<M>(&train, &valid)
+        .num_epochs(block_ap.num_epochs(&teacher))
+        .metric_train_numeric(ReconstructionLossMetric::default())
+        .metric_valid_numeric(ReconstructionLossMetric::default())
+        .metric_train_numeric(GroupLearningRateMetric::quantizer())
+        .metric_train_numeric(GroupLearningRateMetric::weights())
+        .with_training_strategy(TrainingStrategy::Custom(Arc::new(block_ap.clone())))
+        .launch(block_ap.learner(teacher.clone()));
+    let packed = succeeded(result, block_ap.take_error());
+    assert_eq!(count::<Packed>(&linears(&packed)), all);
+    let (before, after) = (loss(&rtn), loss(&packed));
+    assert!(after < 0.7 * before, "Block-AP: {before} to {after}");
+
+    // E2E-QP: step sizes move, nothing else does.
+    let e2e = E2eQpConfig::new(scheme)
+        .with_learning_rate(Some(2e-3))
+        .with_epochs(6)
+        .with_grad_accumulation(2)
+        .with_early_stopping(Some(2))
+        .init();
+    let result = training::<M>(&train, &valid)
+        .num_epochs(6)
+        .metric_train_numeric(TokenPerplexityMetric::default())
+        .with_training_strategy(TrainingStrategy::Custom(Arc::new(e2e.clone())))
+        .launch(e2e.learner(packed.clone(), train.len() / 8));
+    let tuned = succeeded(result, e2e.take_error());
+    assert!(loss(&tuned) < after, "E2E-QP: {after} to {}", loss(&tuned));
+    for (old, new) in linears(&packed).iter().zip(linears(&tuned)) {
+        let codes = |l: &Linear| {
+            let packed = l.weight.reparameterization::<Packed>().unwrap();
+            packed.codes.val().into_data()
+        };
+        codes(old).assert_eq(&codes(new), true);
+        let bias = |l: &Linear| l.bias.as_ref().unwrap().val().into_data();
+        bias(old).assert_eq(&bias(new), true);
+        assert_ne!(old.weight.base().into_data(), new.weight.base().into_data());
+    }
+
+    // Saved and loaded: a Burn record, and a checkpoint directory.
+    let tuned = tuned.round_scales();
+    let expected = forward(&tuned, inputs.input.clone()).into_data();
+    let bytes = tuned.clone().into_record().into_bytes().unwrap();
+    let skeleton = new(&device).attach_packed(&weights, scheme).unwrap();
+    let loaded = skeleton.load_record(ModuleRecord::from_bytes(bytes).unwrap());
+    forward(&loaded, inputs.input.clone()).into_data().assert_eq(&expected, true);
+
+    let parent = tempfile::tempdir().unwrap();
+    let target = parent.path().join("model");
+    let staged = StagedDir::begin(&target, false).unwrap();
+    let config = serde_json::json!({"model_type": "test"});
+    let dtype = burn::tensor::DType::F32;
+    save_model(&tuned, &config, Some(scheme), dtype, &staged).unwrap();
+    staged.commit().unwrap();
+    let checkpoint = Checkpoint::open(&target).unwrap();
+    assert_eq!(checkpoint.scheme().unwrap(), Some(scheme));
+    let loaded = checkpoint.load(new(&device), |_| false).unwrap();
+    forward(&loaded, inputs.input.clone()).into_data().assert_eq(&expected, true);
+
+    // Unpacked again, it is a dense model of the same values.
+    let dense = tuned.unpack();
+    assert_eq!(count::<Packed>(&linears(&dense)), 0);
+    let output = forward(&dense, inputs.input.clone());
+    output.into_data().assert_eq(&expected, true);
+}
+
+fn succeeded<M>(result: LearningResult<M>, error: Option<TrainError>) -> M {
+    assert!(error.is_none(), "{error:?}");
+    assert!(result.error.is_none() && result.interrupted.is_none());
+    result.model
+}
+
+#[test]
+fn an_mlp() {
+    goes_all_the_way(
+        Mlp::new,
+        Mlp::forward,
+        ParamGroup::from_predicate("weight"),
+        |mlp| vec![&mlp.first, &mlp.middle, &mlp.last],
+    );
+}
+
+#[test]
+fn a_small_transformer() {
+    goes_all_the_way(
+        Encoder::new,
+        Encoder::forward,
+        ParamGroup::from_regex(r"^blocks\..*\.weight$").unwrap(),
+        |encoder| {
+            let layers = encoder.blocks.iter();
+            layers.flat_map(|b| [&b.query, &b.key, &b.value, &b.up, &b.down]).collect()
+        },
+    );
+}
+
+/// Symmetric, one group per column and odd widths: attach, pack and unpack agree.
+#[test]
+fn every_scheme_packs_what_it_trains() {
+    let device = Device::flex();
+    device.seed(5);
+    let model = Mlp::new(&device);
+    let x = Tensor::<3>::random([2, 3, 24], Distribution::Default, &device);
+    for scheme in ["w2g3", "w3g4", "w3g-1", "w4g24", "w8g8", "w2g12-sym", "w4g-1-sym"] {
+        let scheme: Scheme = scheme.parse().unwrap();
+        let weights = ParamGroup::from_predicate("weight");
+        let fake = model.clone().attach_fake_quant(&weights, scheme).unwrap();
+        let expected = fake.forward(x.clone()).into_data();
+        let packed = fake.pack().unwrap();
+        let actual = packed.forward(x.clone()).into_data();
+        let tolerance = burn::tensor::Tolerance::<f32>::rel_abs(1e-5, 1e-5);
+        actual.assert_approx_eq::<f32>(&expected, tolerance);
+        // Packing what is packed changes nothing.
+        let again = packed.clone().pack().unwrap();
+        again.forward(x.clone()).into_data().assert_eq(&actual, true);
+    }
+}
+
+#[test]
+fn what_cannot_be_quantized_is_refused() {
+    let device = Device::flex();
+    let model = Mlp::new(&device);
+    let weights = ParamGroup::from_predicate("weight");
+    let message = |model: &Mlp, weights: &ParamGroup, scheme: &str| {
+        let scheme = scheme.parse().unwrap();
+        model.clone().attach_fake_quant(weights, scheme).unwrap_err().to_string()
+    };
+    let error = message(&model, &weights, "w2g32");
+    assert_eq!(error, "first.weight: groups of 32 do not divide the 24 input rows");
+    let nothing = ParamGroup::from_predicate("no such layer");
+    assert!(message(&model, &nothing, "w2g8").contains("selects no weight matrix"));
+    let biases = ParamGroup::from_predicate("bias");
+    assert!(message(&model, &biases, "w2g8").contains("selects no weight matrix"));
+    let packed = model.clone().quantize_rtn(&weights, "w2g8".parse().unwrap()).unwrap();
+    assert_eq!(message(&packed, &weights, "w2g8"), "first.weight: already quantized");
+
+    let mut broken = model;
+    broken.middle.weight = broken.middle.weight.map(|w| w.full_like(f32::NAN));
+    let error = broken.quantize_rtn(&weights, "w2g8".parse().unwrap()).unwrap_err();
+    assert!(error.to_string().starts_with("middle.weight: "), "{error}");
+}
+
+/// A loss that is not finite ends the training and says where.
+#[test]
+fn a_loss_that_is_not_finite_is_named() {
+    let device = Device::flex();
+    let model = Mlp::new(&device);
+    let mut set = samples(16, &|x| model.forward(x), &device);
+    set[12].0[0] = f32::INFINITY;
+    let scheme: Scheme = "w2g12".parse().unwrap();
+    let phase = BlockApConfig::new(scheme, ParamGroup::from_predicate("weight")).init();
+    let result = training::<Mlp>(&set, &set)
+        .with_training_strategy(TrainingStrategy::Custom(Arc::new(phase.clone())))
+        .launch(phase.learner(model.clone()));
+    assert!(result.interrupted.is_some());
+    let error = phase.take_error().unwrap().to_string();
+    assert!(error.contains("block 0, step 2") && error.contains("1e-4"), "{error}");
+
+    let packed = model
+        .quantize_rtn(&ParamGroup::from_predicate("weight"), scheme)
+        .unwrap();
+    let phase = E2eQpConfig::new(scheme).init();
+    let result = training::<Mlp>(&set, &set)
+        .with_training_strategy(TrainingStrategy::Custom(Arc::new(phase.clone())))
+        .launch(phase.learner(packed, 2));
+    assert!(result.interrupted.is_some());
+    let error = phase.take_error().unwrap().to_string();
+    assert!(error.contains("E2E-QP, step 2"), "{error}");
+}

@@ -1,0 +1,230 @@
+//! Checkpoint directories: round trips, and what is refused.
+
+use burn::tensor::{DType, Device};
+use burn_eqat::Quantize;
+use burn_eqat::files::{Checkpoint, StagedDir, save_model};
+use llama::model::Llama;
+use llama::{LlamaConfig, LoadedLlama};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn config() -> Value {
+    json!({
+        "model_type": "llama", "vocab_size": 40, "hidden_size": 32, "intermediate_size": 64,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "hidden_act": "silu", "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0, "tie_word_embeddings": false, "attention_bias": true,
+        "torch_dtype": "float32",
+    })
+}
+
+fn shape() -> LlamaConfig {
+    serde_json::from_value(config()).unwrap()
+}
+
+/// A random model in a directory of its own.
+fn saved(parent: &Path) -> (Llama, PathBuf) {
+    let device = Device::flex();
+    device.seed(2);
+    let model = shape().init(&device);
+    let dir = parent.join("model");
+    let staged = StagedDir::begin(&dir, false).unwrap();
+    save_model(&model, &config(), None, DType::F32, &staged).unwrap();
+    staged.commit().unwrap();
+    (model, dir)
+}
+
+fn logits(model: &Llama) -> Vec<f32> {
+    let tokens = burn::tensor::Tensor::<2, burn::tensor::Int>::from_data(
+        [[1, 5, 39, 0], [2, 2, 7, 3]],
+        &Device::flex(),
+    );
+    burn_eqat_tests::values(model.forward(tokens))
+}
+
+fn open(dir: &Path) -> Result<LoadedLlama, String> {
+    LoadedLlama::open(dir, &Device::flex()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn dense_and_packed_round_trips() {
+    let parent = tempfile::tempdir().unwrap();
+    let (model, dir) = saved(parent.path());
+    let loaded = open(&dir).unwrap();
+    assert_eq!(logits(&loaded.model), logits(&model));
+    assert!(loaded.scheme.is_none());
+
+    for name in ["w2g16", "w3g32", "w4g-1", "w8g8-sym"] {
+        let scheme = name.parse().unwrap();
+        let packed = model
+            .clone()
+            .quantize_rtn(&Llama::quantized_weights(), scheme)
+            .unwrap()
+            .round_scales();
+        let target = parent.path().join(name);
+        loaded.save_packed(&packed, scheme, &target, false).unwrap();
+        let again = open(&target).unwrap();
+        assert_eq!(again.scheme, Some(scheme));
+        assert_eq!(logits(&again.model), logits(&packed), "{name}");
+
+        // The files are as small as the paper says: N + (N + 16) / g bits a weight.
+        let report = again.model.size_report();
+        let bits = report.bits_per_weight();
+        let size = fs::metadata(target.join("model.safetensors")).unwrap().len() as usize;
+        let header = 8 + header_len(&target.join("model.safetensors"));
+        assert_eq!(size - header, report.bytes(), "{name}");
+        if name == "w2g16" {
+            assert!(bits <= 2.0 + 18.0 / 16.0, "{bits}");
+        }
+    }
+}
+
+fn header_len(path: &Path) -> usize {
+    let bytes = fs::read(path).unwrap();
+    u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize
+}
+
+/// Two files and an index, as large checkpoints have.
+#[test]
+fn shards_are_read_by_their_index() {
+    let parent = tempfile::tempdir().unwrap();
+    let (model, dir) = saved(parent.path());
+    let bytes = fs::read(dir.join("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut map = serde_json::Map::new();
+    let mut halves = [Vec::new(), Vec::new()];
+    let mut tensors = file.tensors();
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    for (i, (name, view)) in tensors.into_iter().enumerate() {
+        map.insert(name.clone(), json!(format!("part-{}.safetensors", i % 2)));
+        halves[i % 2].push((name, view));
+    }
+    for (i, half) in halves.into_iter().enumerate() {
+        let path = dir.join(format!("part-{i}.safetensors"));
+        fs::write(path, safetensors::serialize(half, None).unwrap()).unwrap();
+    }
+    fs::remove_file(dir.join("model.safetensors")).unwrap();
+    let index = dir.join("model.safetensors.index.json");
+    let write = |map: &serde_json::Map<String, Value>| {
+        fs::write(&index, json!({ "weight_map": map }).to_string()).unwrap();
+    };
+    write(&map);
+    assert_eq!(logits(&open(&dir).unwrap().model), logits(&model));
+
+    let mut wrong = map.clone();
+    wrong.insert("model.norm.weight".into(), json!("part-9.safetensors"));
+    write(&wrong);
+    assert!(open(&dir).err().unwrap().contains("part-9.safetensors"));
+    wrong.insert("model.norm.weight".into(), json!("../part-0.safetensors"));
+    write(&wrong);
+    let error = open(&dir).err().unwrap();
+    assert!(error.contains("expected a file of the directory"), "{error}");
+    let mut missing = map;
+    missing.remove("model.norm.weight");
+    write(&missing);
+    let error = open(&dir).err().unwrap();
+    assert!(error.contains("model.norm.weight: missing"), "{error}");
+}
+
+#[test]
+fn broken_weights_are_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let (_, dir) = saved(parent.path());
+    let path = dir.join("model.safetensors");
+    let whole = fs::read(&path).unwrap();
+    for (what, bytes) in [
+        ("empty", Vec::new()),
+        ("a header cut off", whole[..100].to_vec()),
+        ("data cut off", whole[..whole.len() - 1].to_vec()),
+        ("a header of absurd length", [&[0xFF; 8], &whole[8..]].concat()),
+        ("no JSON", [&whole[..8], b"?", &whole[9..]].concat()),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        let error = open(&dir).err().unwrap();
+        assert!(error.contains("model.safetensors"), "{what}: {error}");
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(open(&dir).err().unwrap().contains("model.safetensors"));
+    fs::remove_file(dir.join("config.json")).unwrap();
+    assert!(open(&dir).err().unwrap().contains("config.json"));
+}
+
+#[test]
+fn a_config_that_contradicts_the_tensors_is_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let (_, dir) = saved(parent.path());
+    for (field, value, expected) in [
+        ("num_hidden_layers", json!(1), "model.layers.1."),
+        ("num_hidden_layers", json!(3), "model.layers.2."),
+        ("vocab_size", json!(41), "has shape [40, 32], expected [41, 32]"),
+        ("intermediate_size", json!(96), "has shape"),
+        ("num_key_value_heads", json!(4), "has shape"),
+        ("attention_bias", json!(false), "bias"),
+        ("num_key_value_heads", json!(3), "a divisor of num_attention_heads 4"),
+        ("num_attention_heads", json!(0), "num_attention_heads is 0"),
+        ("hidden_size", json!("32"), "config.json"),
+        ("hidden_act", json!("gelu"), "expected silu"),
+        ("model_type", json!("mamba"), "expected llama"),
+        ("rope_scaling", json!({"rope_type": "llama3"}), "expected null"),
+        ("rms_norm_eps", json!(-1.0), "expected a positive number"),
+        ("max_position_embeddings", json!(1usize << 40), "max_position_embeddings"),
+        ("quantization_config", json!({"quant_method": "awq"}), "awq"),
+    ] {
+        let mut config = config();
+        config[field] = value.clone();
+        fs::write(dir.join("config.json"), config.to_string()).unwrap();
+        let error = open(&dir).err().unwrap_or_else(|| panic!("{field} {value} was taken"));
+        assert!(error.contains(expected), "{field} {value}: {error}");
+    }
+    fs::write(dir.join("config.json"), "{").unwrap();
+    assert!(open(&dir).err().unwrap().contains("config.json"));
+}
+
+/// A packed directory whose scheme is not that of its tensors.
+#[test]
+fn a_scheme_that_contradicts_the_tensors_is_refused() {
+    let parent = tempfile::tempdir().unwrap();
+    let (model, dir) = saved(parent.path());
+    let scheme = "w2g16".parse().unwrap();
+    let packed = model.quantize_rtn(&Llama::quantized_weights(), scheme).unwrap();
+    let target = parent.path().join("packed");
+    open(&dir).unwrap().save_packed(&packed, scheme, &target, false).unwrap();
+    let text = fs::read_to_string(target.join("config.json")).unwrap();
+    for (other, expected) in [
+        ("w2g32", "scales: has shape"),
+        ("w4g16", "qweight: has shape"),
+        ("w2g24", "groups of 24 do not divide"),
+        ("w9g16", "expected 2, 3, 4 or 8"),
+        ("nonsense", "expected something like w2g64"),
+    ] {
+        fs::write(target.join("config.json"), text.replace("w2g16", other)).unwrap();
+        let error = open(&target).err().unwrap();
+        assert!(error.contains(expected), "{other}: {error}");
+    }
+}
+
+/// The reader gets the dtype of each tensor right, whatever the file is in.
+#[test]
+fn half_precision_files_load() {
+    let parent = tempfile::tempdir().unwrap();
+    let device = Device::flex();
+    let model = shape().init(&device);
+    for dtype in [DType::BF16, DType::F16] {
+        let round = |t: burn::tensor::Tensor<2>| t.cast(dtype).cast(DType::F32);
+        let mut model = model.clone();
+        model.model.embed_tokens.weight = model.model.embed_tokens.weight.map(round);
+        let dir = parent.path().join(format!("{dtype:?}"));
+        let staged = StagedDir::begin(&dir, false).unwrap();
+        save_model(&model, &config(), None, dtype, &staged).unwrap();
+        staged.commit().unwrap();
+        assert_eq!(logits(&open(&dir).unwrap().model), logits(&model));
+        // Lossless where it can be narrow, whole where it cannot.
+        let checkpoint = Checkpoint::open(&dir).unwrap();
+        let size = fs::metadata(checkpoint.dir().join("model.safetensors")).unwrap().len();
+        let full = 4 * model.num_params() as u64;
+        assert!(size < full && size > full / 2, "{size} of {full}");
+    }
+}
+
+use burn::module::Module;

@@ -1,0 +1,6 @@
+//! One binary for all of them: each test binary links all of Burn.
+
+mod any_model;
+mod files;
+mod reference_quantizer;
+mod reference_training;
