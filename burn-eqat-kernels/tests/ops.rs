@@ -37,17 +37,26 @@ impl Problem {
 }
 
 fn problem() -> impl Strategy<Value = Problem> {
-    (0usize..4, 1usize..40, 1usize..4, 1usize..20, 0usize..6, any::<bool>(), any::<u64>()).prop_map(
-        |(width, rows_per_group, groups, n, m, bias, seed)| Problem {
-            bits: Bits::ALL[width],
-            rows_per_group,
-            groups,
-            n,
-            m,
-            bias,
-            seed,
-        },
+    (
+        0usize..4,
+        1usize..40,
+        1usize..4,
+        1usize..20,
+        0usize..6,
+        any::<bool>(),
+        any::<u64>(),
     )
+        .prop_map(
+            |(width, rows_per_group, groups, n, m, bias, seed)| Problem {
+                bits: Bits::ALL[width],
+                rows_per_group,
+                groups,
+                n,
+                m,
+                bias,
+                seed,
+            },
+        )
 }
 
 struct Operands {
@@ -64,7 +73,10 @@ impl Operands {
         let random = |shape: [usize; 2], low, high| {
             Tensor::<2>::random(shape, Distribution::Uniform(low, high), device)
         };
-        let codes = random([p.k(), p.n], -0.49, max + 0.49).round().clamp(0.0, max).int();
+        let codes = random([p.k(), p.n], -0.49, max + 0.49)
+            .round()
+            .clamp(0.0, max)
+            .int();
         Operands {
             words: pack(codes.clone(), p.bits).unwrap(),
             codes,
@@ -97,7 +109,10 @@ fn assert_close<const D: usize>(what: &str, actual: Tensor<D>, expected: Tensor<
     let expected: Vec<f32> = expected.into_data().iter::<f32>().collect();
     let scale = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
     for (a, e) in actual.iter().zip(&expected) {
-        assert!((a - e).abs() <= 2e-5 * scale, "{what}: {a} is not {e} (largest {scale})");
+        assert!(
+            (a - e).abs() <= 2e-5 * scale,
+            "{what}: {a} is not {e} (largest {scale})"
+        );
     }
 }
 
@@ -236,7 +251,10 @@ fn quant_linear_follows_finite_differences() {
             true => Tensor::from_inner(o.z.clone()),
             false => o.z.clone(),
         };
-        quant_linear(x, o.words.clone(), s, z, None, p.bits).unwrap().square().sum()
+        quant_linear(x, o.words.clone(), s, z, None, p.bits)
+            .unwrap()
+            .square()
+            .sum()
     };
     let (tx, ts) = (leaf(&x), leaf(&o.s));
     let grads = loss(tx.clone(), ts.clone()).backward();
@@ -254,32 +272,74 @@ fn quant_linear_follows_finite_differences() {
             let step = 1e-2f32;
             let slope = (moved(step) - moved(-step)) / (2.0 * f64::from(step));
             let error = (slope - f64::from(grad[i])).abs();
-            assert!(error < 2e-3 * f64::from(largest), "{what} {i}: {slope} is not {}", grad[i]);
+            assert!(
+                error < 2e-3 * f64::from(largest),
+                "{what} {i}: {slope} is not {}",
+                grad[i]
+            );
         }
     };
     let to_f64 = |t: Tensor<1>| t.into_scalar::<f64>();
-    check("x", &x, tx.grad(&grads).unwrap(), &|x| to_f64(loss(x, o.s.clone())));
-    check("s", &o.s, ts.grad(&grads).unwrap(), &|s| to_f64(loss(x.clone(), s)));
+    check("x", &x, tx.grad(&grads).unwrap(), &|x| {
+        to_f64(loss(x, o.s.clone()))
+    });
+    check("s", &o.s, ts.grad(&grads).unwrap(), &|s| {
+        to_f64(loss(x.clone(), s))
+    });
 }
 
 #[test]
 fn wrong_shapes_are_refused() {
     let device = device();
     let zeros = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &device);
-    let message = |result: Result<Tensor<2>, burn_eqat_kernels::ShapeError>| {
-        result.unwrap_err().to_string()
-    };
-    let error = message(fake_quantize(zeros([10, 4]), zeros([3, 4]), zeros([3, 4]), Bits::Two));
-    assert_eq!(error, "fake_quantize: 10 input rows do not divide into 3 groups");
-    let error = message(fake_quantize(zeros([9, 4]), zeros([3, 5]), zeros([3, 5]), Bits::Two));
-    assert!(error.contains("s has shape [3, 5], expected [3, 4]"), "{error}");
+    let message =
+        |result: Result<Tensor<2>, burn_eqat_kernels::ShapeError>| result.unwrap_err().to_string();
+    let error = message(fake_quantize(
+        zeros([10, 4]),
+        zeros([3, 4]),
+        zeros([3, 4]),
+        Bits::Two,
+    ));
+    assert_eq!(
+        error,
+        "fake_quantize: 10 input rows do not divide into 3 groups"
+    );
+    let error = message(fake_quantize(
+        zeros([9, 4]),
+        zeros([3, 5]),
+        zeros([3, 5]),
+        Bits::Two,
+    ));
+    assert!(
+        error.contains("s has shape [3, 5], expected [3, 4]"),
+        "{error}"
+    );
 
     let words = Tensor::<2, Int>::zeros([2, 4], &device);
-    let error = message(dequantize(words.clone(), zeros([1, 4]), zeros([1, 4]), Bits::Two, 40));
-    assert!(error.contains("words has shape [2, 4], expected [3, 4]"), "{error}");
+    let error = message(dequantize(
+        words.clone(),
+        zeros([1, 4]),
+        zeros([1, 4]),
+        Bits::Two,
+        40,
+    ));
+    assert!(
+        error.contains("words has shape [2, 4], expected [3, 4]"),
+        "{error}"
+    );
     let x = zeros([3, 32]);
     let bias = Some(Tensor::<1>::zeros([5], &device));
-    let error = message(quant_linear(x, words, zeros([1, 4]), zeros([1, 4]), bias, Bits::Two));
-    assert!(error.contains("bias has shape [5], expected [4]"), "{error}");
+    let error = message(quant_linear(
+        x,
+        words,
+        zeros([1, 4]),
+        zeros([1, 4]),
+        bias,
+        Bits::Two,
+    ));
+    assert!(
+        error.contains("bias has shape [5], expected [4]"),
+        "{error}"
+    );
     assert!(unpack(Tensor::<2, Int>::zeros([2, 4], &device), Bits::Two, 33).is_err());
 }

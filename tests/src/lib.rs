@@ -44,13 +44,19 @@ impl Values {
     }
 
     fn get(&self, name: &str) -> &(Vec<usize>, Vec<f64>) {
-        self.0.get(name).unwrap_or_else(|| panic!("no tensor {name}"))
+        self.0
+            .get(name)
+            .unwrap_or_else(|| panic!("no tensor {name}"))
     }
 
     /// The names that begin with a prefix.
     pub fn names(&self, prefix: &str) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.0.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
+        let mut names: Vec<String> = self
+            .0
+            .keys()
+            .filter(|name| name.starts_with(prefix))
+            .cloned()
+            .collect();
         names.sort();
         names
     }
@@ -76,7 +82,10 @@ impl Values {
 
     /// Integers as the unsigned words that they are the bits of.
     pub fn words(&self, name: &str) -> Vec<u32> {
-        self.numbers(name).iter().map(|v| *v as i32 as u32).collect()
+        self.numbers(name)
+            .iter()
+            .map(|v| *v as i32 as u32)
+            .collect()
     }
 
     /// Step sizes or zero points `[out * groups, 1]`, as this project has them: `[groups, out]`.
@@ -117,6 +126,27 @@ pub fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: f32
     let scale = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
         let error = (a - e).abs();
-        assert!(error <= tolerance * scale, "{what} [{i}]: {a} is not {e} (largest {scale})");
+        assert!(
+            error <= tolerance * scale,
+            "{what} [{i}]: {a} is not {e} (largest {scale})"
+        );
     }
+}
+
+/// Asserts that the values as a whole are near the expected ones: the norm of the difference is at
+/// most `tolerance` times that of the expected values.
+pub fn assert_near(what: &str, actual: &[f32], expected: &[f32], tolerance: f64) {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    let square = |x: f32| f64::from(x).powi(2);
+    let difference: f64 = actual
+        .iter()
+        .zip(expected)
+        .map(|(a, e)| square(a - e))
+        .sum();
+    let norm: f64 = expected.iter().map(|e| square(*e)).sum();
+    let error = (difference / norm).sqrt();
+    assert!(
+        error <= tolerance,
+        "{what}: off by {error} of the norm, expected {tolerance}"
+    );
 }

@@ -1,7 +1,9 @@
 use crate::Scheme;
 use burn::module::{Module, Param, ParamId, Reparameterization};
 use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
-use burn_eqat_kernels::{Bits, Fields, PackError, dequantize, pack, pack_codes, quant_linear, unpack};
+use burn_eqat_kernels::{
+    Bits, Fields, PackError, dequantize, pack, pack_codes, quant_linear, unpack,
+};
 
 /// A packed weight: the parameter's base holds the step sizes `[groups, d_output]`, the attachment
 /// the integer codes and zero points, and `val()` is the dense `(q - z) * s`.

@@ -2,9 +2,10 @@ use super::collect::{Attached, Candidate, PackedWeight, attached, candidates};
 use super::{FakeQuant, Packed, SizeReport};
 use crate::quantizer::quantize_codes;
 use crate::{Scheme, SchemeError};
-use burn::module::{Module, ModuleMapper, Param, ParamGroup, ParamId, Reparameterizer};
+use burn::module::{
+    Module, ModuleMapper, Param, ParamGroup, ParamId, Reparameterization, Reparameterizer,
+};
 use burn::tensor::{DType, Shape, Tensor};
-use burn_eqat_kernels::PackError;
 use std::collections::HashMap;
 
 /// A module that cannot be quantized as asked.
@@ -28,14 +29,11 @@ pub enum QuantizeError {
         /// Path of the weight.
         path: String,
     },
-    /// Codes that do not fit, because a weight, step size or zero point is not finite.
-    #[error("{path}: {error}")]
-    Pack {
+    /// A weight, step size or zero point that is not a finite number.
+    #[error("{path}: holds numbers that are not finite")]
+    NotFinite {
         /// Path of the weight.
         path: String,
-        /// What does not fit.
-        #[source]
-        error: PackError,
     },
 }
 
@@ -77,7 +75,7 @@ pub trait Quantize: Module {
     ///
     /// # Errors
     ///
-    /// When a weight, step size or zero point is not finite, so that a code does not fit its bits.
+    /// When a weight, step size or zero point is not a finite number.
     fn pack(self) -> Result<Self, QuantizeError> {
         let mut table = HashMap::new();
         for (path, attached) in attached(&self) {
@@ -88,13 +86,10 @@ pub trait Quantize: Module {
                     zero_point,
                     scheme,
                 } => {
-                    let packed =
-                        pack_weight(weight, &scale, zero_point, scheme).map_err(|error| {
-                            QuantizeError::Pack {
-                                path: path.clone(),
-                                error,
-                            }
-                        })?;
+                    if ![&weight, &scale, &zero_point].into_iter().all(is_finite) {
+                        return Err(QuantizeError::NotFinite { path });
+                    }
+                    let packed = pack_weight(weight, &scale, zero_point, scheme);
                     (clamp_scale(scale), packed)
                 }
                 Attached::Packed(weight) => {
@@ -111,13 +106,15 @@ pub trait Quantize: Module {
     }
 
     /// Round to nearest: quantizes the selected weights from their min-max start and packs them,
-    /// without training.
+    /// without training. Step sizes are rounded as files hold them
+    /// ([`round_scales`](Self::round_scales)).
     ///
     /// # Errors
     ///
     /// As [`attach_fake_quant`](Self::attach_fake_quant) and [`pack`](Self::pack).
     fn quantize_rtn(self, weights: &ParamGroup, scheme: Scheme) -> Result<Self, QuantizeError> {
-        self.attach_fake_quant(weights, scheme)?.pack()
+        let packed = self.attach_fake_quant(weights, scheme)?.pack()?;
+        Ok(packed.round_scales())
     }
 
     /// Replaces the selected weights by packed ones that are still to be loaded, without ever
@@ -136,10 +133,11 @@ pub trait Quantize: Module {
         self.materialize()
     }
 
-    /// Rounds the step sizes of packed weights to what a 16-bit float can hold, as files store them:
-    /// what is saved after this is what was measured before it, to the bit.
+    /// Rounds the step sizes of packed and fake-quantized weights to what a 16-bit float can hold, as
+    /// files store them: what is saved after this is what was measured before it, to the bit.
     fn round_scales(self) -> Self {
-        map_scales(self, &|scale| {
+        let group = ParamGroup::from_paths(scale_paths(&self));
+        map_group(self, group, &|scale| {
             let dtype = scale.dtype();
             scale.cast(DType::F16).cast(dtype)
         })
@@ -147,7 +145,10 @@ pub trait Quantize: Module {
 
     /// Freezes everything but the step sizes of packed weights: what E2E-QP trains.
     fn train_scales_only(self) -> Self {
-        let paths = packed_paths(&self);
+        let paths = super::packed_weights(&self)
+            .into_iter()
+            .map(|(path, _)| path)
+            .collect();
         self.no_grad()
             .set_require_grad_group(ParamGroup::from_paths(paths), true)
     }
@@ -206,16 +207,20 @@ fn clamp_scale(scale: Tensor<2>) -> Tensor<2> {
     scale.detach().clamp(SCALE_MIN, SCALE_MAX)
 }
 
+fn is_finite(tensor: &Tensor<2>) -> bool {
+    tensor.clone().is_finite().all().into_scalar::<bool>()
+}
+
 fn pack_weight(
     weight: Tensor<2>,
     scale: &Tensor<2>,
     zero_point: Tensor<2>,
     scheme: Scheme,
-) -> Result<Packed, PackError> {
+) -> Packed {
     let max_code = f64::from(scheme.bits.max_code());
     let zero_codes = zero_point.detach().round().clamp(0.0, max_code);
     let codes = quantize_codes(weight, scale.clone(), zero_codes.clone(), scheme.bits);
-    Packed::from_codes(codes, zero_codes.int(), scheme)
+    Packed::from_codes(codes, zero_codes.int(), scheme).expect("codes are clamped to their bits")
 }
 
 fn keep_packed(weight: PackedWeight) -> Packed {
@@ -227,18 +232,26 @@ fn keep_packed(weight: PackedWeight) -> Packed {
     )
 }
 
-fn packed_paths<M: Module>(module: &M) -> Vec<String> {
-    super::packed_weights(module)
+/// Paths of the step sizes of fake-quantized and packed weights.
+fn scale_paths<M: Module>(module: &M) -> Vec<String> {
+    attached(module)
         .into_iter()
-        .map(|(path, _)| path)
+        .map(|(path, attached)| match attached {
+            Attached::Fake { .. } => format!("{path}.{}.scale", FakeQuant::NAME),
+            Attached::Packed(_) => path,
+        })
         .collect()
 }
 
-/// Maps the step sizes of every packed weight.
-fn map_scales<M: Module>(module: M, function: &dyn Fn(Tensor<2>) -> Tensor<2>) -> M {
+/// Maps the matrices of a group.
+fn map_group<M: Module>(
+    module: M,
+    group: ParamGroup,
+    function: &dyn Fn(Tensor<2>) -> Tensor<2>,
+) -> M {
     struct Mapper<'a> {
         path: Vec<String>,
-        paths: Vec<String>,
+        group: ParamGroup,
         function: &'a dyn Fn(Tensor<2>) -> Tensor<2>,
     }
     impl ModuleMapper for Mapper<'_> {
@@ -249,21 +262,21 @@ fn map_scales<M: Module>(module: M, function: &dyn Fn(Tensor<2>) -> Tensor<2>) -
             self.path.pop();
         }
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            if !self.paths.contains(&self.path.join(".")) {
+            let path = self.path.join(".");
+            if !self.group.matches(&param.id, Some(&path)) {
                 return param;
             }
-            param.map(|scale| {
-                let (shape, tracked) = (scale.dims(), scale.is_require_grad());
-                let scale = scale.detach().reshape([shape[0], shape[1]]);
-                let mapped = (self.function)(scale).reshape(shape);
+            param.map(|value| {
+                let (shape, tracked) = (value.dims(), value.is_require_grad());
+                let value = value.detach().reshape([shape[0], shape[1]]);
+                let mapped = (self.function)(value).reshape(shape);
                 mapped.set_require_grad(tracked)
             })
         }
     }
-    let paths = packed_paths(&module);
     module.map(&mut Mapper {
         path: Vec::new(),
-        paths,
+        group,
         function,
     })
 }

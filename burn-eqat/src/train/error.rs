@@ -60,11 +60,17 @@ pub(super) struct ErrorSlot(Arc<Mutex<Option<TrainError>>>);
 
 impl ErrorSlot {
     pub fn put(&self, error: TrainError) {
-        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
+        *self
+            .0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
     }
 
     pub fn take(&self) -> Option<TrainError> {
-        let mut slot = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut slot = self
+            .0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         slot.take()
     }
 }

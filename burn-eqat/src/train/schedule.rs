@@ -65,7 +65,11 @@ mod tests {
         assert_eq!(rates[..3], [0.5, 1.0, 1.0]);
         assert!((rates[7] - (0.05 + 0.95 / 2.0)).abs() < 1e-12);
         assert!((rates[12] - 0.05).abs() < 1e-12);
-        assert!(rates[2..].windows(2).all(|pair| pair[1] < pair[0] || pair[0] == 1.0));
+        assert!(
+            rates[2..]
+                .windows(2)
+                .all(|pair| pair[1] < pair[0] || pair[0] == 1.0)
+        );
     }
 
     #[test]

@@ -41,7 +41,11 @@ enum Line {
 pub fn read_questions(path: &Path) -> Result<Vec<Question>, Error> {
     let text = std::fs::read_to_string(path).map_err(Error::read(path))?;
     let mut questions = Vec::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+    for (number, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, l)| !l.trim().is_empty())
+    {
         let wrong = |message: String| Error::input(path, format!("line {}: {message}", number + 1));
         let line = serde_json::from_str(line).map_err(|_| {
             let forms = "query, choices and gold, or sentence_good and sentence_bad";
@@ -68,7 +72,9 @@ pub fn read_questions(path: &Path) -> Result<Vec<Question>, Error> {
         };
         if question.gold >= question.choices.len() {
             let (gold, choices) = (question.gold, question.choices.len());
-            return Err(wrong(format!("gold is {gold}, expected less than {choices}")));
+            return Err(wrong(format!(
+                "gold is {gold}, expected less than {choices}"
+            )));
         }
         questions.push(question);
     }
@@ -127,14 +133,23 @@ fn scores(
         let tokens = encode(&format!("{}{gap}{choice}", question.query))?;
         // Tokens may join across the border; the choice begins where the two first differ. The very
         // first token has nothing before it that could predict it.
-        let shared = query.iter().zip(&tokens).take_while(|(a, b)| a == b).count();
+        let shared = query
+            .iter()
+            .zip(&tokens)
+            .take_while(|(a, b)| a == b)
+            .count();
         let mut from = shared.clamp(1, tokens.len().max(1));
         // What is too long loses its beginning.
         let excess = tokens.len().saturating_sub(config.max_position_embeddings);
         from = from.saturating_sub(excess).max(1);
         rows.push((tokens[excess..].to_vec(), from));
     }
-    let longest = rows.iter().map(|(tokens, _)| tokens.len()).max().unwrap_or(0).max(2);
+    let longest = rows
+        .iter()
+        .map(|(tokens, _)| tokens.len())
+        .max()
+        .unwrap_or(0)
+        .max(2);
     let mut padded = Vec::with_capacity(rows.len() * longest);
     for (tokens, _) in &rows {
         // No position looks ahead, so what stands behind a text changes nothing in it.

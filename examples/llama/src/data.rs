@@ -166,7 +166,10 @@ pub fn sample_windows(
         let mut windows = vec![vec![begin]; rows];
         let mut cache = loaded.model.new_cache();
         for _ in 1..seq_len {
-            let last: Vec<i32> = windows.iter().map(|window| window[window.len() - 1]).collect();
+            let last: Vec<i32> = windows
+                .iter()
+                .map(|window| window[window.len() - 1])
+                .collect();
             let input = Tensor::<2, Int>::from_data(TensorData::new(last, [rows, 1]), device);
             let logits = loaded.model.forward_cached(input, &mut cache);
             for (window, token) in windows.iter_mut().zip(sampler.sample(logits)) {

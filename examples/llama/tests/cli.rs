@@ -45,19 +45,38 @@ fn bundled() -> PathBuf {
 
 /// A job so small that it takes seconds.
 const SMALL: [&str; 12] = [
-    "--train-size", "8", "--val-size", "4", "--e2e-size", "8", "--seq-len", "32", "--epochs", "1",
-    "--e2e-batch", "4",
+    "--train-size",
+    "8",
+    "--val-size",
+    "4",
+    "--e2e-size",
+    "8",
+    "--seq-len",
+    "32",
+    "--epochs",
+    "1",
+    "--e2e-batch",
+    "4",
 ];
 
 fn quantize<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    ["quantize"].into_iter().chain(SMALL).chain(more.iter().copied()).collect()
+    ["quantize"]
+        .into_iter()
+        .chain(SMALL)
+        .chain(more.iter().copied())
+        .collect()
 }
 
 #[test]
 fn quantize_eval_generate() {
     let dir = tempfile::tempdir().unwrap();
     let (packed, report) = (dir.path().join("packed"), dir.path().join("report.json"));
-    let table = succeeds(&quantize(&["--output", text(&packed), "--report", text(&report)]));
+    let table = succeeds(&quantize(&[
+        "--output",
+        text(&packed),
+        "--report",
+        text(&report),
+    ]));
     let report = json(&report);
     let stages = report["stages"].as_array().unwrap();
     let names: Vec<&str> = stages.iter().map(|s| s["name"].as_str().unwrap()).collect();
@@ -73,15 +92,36 @@ fn quantize_eval_generate() {
 
     // A process of its own measures the same on the saved files.
     let again = dir.path().join("eval.json");
-    let eval = ["eval", "--model", text(&packed), "--seq-len", "32", "--report", text(&again)];
+    let eval = [
+        "eval",
+        "--model",
+        text(&packed),
+        "--seq-len",
+        "32",
+        "--report",
+        text(&again),
+    ];
     succeeds(&eval);
     assert_eq!(json(&again)["perplexity"], stages[3]["perplexity"]);
     assert_eq!(json(&again)["scheme"], "w2g64");
 
     let written = dir.path().join("text.json");
     let generate = [
-        "generate", "--model", text(&packed), "--prompt", "Once upon a time", "--max-new-tokens",
-        "12", "--temperature", "0.7", "--top-p", "0.9", "--seed", "3", "--report", text(&written),
+        "generate",
+        "--model",
+        text(&packed),
+        "--prompt",
+        "Once upon a time",
+        "--max-new-tokens",
+        "12",
+        "--temperature",
+        "0.7",
+        "--top-p",
+        "0.9",
+        "--seed",
+        "3",
+        "--report",
+        text(&written),
     ];
     let printed = succeeds(&generate);
     let written = json(&written);
@@ -89,21 +129,37 @@ fn quantize_eval_generate() {
     assert!(story.starts_with("Once upon a time"), "{story}");
     assert_eq!(printed.trim_end(), story.trim_end());
     assert!(written["tokens_per_second"].as_f64().unwrap() > 0.0);
-    assert_eq!(succeeds(&generate), printed, "the same seed writes the same text");
+    assert_eq!(
+        succeeds(&generate),
+        printed,
+        "the same seed writes the same text"
+    );
 
     // What is there is not overwritten unless asked.
     let rtn = quantize(&["--method", "rtn", "--output", text(&packed)]);
     assert!(fails(&rtn).contains("not empty"));
     succeeds(&[rtn.as_slice(), &["--force"]].concat());
-    let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).collect();
-    assert!(files.iter().all(|f| !text(f).contains(".eqat-")), "{files:?}");
+    let files: Vec<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    assert!(
+        files.iter().all(|f| !text(f).contains(".eqat-")),
+        "{files:?}"
+    );
     let packed_again = quantize(&["--model", text(&packed)]);
     assert!(fails(&packed_again).contains("packed already (w2g64)"));
 }
 
 #[test]
 fn the_bundled_model_tells_a_story() {
-    let story = succeeds(&["generate", "--prompt", "Once upon a time", "--max-new-tokens", "40"]);
+    let story = succeeds(&[
+        "generate",
+        "--prompt",
+        "Once upon a time",
+        "--max-new-tokens",
+        "40",
+    ]);
     assert!(story.starts_with("Once upon a time"), "{story}");
     let words: Vec<&str> = story.split_whitespace().collect();
     assert!(words.len() > 20 && story.contains(". "), "{story}");
@@ -112,7 +168,10 @@ fn the_bundled_model_tells_a_story() {
 #[test]
 fn questions_are_scored() {
     let dir = tempfile::tempdir().unwrap();
-    let (choices, pairs) = (dir.path().join("choices.jsonl"), dir.path().join("pairs.jsonl"));
+    let (choices, pairs) = (
+        dir.path().join("choices.jsonl"),
+        dir.path().join("pairs.jsonl"),
+    );
     let lines = [
         json!({"query": "Once upon a", "choices": ["xq zv 77 kk", "time"], "gold": 1}),
         json!({"query": "The little girl was very", "choices": ["happy.", "of of the"], "gold": 0}),
@@ -125,7 +184,13 @@ fn questions_are_scored() {
     let report = dir.path().join("report.json");
     let model = bundled();
     succeeds(&[
-        "eval", "--model", text(&model), "--choices", text(&choices), text(&pairs), "--report",
+        "eval",
+        "--model",
+        text(&model),
+        "--choices",
+        text(&choices),
+        text(&pairs),
+        "--report",
         text(&report),
     ]);
     let report = json(&report);
@@ -133,7 +198,11 @@ fn questions_are_scored() {
     assert_eq!(report["choices"][1]["accuracy"], 1.0);
     assert!(report["perplexity"].is_null());
 
-    fs::write(&choices, json!({"query": "a", "choices": ["b"], "gold": 1}).to_string()).unwrap();
+    fs::write(
+        &choices,
+        json!({"query": "a", "choices": ["b"], "gold": 1}).to_string(),
+    )
+    .unwrap();
     let eval = ["eval", "--model", text(&model), "--choices", text(&choices)];
     assert!(fails(&eval).contains("line 1: gold is 1, expected less than 1"));
     fs::write(&choices, "{\"query\": 3}").unwrap();
@@ -142,14 +211,13 @@ fn questions_are_scored() {
 
 /// Windows of tokens as the tensors that `--calibration-tokens` takes.
 fn token_file(path: &Path, token: i32) {
-    let window: Vec<u8> = [1i32, 40, token, 41].iter().flat_map(|t| t.to_le_bytes()).collect();
+    let window: Vec<u8> = [1i32, 40, token, 41]
+        .iter()
+        .flat_map(|t| t.to_le_bytes())
+        .collect();
     let data = window.repeat(8);
     let views = ["calib", "val", "e2e", "eval"].map(|name| {
-        let view = safetensors::tensor::TensorView::new(
-            safetensors::Dtype::I32,
-            vec![8, 4],
-            &data,
-        );
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::I32, vec![8, 4], &data);
         (name, view.unwrap())
     });
     fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
@@ -163,32 +231,62 @@ fn wrong_input_is_refused() {
         assert!(stderr.contains(expected), "{args:?}: {stderr}");
     };
     bad(&quantize(&["--scheme", "w5g64"]), "expected 2, 3, 4 or 8");
-    bad(&quantize(&["--scheme", "int4"]), "expected something like w2g64");
-    bad(&quantize(&["--scheme", "w2g48"]), "groups of 48 do not divide the 128 input rows");
-    bad(&quantize(&["--model", "no/such/dir"]), "no/such/dir/config.json");
+    bad(
+        &quantize(&["--scheme", "int4"]),
+        "expected something like w2g64",
+    );
+    bad(
+        &quantize(&["--scheme", "w2g48"]),
+        "groups of 48 do not divide the 128 input rows",
+    );
+    bad(
+        &quantize(&["--model", "no/such/dir"]),
+        "no/such/dir/config.json",
+    );
     bad(&quantize(&["--calibration", "no/such.txt"]), "no/such.txt");
     bad(&quantize(&["--quant-lr", "-1"]), "--quant-lr is -1");
-    bad(&quantize(&["--report", "no/such/dir/report.json"]), "report.json");
+    bad(
+        &quantize(&["--report", "no/such/dir/report.json"]),
+        "report.json",
+    );
     bad(&["quantize", "--batch-size", "0"], "--batch-size is 0");
     bad(&["quantize", "--seq-len", "100000"], "expected at most 512");
-    bad(&["generate", "--prompt", "a", "--top-p", "0"], "--top-p is 0");
-    bad(&["generate", "--prompt", &"word ".repeat(600)], "expected 1 to 512");
+    bad(
+        &["generate", "--prompt", "a", "--top-p", "0"],
+        "--top-p is 0",
+    );
+    bad(
+        &["generate", "--prompt", &"word ".repeat(600)],
+        "expected 1 to 512",
+    );
 
     // Learning rates that break the training: the block, the step and the rates are named.
     let broken = quantize(&["--quant-lr", "1e30", "--weight-lr", "1e30"]);
-    bad(&broken, "the loss of block ");
-    bad(&broken, "1e30");
+    bad(
+        &broken,
+        "the loss of block 0, step 2 is NaN, with learning rate 5.25e29 (quantizer)",
+    );
 
     let tokens = dir.path().join("tokens.safetensors");
     token_file(&tokens, 5000);
     let quantize_tokens = [
-        "quantize", "--calibration-tokens", text(&tokens), "--train-size", "8", "--val-size", "8",
-        "--e2e-size", "8",
+        "quantize",
+        "--calibration-tokens",
+        text(&tokens),
+        "--train-size",
+        "8",
+        "--val-size",
+        "8",
+        "--e2e-size",
+        "8",
     ];
     bad(&quantize_tokens, "token 5000 at position 2 of window 0");
     bad(&quantize_tokens, "vocabulary of 1024");
     token_file(&tokens, 42);
-    bad(&quantize_tokens[..5], "expected 512 or more");
+    bad(
+        &quantize_tokens[..3],
+        "calib has 8 windows, expected 512 or more",
+    );
     let model = bundled();
     let eval = ["eval", "--model", text(&model), "--tokens", text(&tokens)];
     succeeds(&eval);
@@ -212,16 +310,41 @@ fn a_model_from_nothing() {
     fs::write(&story, vec![one; 60].join("\n<|endoftext|>\n")).unwrap();
     let model = dir.path().join("model");
     let pretrain = [
-        "pretrain", "--text", text(&story), "--output", text(&model), "--epochs", "2",
-        "--batch-size", "2", "--seq-len", "32", "--vocab-size", "300", "--hidden-size", "32",
-        "--intermediate-size", "64", "--layers", "1", "--heads", "2", "--kv-heads", "1",
+        "pretrain",
+        "--text",
+        text(&story),
+        "--output",
+        text(&model),
+        "--epochs",
+        "2",
+        "--batch-size",
+        "2",
+        "--seq-len",
+        "32",
+        "--vocab-size",
+        "300",
+        "--hidden-size",
+        "32",
+        "--intermediate-size",
+        "64",
+        "--layers",
+        "1",
+        "--heads",
+        "2",
+        "--kv-heads",
+        "1",
     ];
     succeeds(&pretrain);
     assert!(fails(&pretrain).contains("not empty"));
     let text_file = dir.path().join("calibration.txt");
     fs::write(&text_file, vec![one; 200].join(" ")).unwrap();
     let out = succeeds(&quantize(&[
-        "--model", text(&model), "--calibration", text(&text_file), "--scheme", "w4g32",
+        "--model",
+        text(&model),
+        "--calibration",
+        text(&text_file),
+        "--scheme",
+        "w4g32",
     ]));
     assert!(out.contains("e2e-qp"), "{out}");
 }

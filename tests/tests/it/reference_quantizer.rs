@@ -1,9 +1,7 @@
 //! The quantizer and the packing against the reference's values (`fixtures/quant_mini`).
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use burn_eqat::kernels::{
-    Bits, Fields, dequantize, fake_quantize, pack_codes, unpack_codes,
-};
+use burn_eqat::kernels::{Bits, Fields, dequantize, fake_quantize, pack_codes, unpack_codes};
 use burn_eqat::{Scheme, min_max_start, quantize_codes};
 use burn_eqat_tests::{Values, assert_close, fixtures, values};
 
@@ -73,7 +71,9 @@ fn forward_and_gradients_agree() {
     let g = inputs.tensor::<2>("G", &device).transpose();
     for case in Case::all() {
         let file = case.read();
-        let w = inputs.tensor::<2>(&format!("W_{}", case.weight), &device).transpose();
+        let w = inputs
+            .tensor::<2>(&format!("W_{}", case.weight), &device)
+            .transpose();
         for at in ["init", "pert"] {
             let what = |part: &str| format!("{} {at} {part}", case.name());
             let leaf = |t: Tensor<2>| Tensor::from_inner(t).require_grad();
@@ -88,7 +88,9 @@ fn forward_and_gradients_agree() {
             for (a, e) in values(out.inner()).iter().zip(values(expected)) {
                 assert!(ulps(*a, e) <= 1, "{}: {a} is not {e}", what("out"));
             }
-            let dw = file.tensor::<2>(&format!("{at}_grad_W"), &device).transpose();
+            let dw = file
+                .tensor::<2>(&format!("{at}_grad_W"), &device)
+                .transpose();
             let ds = file.per_group(&format!("{at}_grad_scale"), OUT, &device);
             let dz = file.per_group(&format!("{at}_grad_zero_point"), OUT, &device);
             let grad = |t: &Tensor<2>| values(t.grad(&grads).unwrap());
@@ -105,7 +107,9 @@ fn the_start_agrees() {
     let inputs = Values::read(&fixtures().join("quant_mini/inputs.safetensors"));
     for case in Case::all() {
         let file = case.read();
-        let w = inputs.tensor::<2>(&format!("W_{}", case.weight), &device).transpose();
+        let w = inputs
+            .tensor::<2>(&format!("W_{}", case.weight), &device)
+            .transpose();
         let scheme = Scheme::new(case.bits, case.group);
         let (s, z) = min_max_start(w, &scheme).unwrap();
         let expected_s = values(file.per_group("init_scale", OUT, &device));
@@ -114,7 +118,9 @@ fn the_start_agrees() {
         }
         // The reference does not clamp zero points at the start; here they are.
         let max = f64::from(case.bits.max_code());
-        let expected_z = file.per_group("init_zero_point", OUT, &device).clamp(0.0, max);
+        let expected_z = file
+            .per_group("init_zero_point", OUT, &device)
+            .clamp(0.0, max);
         assert_eq!(values(z), values(expected_z), "{} zero point", case.name());
     }
 }
@@ -137,12 +143,14 @@ fn unpacking_gives_the_reference_values_to_the_bit() {
             let shape = [case.bits.words(IN), OUT];
             let words = Tensor::from_data(TensorData::new(words, shape), (&device, DType::I32));
             let zeros: Vec<f32> = zeros.iter().map(|z| *z as f32).collect();
-            let zeros = Tensor::from_data(TensorData::new(zeros, [groups, OUT]), &device);
+            let zeros = TensorData::new(zeros, [groups, OUT]);
+            // The reference multiplies in half precision.
+            let zeros = Tensor::<2>::from_data(zeros, &device).cast(DType::F16);
             let scales = file.tensor::<2>(&format!("{pack}_scales_f16"), &device);
-            let w = dequantize(words, scales, zeros, case.bits, IN).unwrap();
+            let w = dequantize(words, scales.cast(DType::F16), zeros, case.bits, IN).unwrap();
+            assert_eq!(w.dtype(), DType::F16);
             let expected = file.tensor::<2>(&format!("{pack}_dequant"), &device);
-            let name = case.name();
-            assert_eq!(values(w), values(expected), "{name} {pack}");
+            assert_eq!(values(w), values(expected), "{} {pack}", case.name());
         }
     }
 }
@@ -166,7 +174,11 @@ fn quantizing_and_packing_gives_the_reference_words() {
             pack_codes(codes, shape, dim, case.bits, Fields::WholeWords).unwrap()
         };
         let name = case.name();
-        assert_eq!(pack(&codes, [IN, OUT], 0), file.words("packB_qweight"), "{name}");
+        assert_eq!(
+            pack(&codes, [IN, OUT], 0),
+            file.words("packB_qweight"),
+            "{name}"
+        );
         assert_eq!(pack(&zeros, shape, 1), file.words("packB_qzeros"), "{name}");
     }
 }
@@ -181,9 +193,9 @@ fn one_sided_groups_pack_right() {
     let device = device();
     for (low, high) in [(0.5, 1.0), (-1.0, -0.5)] {
         let mut linear = LinearConfig::new(64, 8).with_bias(false).init(&device);
-        linear.weight = linear.weight.map(|w| {
-            w.random_like(burn::tensor::Distribution::Uniform(low, high))
-        });
+        linear.weight = linear
+            .weight
+            .map(|w| w.random_like(burn::tensor::Distribution::Uniform(low, high)));
         let packed = linear
             .quantize_rtn(&ParamGroup::all(), "w2g32".parse().unwrap())
             .unwrap();

@@ -2,17 +2,19 @@
 //! not.
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
-use burn::module::{Module, Param, ParamGroup};
+use burn::module::{Module, ModuleMapper, Param, ParamGroup};
 use burn::optim::{AdamWConfig, GradientsParams};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use burn::train::TrainStep;
+use burn_eqat::kernels::fake_quantize;
 use burn_eqat::train::{
     BlockApConfig, BlockSample, BlockTrainer, Blockwise, Hidden, clip_grad_norm,
 };
-use burn_eqat::{FakeQuant, Quantize, QuantLinear};
-use burn_eqat_tests::{Values, assert_close, data, golden, values};
+use burn_eqat::{FakeQuant, QuantLinear, Quantize};
+use burn_eqat_tests::{Values, assert_close, assert_near, data, golden, values};
 use llama::LoadedLlama;
 use llama::model::{DecoderBlock, Llama, TokenBatch};
+use std::collections::HashMap;
 
 fn stories(device: &Device) -> Option<(LoadedLlama, impl Fn(&str) -> Values)> {
     let dir = data()?.join("models/stories3M-hf");
@@ -33,7 +35,10 @@ fn the_forward_pass_agrees() {
     let close = |name: &str, actual: Tensor<3>| {
         let expected = values(golden.tensor::<3>(name, &device));
         for (a, e) in values(actual).iter().zip(expected) {
-            assert!((a - e).abs() <= 1e-4 * e.abs().max(1.0), "{name}: {a} is not {e}");
+            assert!(
+                (a - e).abs() <= 1e-4 * e.abs().max(1.0),
+                "{name}: {a} is not {e}"
+            );
         }
     };
     let ids = golden.ints::<2>("ids", &device);
@@ -52,7 +57,9 @@ fn the_forward_pass_agrees() {
     for at in seq - 3..seq {
         last = model.forward_cached(ids.clone().slice_dim(1, at..at + 1), &mut cache);
     }
-    let expected = golden.tensor::<3>("logits", &device).slice_dim(1, seq - 1..seq);
+    let expected = golden
+        .tensor::<3>("logits", &device)
+        .slice_dim(1, seq - 1..seq);
     assert_close("cached", &values(last), &values(expected), 1e-4);
 }
 
@@ -70,7 +77,10 @@ fn linears(block: &DecoderBlock) -> [(&'static str, &QuantLinear); 7] {
 }
 
 fn fake_quant(linear: &QuantLinear) -> &FakeQuant {
-    linear.weight.reparameterization::<FakeQuant>().expect("attached")
+    linear
+        .weight
+        .reparameterization::<FakeQuant>()
+        .expect("attached")
 }
 
 #[test]
@@ -84,8 +94,7 @@ fn a_block_trains_as_in_the_reference() {
         let model = loaded.model;
         let weights = ParamGroup::from_predicate("_proj.weight");
         let config = BlockApConfig::new(scheme.parse().unwrap(), weights.clone());
-        let mut trainer =
-            BlockTrainer::<Llama>::new(model.block(1), &weights, &config).unwrap();
+        let mut trainer = BlockTrainer::<Llama>::new(model.block(1), &weights, &config).unwrap();
         let sample = BlockSample::<Llama> {
             input: golden.tensor::<3>("x", &device),
             target: golden.tensor::<3>("target", &device),
@@ -102,7 +111,12 @@ fn a_block_trains_as_in_the_reference() {
                 let name = format!("init.{name}.weight_quantizer.{field}");
                 golden.per_group(&name, out, &device)
             };
-            assert_close(name, &tensor(&fake.scale), &values(per_group("scale")), 1e-6);
+            assert_close(
+                name,
+                &tensor(&fake.scale),
+                &values(per_group("scale")),
+                1e-6,
+            );
             let max = f64::from(config.scheme.bits.max_code());
             let zero = per_group("zero_point").clamp(0.0, max);
             assert_eq!(tensor(&fake.zero_point), values(zero), "{name}");
@@ -110,8 +124,15 @@ fn a_block_trains_as_in_the_reference() {
         let input = Tensor::from_inner(sample.input.clone());
         let output = training.run_block(1, trainer.block(), input, &());
         let expected = golden.tensor::<3>("out_init", &device);
-        assert_close("out_init", &values(output.clone().inner()), &values(expected), 1e-4);
-        let grads = output.mse(Tensor::from_inner(sample.target.clone())).backward();
+        assert_close(
+            "out_init",
+            &values(output.clone().inner()),
+            &values(expected),
+            1e-4,
+        );
+        let grads = output
+            .mse(Tensor::from_inner(sample.target.clone()))
+            .backward();
         for (name, linear) in linears(trainer.block()) {
             let [_, out] = linear.shape();
             let check = |field: &str, actual: Tensor<2>, expected: Tensor<2>| {
@@ -129,26 +150,76 @@ fn a_block_trains_as_in_the_reference() {
             }
         }
 
-        // Twenty steps with the recorded learning rates.
+        // Twenty steps with the recorded learning rates. A weight at the border between two codes
+        // falls to either by the last bit of a sum, so a single step may stray a little further than
+        // the run as a whole.
         let lrs = golden.numbers("lrs").to_vec();
-        for (step, expected) in golden.numbers("losses").to_vec().into_iter().enumerate() {
+        let losses = golden.numbers("losses").to_vec();
+        let mut errors = Vec::new();
+        for (step, expected) in losses.into_iter().enumerate() {
             let rates = (lrs[2 * step], lrs[2 * step + 1]);
             let (loss, _) = trainer.step(&training, 1, sample.clone(), rates);
             let loss: f64 = loss.into_scalar();
             let error = (loss - expected).abs() / expected;
-            assert!(error < 0.01, "{scheme} step {step}: {loss} is not {expected}");
+            assert!(
+                error < 0.02,
+                "{scheme} step {step}: {loss} is not {expected}"
+            );
+            errors.push(error);
         }
+        let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+        assert!(mean < 0.005, "{scheme}: {errors:?}");
         for (name, linear) in linears(trainer.block()) {
             let [_, out] = linear.shape();
-            let expected =
-                golden.per_group(&format!("after20.{name}.weight_quantizer.scale"), out, &device);
+            let expected = golden.per_group(
+                &format!("after20.{name}.weight_quantizer.scale"),
+                out,
+                &device,
+            );
             let actual = tensor(&fake_quant(linear).scale);
-            assert_close(&format!("after20 {name}"), &actual, &values(expected), 1e-2);
+            assert_near(&format!("after20 {name}"), &actual, &values(expected), 1e-2);
         }
         let norm = values(trainer.block().input_layernorm.gamma.val().inner());
         let expected = golden.tensor::<1>("after20.input_layernorm.weight", &device);
         assert_close("after20 input_layernorm", &norm, &values(expected), 1e-3);
     }
+}
+
+/// Replaces fake-quantized weights by what they quantize to in half-precision arithmetic, as the
+/// reference does before it packs: a weight at the border between two codes falls to either by it.
+fn quantize_in_half(model: Llama) -> Llama {
+    struct Replace {
+        path: Vec<String>,
+        values: HashMap<String, Tensor<2>>,
+    }
+    impl ModuleMapper for Replace {
+        fn enter_module(&mut self, name: &str, _container: &str) {
+            self.path.push(name.into());
+        }
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.path.pop();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            match self.values.remove(&self.path.join(".")) {
+                Some(value) => param.map(|old| value.reshape(old.dims())),
+                None => param,
+            }
+        }
+    }
+    let mut values = HashMap::new();
+    for (i, block) in model.model.layers.iter().enumerate() {
+        for (name, linear) in linears(block) {
+            let fake = fake_quant(linear);
+            let half = |t: Tensor<2>| t.cast(DType::F16);
+            let (w, s) = (half(linear.weight.base()), half(fake.scale.val()));
+            let z = half(fake.zero_point.val());
+            let quantized = fake_quantize(w, s, z, fake.scheme().bits).unwrap();
+            let path = format!("model.layers.{i}.{name}.weight");
+            values.insert(path, quantized.cast(DType::F32));
+        }
+    }
+    let path = Vec::new();
+    model.map(&mut Replace { path, values })
 }
 
 #[test]
@@ -158,11 +229,14 @@ fn end_to_end_training_follows_the_reference() {
         return;
     };
     let golden = golden("e2e_w4g64");
-    let mut model = loaded
+    let attached = loaded
         .model
-        .quantize_rtn(&Llama::quantized_weights(), "w4g64".parse().unwrap())
+        .attach_fake_quant(&Llama::quantized_weights(), "w4g64".parse().unwrap())
         .unwrap()
-        .round_scales()
+        .round_scales();
+    let mut model = quantize_in_half(attached)
+        .pack()
+        .unwrap()
         .train_scales_only()
         .train();
     let scales = |model: &Llama, prefix: &str| -> Vec<(String, Vec<f32>, Vec<f32>)> {
@@ -182,7 +256,7 @@ fn end_to_end_training_follows_the_reference() {
     let ids = golden.ints::<2>("ids", &device);
     let logits = model.valid().forward(ids.clone());
     let expected = golden.tensor::<3>("logits0", &device);
-    assert_close("logits0", &values(logits), &values(expected), 2e-2);
+    assert_close("logits0", &values(logits), &values(expected), 5e-4);
 
     let mut optim = AdamWConfig::new()
         .with_epsilon(1e-8)
@@ -200,11 +274,14 @@ fn end_to_end_training_follows_the_reference() {
         for (what, actual, expected) in [("loss", loss, losses[step]), ("norm", norm, norms[step])]
         {
             let error = (actual - expected).abs() / expected;
-            assert!(error < 0.01, "{what} of step {step}: {actual} is not {expected}");
+            assert!(
+                error < 0.01,
+                "{what} of step {step}: {actual} is not {expected}"
+            );
         }
         model = optim.step(ModuleLrScheduler::new(*rate).step(), model, grads);
     }
     for (name, actual, expected) in scales(&model, "after10") {
-        assert_close(&name, &actual, &expected, 1e-2);
+        assert_near(&name, &actual, &expected, 1e-3);
     }
 }

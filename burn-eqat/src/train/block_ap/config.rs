@@ -41,10 +41,9 @@ impl BlockApConfig {
 
     /// Learning rate of weights and norms at the start.
     pub fn weight_rate(&self) -> f64 {
-        self.weight_learning_rate
-            .unwrap_or(match self.scheme.bits {
-                Bits::Two => 2e-5,
-                _ => 1e-5,
-            })
+        self.weight_learning_rate.unwrap_or(match self.scheme.bits {
+            Bits::Two => 2e-5,
+            _ => 1e-5,
+        })
     }
 }

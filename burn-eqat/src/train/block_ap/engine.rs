@@ -273,7 +273,7 @@ impl Split {
             value,
             || format!("block {}", self.block),
             step,
-            || format!("{quant:e} (quantizer) and {weight:e} (weights)"),
+            || format!("{quant:.2e} (quantizer) and {weight:.2e} (weights)"),
         )?;
         self.sum += value;
         self.done += 1;

@@ -75,12 +75,9 @@ impl BlockAp {
                         true => &mut sample.target,
                         false => &mut sample.input,
                     };
-                    *hidden = models.valid.run_block(
-                        index,
-                        block,
-                        hidden.clone(),
-                        &sample.context,
-                    );
+                    *hidden = models
+                        .valid
+                        .run_block(index, block, hidden.clone(), &sample.context);
                 }
             };
             run(&mut train, &original, true);

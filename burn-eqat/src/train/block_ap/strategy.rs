@@ -36,7 +36,6 @@ where
         dataloader_valid: ValidLoader<M>,
         _starting_epoch: usize,
     ) -> (M, SupervisedTrainingEventProcessor<M>) {
-
         let model = learner.model();
         let mut processor = components.event_processor;
         let interrupter = components.interrupter;

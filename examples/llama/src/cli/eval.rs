@@ -116,7 +116,10 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
                 &mut moving(&bar),
             )?;
             let count = questions.len();
-            println!("accuracy {accuracy:.4} ({count} questions) {}", file.display());
+            println!(
+                "accuracy {accuracy:.4} ({count} questions) {}",
+                file.display()
+            );
             report.choices.push(Accuracy {
                 file,
                 questions: count,

@@ -55,7 +55,10 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         return Err(Error::Setting(message));
     }
     if !(args.top_p > 0.0 && args.top_p <= 1.0) {
-        let message = format!("--top-p is {}, expected more than 0 and at most 1", args.top_p);
+        let message = format!(
+            "--top-p is {}, expected more than 0 and at most 1",
+            args.top_p
+        );
         return Err(Error::Setting(message));
     }
     let device = args.device.device();

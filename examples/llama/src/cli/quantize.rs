@@ -59,10 +59,10 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 2, value_name = "N")]
     epochs: usize,
     /// Learning rate of step sizes and zero points in Block-AP [default: by bits]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     quant_lr: Option<f64>,
     /// Learning rate of weights and norms in Block-AP [default: by bits]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     weight_lr: Option<f64>,
     /// Windows that E2E-QP trains on
     #[arg(long, default_value_t = 1024, value_name = "N")]
@@ -74,7 +74,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 1, value_name = "N")]
     e2e_epochs: usize,
     /// Learning rate of step sizes in E2E-QP [default: by bits]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     e2e_lr: Option<f64>,
     /// Seed of everything random
     #[arg(long, default_value_t = 42, value_name = "N")]
@@ -268,5 +268,12 @@ fn self_calibration(
     };
     let count = (wanted * 10).div_ceil(9).max(10);
     let bar = bar(0, "sample calibration text");
-    sample_windows(loaded, count, args.seq_len, args.seed, device, &mut moving(&bar))
+    sample_windows(
+        loaded,
+        count,
+        args.seq_len,
+        args.seed,
+        device,
+        &mut moving(&bar),
+    )
 }

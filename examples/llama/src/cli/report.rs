@@ -26,9 +26,10 @@ pub(super) fn write_report(path: &Path, report: &impl Serialize) -> Result<(), E
 pub(super) fn check_report(path: Option<&Path>) -> Result<(), Error> {
     let Some(path) = path else { return Ok(()) };
     match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
-            Err(Error::input(path, "the directory of the report does not exist"))
-        }
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => Err(Error::input(
+            path,
+            "the directory of the report does not exist",
+        )),
         _ if path.is_dir() => Err(Error::input(path, "is a directory, expected a file")),
         _ => Ok(()),
     }

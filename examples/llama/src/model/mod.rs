@@ -17,5 +17,5 @@ pub use cache::KvCache;
 pub use llama::{Decoder, Llama};
 pub use mlp::Mlp;
 pub use rope::Rope;
-pub use train::{TokenBatch, next_token_loss};
 pub(crate) use train::next_token_log_probs;
+pub use train::{TokenBatch, next_token_loss};

@@ -22,9 +22,7 @@ pub fn next_token_loss(logits: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<1> {
 /// Log-probability of each next token, `[batch, seq - 1]`.
 pub(crate) fn next_token_log_probs(logits: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<2> {
     let [batch, seq, vocab] = logits.dims();
-    let targets = tokens
-        .slice_dim(1, 1..seq)
-        .reshape([batch * (seq - 1), 1]);
+    let targets = tokens.slice_dim(1, 1..seq).reshape([batch * (seq - 1), 1]);
     let logits = logits
         .slice_dim(1, 0..seq - 1)
         .reshape([batch * (seq - 1), vocab]);

@@ -74,10 +74,7 @@ pub fn quantize(
 
     let meter = Meter::start();
     let weights = Llama::quantized_weights();
-    let mut packed = model
-        .clone()
-        .quantize_rtn(&weights, settings.scheme)?
-        .round_scales();
+    let mut packed = model.clone().quantize_rtn(&weights, settings.scheme)?;
     job.measure("rtn", meter, &packed)?;
 
     if settings.method >= Method::BlockAp {

@@ -29,7 +29,9 @@ impl Meter {
         let now = process();
         Usage {
             seconds,
-            cpu_seconds: now.zip(self.cpu_seconds).map(|((cpu, _), start)| cpu - start),
+            cpu_seconds: now
+                .zip(self.cpu_seconds)
+                .map(|((cpu, _), start)| cpu - start),
             peak_rss_mb: now.map(|(_, peak)| peak),
         }
     }
@@ -43,7 +45,11 @@ fn process() -> Option<(f64, f64)> {
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
     let time = usage.user_time() + usage.system_time();
     // Linux counts kilobytes, macOS bytes.
-    let unit = if cfg!(target_os = "macos") { 1.0 } else { 1024.0 };
+    let unit = if cfg!(target_os = "macos") {
+        1.0
+    } else {
+        1024.0
+    };
     Some((
         time.num_microseconds() as f64 / 1e6,
         usage.max_rss() as f64 * unit / 1e6,
