@@ -10,6 +10,10 @@ use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
 
 /// What Block-AP tells while it goes on.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, handed over and gone"
+)]
 pub enum BlockApEvent {
     /// An epoch of a block begins, to train (or to validate) on that many batches.
     SplitStart {

@@ -109,3 +109,32 @@ impl Numeric for TokenPerplexityMetric {
         Self::exp(self.nll.final_value())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::data::dataloader::Progress;
+    use burn::tensor::Device;
+
+    #[test]
+    fn is_the_exponential_of_the_mean_over_tokens() {
+        let metadata = MetricMetadata {
+            progress: Progress::new(1, 1, None),
+            iteration: None,
+            lr: None,
+        };
+        let mut metric = TokenPerplexityMetric::default();
+        for (loss, tokens) in [(1.0, 30), (3.0, 10), (100.0, 0)] {
+            let loss = Tensor::from_data([loss], &Device::flex());
+            metric
+                .update(&NllInput { loss, tokens }, &metadata)
+                .unwrap();
+        }
+        assert!((metric.final_value().current() - 1.5f64.exp()).abs() < 1e-9);
+        assert!((metric.value().unwrap().current() - 3.0f64.exp()).abs() < 1e-9);
+        assert_eq!(
+            metric.compute().unwrap().formatted,
+            "epoch 4.482 - batch 20.086"
+        );
+    }
+}

@@ -44,7 +44,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     eval_text: Option<PathBuf>,
     /// Windows that Block-AP trains on
-    #[arg(long, default_value_t = 512, value_name = "N")]
+    #[arg(long, default_value_t = 256, value_name = "N")]
     train_size: usize,
     /// Windows that the phases are validated on
     #[arg(long, default_value_t = 32, value_name = "N")]
@@ -58,14 +58,16 @@ pub(super) struct Args {
     /// Epochs of each block in Block-AP
     #[arg(long, default_value_t = 2, value_name = "N")]
     epochs: usize,
-    /// Learning rate of step sizes and zero points in Block-AP [default: by bits]
+    /// Learning rate of step sizes and zero points in Block-AP [default: 1e-3 at 2 and 3 bits, 5e-4 at
+    /// 4, 1e-4 at 8]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     quant_lr: Option<f64>,
-    /// Learning rate of weights and norms in Block-AP [default: by bits]
+    /// Learning rate of weights and norms in Block-AP [default: 5e-4 at 2 and 3 bits, 1e-4 at 4, 1e-5
+    /// at 8]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     weight_lr: Option<f64>,
     /// Windows that E2E-QP trains on
-    #[arg(long, default_value_t = 1024, value_name = "N")]
+    #[arg(long, default_value_t = 512, value_name = "N")]
     e2e_size: usize,
     /// Windows of an E2E-QP step
     #[arg(long, default_value_t = 16, value_name = "N")]
@@ -73,7 +75,7 @@ pub(super) struct Args {
     /// Epochs of E2E-QP
     #[arg(long, default_value_t = 1, value_name = "N")]
     e2e_epochs: usize,
-    /// Learning rate of step sizes in E2E-QP [default: by bits]
+    /// Learning rate of step sizes in E2E-QP [default: 2e-4 at 2 bits, 1e-4 at 3, 5e-5 at 4, 1e-6 at 8]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     e2e_lr: Option<f64>,
     /// Seed of everything random
