@@ -1,4 +1,22 @@
-//! Quantization-aware training for Burn.
+//! Quantization-aware training for [Burn](burn): any model to 2, 3 or 4 bits per weight by training it.
+//!
+//! This is EfficientQAT ([arXiv 2407.11062](https://arxiv.org/abs/2407.11062)) for Burn modules. A model's type never
+//! changes; what is attached to its weights does:
+//!
+//! 1. [`Quantize`] attaches fake quantization to the weights that a parameter group selects, packs them, and unpacks them;
+//!    [`Quantize::quantize_rtn`] does it without training (round to nearest).
+//! 2. [`train::BlockAp`] trains each block in turn, all of its parameters, against its full-precision original. A model says
+//!    how it is taken block by block with [`train::Blockwise`].
+//! 3. [`train::E2eQp`] then trains the step sizes of the packed model end to end.
+//! 4. [`files`] reads and writes checkpoint directories in the Hugging Face layout.
+//!
+//! Both phases are strategies of Burn's `SupervisedTraining`. [`QuantLinear`] is `nn::Linear` that runs from packed weights
+//! and keeps no dense one.
+//!
+//! # Cargo features
+//!
+//! One for each Burn backend: `flex` (default), `ndarray`, `tch`, `wgpu`, `vulkan`, `metal`, `cuda`, `rocm`, `cpu`; Burn's
+//! `fusion` and `autotune`; and `tui` for Burn's terminal dashboard.
 #![deny(missing_docs)]
 
 pub mod files;

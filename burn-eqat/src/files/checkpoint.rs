@@ -1,5 +1,5 @@
 use super::FileError;
-use super::layout::{Role, Slot, slots};
+use super::layout::{Role, Slot, packed_paths, slots};
 use crate::{Quantize, Scheme};
 use burn::module::{Module, ParamGroup};
 use burn::store::{ModuleSnapshot, ModuleStore, SafetensorsStore, bridge};
@@ -100,7 +100,14 @@ impl Checkpoint {
     pub fn tokenizer(&self) -> Result<Tokenizer, FileError> {
         let path = self.dir.join("tokenizer.json");
         let bytes = fs::read(&path).map_err(FileError::io(&path))?;
-        Tokenizer::from_bytes(bytes).map_err(|error| FileError::invalid(&path, error))
+        let mut tokenizer =
+            Tokenizer::from_bytes(bytes).map_err(|error| FileError::invalid(&path, error))?;
+        // Some files carry the truncation and padding of whoever wrote them; texts here are whole.
+        tokenizer
+            .with_truncation(None)
+            .map_err(|error| FileError::invalid(&path, error))?
+            .with_padding(None);
+        Ok(tokenizer)
     }
 
     /// Loads a module: a full-precision checkpoint into dense weights, a packed one into packed
@@ -157,8 +164,7 @@ impl Checkpoint {
         let paths: Vec<String> = self
             .tensors
             .keys()
-            .filter_map(|name| name.strip_suffix(".qweight"))
-            .map(|layer| format!("{layer}.weight"))
+            .flat_map(|name| packed_paths(name))
             .collect();
         module
             .attach_packed(&ParamGroup::from_paths(paths), scheme)

@@ -69,8 +69,8 @@ impl Visitor {
     }
 
     /// The path with another last part.
-    fn sibling(&self, up: usize, last: &str) -> String {
-        let mut path = self.path[..self.path.len() - 1 - up].to_vec();
+    fn sibling(&self, last: &str) -> String {
+        let mut path = self.path[..self.path.len() - 1].to_vec();
         path.push(last.to_string());
         path.join(".")
     }
@@ -82,13 +82,12 @@ impl ModuleVisitor for Visitor {
             && name == Packed::NAME
             && let Some(base) = self.slots.last_mut()
         {
+            // A linear layer was guessed from the base; step sizes lie as they are.
+            if base.role == Role::Transposed {
+                base.shape = Shape::new([base.shape[1], base.shape[0]]);
+            }
             base.role = Role::Scale;
-            base.name = match base.path.rsplit_once('.') {
-                Some((layer, _)) => format!("{layer}.scales"),
-                None => "scales".to_string(),
-            };
-            // A transposed linear layer was guessed from the base; step sizes lie as they are.
-            base.shape = base_shape(base);
+            base.name = packed_name(&base.path, "scales");
         }
         self.path.push(name.into());
         self.containers.push(container.into());
@@ -108,29 +107,46 @@ impl ModuleVisitor for Visitor {
                 let transposed = Shape::new([shape[1], shape[0]]);
                 self.push(self.path.join("."), transposed, Role::Transposed);
             }
-            "gamma" => self.push(self.sibling(0, "weight"), shape, Role::Plain),
-            "beta" => self.push(self.sibling(0, "bias"), shape, Role::Plain),
+            "gamma" => self.push(self.sibling("weight"), shape, Role::Plain),
+            "beta" => self.push(self.sibling("bias"), shape, Role::Plain),
             _ => self.push(self.path.join("."), shape, Role::Plain),
         }
     }
 
     fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
         let shape = param.lazy_shape();
-        let packed = self.path.len() >= 3 && self.path[self.path.len() - 2] == Packed::NAME;
-        match (packed, self.path.last().map(String::as_str)) {
-            (true, Some("codes")) => self.push(self.sibling(2, "qweight"), shape, Role::Words),
-            (true, Some("zero_points")) => self.push(self.sibling(2, "qzeros"), shape, Role::Words),
+        let path = self.path.join(".");
+        match path.rsplit_once(&format!(".{}.", Packed::NAME)) {
+            Some((weight, "codes")) => {
+                self.push(packed_name(weight, "qweight"), shape, Role::Words);
+            }
+            Some((weight, "zero_points")) => {
+                self.push(packed_name(weight, "qzeros"), shape, Role::Words);
+            }
             // The scheme is in config.json.
-            (true, _) => {}
-            (false, _) => self.push(self.path.join("."), shape, Role::Integer),
+            Some(_) => {}
+            None => self.push(path, shape, Role::Integer),
         }
     }
 }
 
-/// The shape of the base behind a slot that was taken for a linear layer's.
-fn base_shape(slot: &Slot) -> Shape {
-    match slot.shape.num_dims() {
-        2 => Shape::new([slot.shape[1], slot.shape[0]]),
-        _ => slot.shape.clone(),
+/// Name of a part of a packed weight: `layer.qweight` for `layer.weight`, `layer.w1.qweight` for any
+/// other field.
+fn packed_name(weight: &str, part: &str) -> String {
+    match weight.strip_suffix("weight") {
+        Some(layer) if layer.is_empty() || layer.ends_with('.') => format!("{layer}{part}"),
+        _ => format!("{weight}.{part}"),
+    }
+}
+
+/// The paths that the parameter may have whose codes a file has under this name.
+pub(super) fn packed_paths(name: &str) -> Vec<String> {
+    match name.strip_suffix("qweight") {
+        Some("") => vec!["weight".to_string()],
+        Some(layer) if layer.ends_with('.') => {
+            let field = layer.trim_end_matches('.').to_string();
+            vec![format!("{layer}weight"), field]
+        }
+        _ => Vec::new(),
     }
 }

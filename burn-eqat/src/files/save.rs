@@ -86,7 +86,9 @@ fn each_view<M: Module>(
         };
         let data = bridge::into_data(tensor)
             .map_err(|error| FileError::tensor(path, &slot.name, format!("{error:?}")))?;
-        take(slot.name.clone(), TensorView::new(data, slot.role, dtype));
+        let view = TensorView::new(data, slot.role, dtype)
+            .map_err(|message| FileError::tensor(path, &slot.name, message))?;
+        take(slot.name.clone(), view);
     }
     Ok(())
 }
@@ -136,7 +138,7 @@ struct TensorView {
 }
 
 impl TensorView {
-    fn new(data: TensorData, role: Role, dtype: DType) -> Self {
+    fn new(data: TensorData, role: Role, dtype: DType) -> Result<Self, String> {
         let data = match role {
             Role::Words | Role::Integer => data,
             Role::Scale => data.convert_dtype(DType::F16),
@@ -152,9 +154,11 @@ impl TensorView {
             DType::I16 => Dtype::I16,
             DType::I8 => Dtype::I8,
             DType::U8 => Dtype::U8,
-            _ => Dtype::F32,
+            DType::U64 => Dtype::U64,
+            DType::F32 => Dtype::F32,
+            other => return Err(format!("safetensors files have no type for {other:?}")),
         };
-        Self { data, dtype }
+        Ok(Self { data, dtype })
     }
 }
 

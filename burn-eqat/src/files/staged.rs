@@ -39,6 +39,8 @@ impl StagedDir {
     /// As [`check`](Self::check), or when its parent cannot be written.
     pub fn begin(target: &Path, force: bool) -> Result<Self, FileError> {
         Self::check(target, force)?;
+        // By its real name: `.` cannot be renamed, and a link would be replaced by what it points to.
+        let target = &fs::canonicalize(target).unwrap_or_else(|_| target.to_path_buf());
         let parent = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -76,7 +78,11 @@ impl StagedDir {
         let aside = self.staging.path().with_extension("old");
         fs::rename(&self.target, &aside).map_err(FileError::io(&target))?;
         match self.publish() {
-            Ok(()) => fs::remove_dir_all(&aside).map_err(error),
+            Ok(()) => {
+                // The new directory is in place; an old one that cannot go is no failure.
+                let _ = fs::remove_dir_all(&aside);
+                Ok(())
+            }
             Err(failure) => {
                 let _ = fs::rename(&aside, &target);
                 Err(error(failure))

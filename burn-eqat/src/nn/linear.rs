@@ -24,9 +24,10 @@ pub struct QuantLinearConfig {
 ///
 /// A drop-in for [`nn::Linear`](Linear): the same fields, the same record paths, and the same values
 /// as long as the weight is dense. Once the weight is [packed](crate::Quantize::pack), forward and
-/// backward run from the packed words through [`quant_linear`](burn_eqat_kernels::quant_linear) and
-/// the dense weight is never made. (A plain `nn::Linear` works with a packed weight too, but makes
-/// the dense one each time.)
+/// backward run from the packed words through [`quant_linear`](burn_eqat_kernels::quant_linear), and
+/// nothing dense is kept between them. (A backend's fused body makes no dense weight at all; the
+/// portable one makes it for the moment of a product. A plain `nn::Linear` works with a packed weight
+/// too, but keeps the dense one for backward and computes its gradient.)
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct QuantLinear {

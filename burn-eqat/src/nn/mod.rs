@@ -1,4 +1,4 @@
-//! Layers that run from packed weights without making the dense ones.
+//! Layers that run from packed weights.
 
 mod linear;
 

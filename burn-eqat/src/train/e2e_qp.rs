@@ -6,7 +6,7 @@ use super::{CosineSchedule, StepLoss, TrainError};
 use crate::{Bits, Quantize, Scheme};
 use burn::config::Config;
 use burn::data::dataloader::Progress;
-use burn::optim::{AdamWConfig, GradientsAccumulator};
+use burn::optim::{AdamWConfig, GradientsAccumulator, GradientsParams};
 use burn::train::{
     EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent, LearnerModel,
     SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainStep,
@@ -100,7 +100,8 @@ impl E2eQp {
 }
 
 /// A failure stops the training, with the error in [`E2eQp::take_error`]. The epochs are those of the
-/// configuration.
+/// configuration; checkpoints, early stopping and gradient accumulation that are set on the training
+/// itself hold too.
 impl<M> SupervisedLearningStrategy<M> for E2eQp
 where
     M: LearnerModel,
@@ -115,7 +116,13 @@ where
         dataloader_valid: ValidLoader<M>,
         starting_epoch: usize,
     ) -> (M, SupervisedTrainingEventProcessor<M>) {
+        let mut checkpointer = components.checkpointer;
+        let mut early_stopping = components.early_stopping;
+        let event_store = components.event_store;
         let mut run = Run {
+            accumulation: components
+                .grad_accumulation
+                .unwrap_or(self.config.grad_accumulation),
             config: &self.config,
             processor: components.event_processor,
             interrupter: components.interrupter,
@@ -138,6 +145,18 @@ where
                     break;
                 }
             };
+            if checkpointer.is_some() || early_stopping.is_some() {
+                let flushed = run.processor.flush();
+                run.interrupter.fail_on_error(flushed);
+            }
+            if let Some(checkpointer) = &mut checkpointer {
+                checkpointer.checkpoint(&learner, epoch, &event_store);
+            }
+            if let Some(early_stopping) = &mut early_stopping
+                && early_stopping.should_stop(epoch, &event_store)
+            {
+                break;
+            }
             let (Some(loss), Some(patience)) = (loss, self.config.early_stopping) else {
                 continue;
             };
@@ -159,6 +178,8 @@ where
 /// What lasts from one epoch to the next.
 struct Run<'a, M: LearnerModel> {
     config: &'a E2eQpConfig,
+    /// Batches whose gradients are averaged for a step.
+    accumulation: usize,
     processor: SupervisedTrainingEventProcessor<M>,
     interrupter: Interrupter,
     /// Optimizer steps done.
@@ -200,28 +221,46 @@ where
             )?;
             accumulator.accumulate(&learner.model(), output.grads);
             waiting += 1;
-            if waiting >= self.config.grad_accumulation || progress.is_completed() {
-                let model = learner.model();
-                let grads = match waiting {
-                    1 => accumulator.grads(),
-                    n => scale_grads(&model, accumulator.grads(), 1.0 / n as f64),
-                };
-                let (grads, _) = clip_grad_norm(&model, grads, self.config.max_grad_norm);
-                // The optimizer updates in place where it holds the only reference.
-                drop(model);
-                learner.lr_step();
-                learner.optimizer_step(grads);
-                self.step += 1;
+            if waiting >= self.accumulation {
+                self.optimize(learner, accumulator.grads(), waiting)?;
                 waiting = 0;
             }
             let rates = (self.step > 0).then(|| learner.lr_current());
             let item = TrainingItem::new(output.item, progress, Some(iteration), rates);
             self.tell_train(LearnerEvent::ProcessedItem(item))?;
         }
+        if waiting > 0 {
+            self.optimize(learner, accumulator.grads(), waiting)?;
+        }
         match iteration {
             0 => Err(TrainError::NoData),
             _ => self.tell_train(LearnerEvent::EndSplit(epoch_number)),
         }
+    }
+
+    /// A step with the mean of the gradients of that many batches, clipped.
+    fn optimize(
+        &mut self,
+        learner: &mut Learner<M>,
+        grads: GradientsParams,
+        batches: usize,
+    ) -> Result<(), TrainError> {
+        let model = learner.model();
+        let grads = match batches {
+            1 => grads,
+            n => scale_grads(&model, grads, 1.0 / n as f64),
+        };
+        let (grads, norm) = clip_grad_norm(&model, grads, self.config.max_grad_norm);
+        if !norm.is_finite() {
+            let step = self.step + 1;
+            return Err(TrainError::Gradient { step, norm });
+        }
+        // The optimizer updates in place where it holds the only reference.
+        drop(model);
+        learner.lr_step();
+        learner.optimizer_step(grads);
+        self.step += 1;
+        Ok(())
     }
 
     /// Mean validation loss; `None` where there is no validation data.
@@ -242,7 +281,15 @@ where
             let batch = batch.map_err(|error| TrainError::Data(error.to_string()))?;
             let progress: Progress = iterator.progress();
             let output = InferenceStep::step(&model, batch);
-            sum += output.loss().into_scalar::<f64>();
+            let loss: f64 = output.loss().into_scalar();
+            let rate = self.config.rate();
+            check_loss(
+                loss,
+                || "E2E-QP (validation)".to_string(),
+                self.step,
+                || format!("up to {rate:e}"),
+            )?;
+            sum += loss;
             count += 1;
             let item = TrainingItem::new(output, progress, Some(count), None);
             self.tell_valid(LearnerEvent::ProcessedItem(item))?;

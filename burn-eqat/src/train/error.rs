@@ -22,6 +22,20 @@ pub enum TrainError {
     /// The model cannot be quantized as asked.
     #[error(transparent)]
     Quantize(#[from] QuantizeError),
+    /// Selected weights that Block-AP would never come to.
+    #[error("{outside} of the selected weights are in no block of the model")]
+    OutsideBlocks {
+        /// How many.
+        outside: usize,
+    },
+    /// Gradients that are not finite.
+    #[error("the gradients of step {step} have the norm {norm}, expected a finite number")]
+    Gradient {
+        /// The step, from 1.
+        step: usize,
+        /// The norm.
+        norm: f64,
+    },
     /// There is nothing to train on.
     #[error("the training data has no batch")]
     NoData,

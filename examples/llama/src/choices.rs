@@ -76,6 +76,13 @@ pub fn read_questions(path: &Path) -> Result<Vec<Question>, Error> {
                 "gold is {gold}, expected less than {choices}"
             )));
         }
+        if question
+            .choices
+            .iter()
+            .any(|choice| choice.trim().is_empty())
+        {
+            return Err(wrong("has an empty choice".to_string()));
+        }
         questions.push(question);
     }
     match questions.is_empty() {

@@ -39,6 +39,9 @@ pub struct LlamaConfig {
     /// Rescaling of the rotary frequencies, which is not supported.
     #[serde(default)]
     pub rope_scaling: Option<serde_json::Value>,
+    /// Base and rescaling of the rotary frequencies together, as newer files have them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_parameters: Option<RopeParameters>,
     /// Whether the output layer is the embedding, transposed.
     #[serde(default)]
     pub tie_word_embeddings: bool,
@@ -54,6 +57,17 @@ pub struct LlamaConfig {
     /// Token (or tokens) that end a text.
     #[serde(default)]
     pub eos_token_id: Option<TokenIds>,
+}
+
+/// Rotary settings of newer files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RopeParameters {
+    /// Base of the frequencies.
+    #[serde(default)]
+    pub rope_theta: Option<f64>,
+    /// Kind of rescaling; only `default` (none) is read.
+    #[serde(default)]
+    pub rope_type: Option<String>,
 }
 
 /// One token id or several, as `config.json` may write either.
@@ -103,6 +117,12 @@ impl LlamaConfig {
             .unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
     }
 
+    /// Base of the rotary frequencies.
+    pub fn rope_theta(&self) -> f64 {
+        let newer = self.rope_parameters.as_ref().and_then(|r| r.rope_theta);
+        newer.unwrap_or(self.rope_theta)
+    }
+
     /// Whether a token ends a text.
     pub fn is_end(&self, token: u32) -> bool {
         match &self.eos_token_id {
@@ -140,6 +160,13 @@ impl LlamaConfig {
         if let Some(scaling) = self.rope_scaling.as_ref().filter(|s| !s.is_null()) {
             return Err(wrong("rope_scaling", scaling, "null"));
         }
+        let newer = self
+            .rope_parameters
+            .as_ref()
+            .and_then(|r| r.rope_type.as_ref());
+        if let Some(kind) = newer.filter(|kind| *kind != "default") {
+            return Err(wrong("rope_parameters.rope_type", kind, "default"));
+        }
         // Generous bounds, so that a hostile file cannot ask for absurd tables.
         for (field, value, limit) in [
             ("vocab_size", self.vocab_size, 1 << 24),
@@ -159,6 +186,22 @@ impl LlamaConfig {
                 return Err(wrong(field, &value, &format!("1 to {limit}")));
             }
         }
+        if self.max_position_embeddings < 2 {
+            let value = &self.max_position_embeddings;
+            return Err(wrong("max_position_embeddings", value, "2 or more"));
+        }
+        let end = match &self.eos_token_id {
+            Some(TokenIds::One(id)) => vec![*id],
+            Some(TokenIds::Many(ids)) => ids.clone(),
+            None => Vec::new(),
+        };
+        let special = self.bos_token_id.iter().map(|id| ("bos_token_id", *id));
+        for (field, id) in special.chain(end.into_iter().map(|id| ("eos_token_id", id))) {
+            if id as usize >= self.vocab_size {
+                let expected = format!("less than vocab_size {}", self.vocab_size);
+                return Err(wrong(field, &id, &expected));
+            }
+        }
         if !self.num_attention_heads.is_multiple_of(self.kv_heads()) {
             let expected = format!(
                 "a divisor of num_attention_heads {}",
@@ -171,7 +214,7 @@ impl LlamaConfig {
         }
         for (field, value) in [
             ("rms_norm_eps", self.rms_norm_eps),
-            ("rope_theta", self.rope_theta),
+            ("rope_theta", self.rope_theta()),
         ] {
             if !(value.is_finite() && value > 0.0) {
                 return Err(wrong(field, &value, "a positive number"));

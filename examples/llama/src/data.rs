@@ -8,7 +8,7 @@ use crate::text::TokenWindows;
 use burn::data::dataloader::{DataLoader, DataLoaderBuilder, batcher::Batcher};
 use burn::data::dataset::InMemDataset;
 use burn::store::{ModuleStore, SafetensorsStore, bridge};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
 use std::path::Path;
@@ -47,6 +47,9 @@ impl Calibration {
     /// When a tensor is missing, not of that form or too short, or a token is not in the vocabulary.
     pub fn from_tokens(path: &Path, sizes: Sizes, vocab_size: usize) -> Result<Self, Error> {
         let read = |name: &str, wanted: Option<usize>| -> Result<TokenWindows, Error> {
+            if wanted == Some(0) {
+                return Ok(TokenWindows::new(Vec::new(), 2));
+            }
             let windows = read_tokens(path, name, vocab_size)?;
             match wanted {
                 Some(wanted) if wanted > windows.len() => {
@@ -66,12 +69,13 @@ impl Calibration {
         })
     }
 
-    /// Deals windows out at random: evaluation first (a tenth, at most 128), then validation, then
-    /// Block-AP's; E2E-QP trains on what is left and, where that is not enough, on Block-AP's too.
+    /// Deals windows out at random: evaluation first (a tenth, at most 128), then validation (at most
+    /// a tenth), then Block-AP's; E2E-QP trains on what is left and, where that is not enough, on
+    /// Block-AP's too. Where there are fewer windows than asked for, each kind gets fewer.
     ///
     /// # Errors
     ///
-    /// When there are not enough windows for one of each.
+    /// When there is not a window for evaluation and one for training.
     pub fn deal(
         windows: &TokenWindows,
         sizes: Sizes,
@@ -127,7 +131,7 @@ pub fn read_tokens(path: &Path, name: &str, vocab_size: usize) -> Result<TokenWi
         let message = format!("tensor {name}: has shape {shape:?}, expected [samples, seq_len]");
         return Err(Error::input(path, message));
     };
-    if !tensor.dtype.is_int() || seq_len < 2 {
+    if tensor.dtype != DType::I32 || seq_len < 2 {
         let dtype = tensor.dtype;
         let message =
             format!("tensor {name}: holds {dtype:?} {shape:?}, expected i32 of 2 tokens or more");
@@ -136,6 +140,12 @@ pub fn read_tokens(path: &Path, name: &str, vocab_size: usize) -> Result<TokenWi
     let data = bridge::to_data(tensor)
         .map_err(|error| Error::input(path, format!("tensor {name}: {error:?}")))?;
     let windows = TokenWindows::new(data.iter::<i32>().collect(), seq_len);
+    if windows.is_empty() {
+        return Err(Error::input(
+            path,
+            format!("tensor {name}: holds no window"),
+        ));
+    }
     let source = format!("{}: tensor {name}", path.display());
     windows.check_vocabulary(vocab_size, &source)?;
     Ok(windows)
@@ -205,7 +215,7 @@ pub fn loader(
         .map(|index| windows.window(index).to_vec())
         .collect();
     let builder = DataLoaderBuilder::new(Windows)
-        .batch_size(batch_size)
+        .batch_size(batch_size.clamp(1, windows.len().max(1)))
         .set_device(device.clone());
     match shuffle {
         Some(seed) => builder.shuffle(seed),

@@ -15,7 +15,7 @@ mod sample;
 pub mod text;
 
 pub use cli::Cli;
-pub use config::{ConfigError, LlamaConfig, TokenIds};
+pub use config::{ConfigError, LlamaConfig, RopeParameters, TokenIds};
 pub use error::Error;
 pub use load::LoadedLlama;
 pub use quantize::{Method, QuantizeSettings, Rates, Stage, quantize};

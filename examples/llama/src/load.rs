@@ -58,11 +58,12 @@ impl LoadedLlama {
     /// When there is none, it cannot be read, or it has more tokens than the model.
     pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
         let tokenizer = self.checkpoint.tokenizer()?;
-        let size = tokenizer.get_vocab_size(true);
-        if size > self.config.vocab_size {
+        let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
+        if largest as usize >= self.config.vocab_size {
             let path: PathBuf = self.checkpoint.dir().join("tokenizer.json");
             let vocab_size = self.config.vocab_size;
-            let message = format!("has {size} tokens, expected at most the model's {vocab_size}");
+            let message =
+                format!("has a token of id {largest}, expected less than the model's {vocab_size}");
             return Err(FileError::invalid(&path, message).into());
         }
         Ok(tokenizer)

@@ -6,7 +6,7 @@ fn main() -> std::process::ExitCode {
     match llama::Cli::parse().run() {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(llama::Error::Interrupted) => {
-            eprintln!("interrupted: nothing was saved");
+            eprintln!("interrupted");
             std::process::ExitCode::from(130)
         }
         Err(error) => {

@@ -74,6 +74,7 @@ impl PretrainConfig {
             rms_norm_eps: 1e-5,
             rope_theta: 10000.0,
             rope_scaling: None,
+            rope_parameters: None,
             tie_word_embeddings: true,
             attention_bias: false,
             mlp_bias: false,
@@ -110,13 +111,29 @@ pub fn pretrain(
     shape
         .check()
         .map_err(|error| Error::Setting(error.to_string()))?;
+    for (name, value, least) in [
+        ("the batch size", config.batch_size, 1),
+        ("the number of epochs", config.epochs, 1),
+        ("the window", config.seq_len, 2),
+    ] {
+        if value < least {
+            let message = format!("{name} is {value}, expected {least} or more");
+            return Err(Error::Setting(message));
+        }
+    }
+    if config.seq_len > config.max_positions {
+        let (seq_len, limit) = (config.seq_len, config.max_positions);
+        let message = format!("windows of {seq_len} tokens, expected at most {limit}");
+        return Err(Error::Setting(message));
+    }
     let tokenizer = train_tokenizer(documents, config.vocab_size)?;
     let mut rng = StdRng::seed_from_u64(config.seed);
     let windows = encode_windows(&tokenizer, documents, &shape, config.seq_len)?;
-    let steps_per_epoch = windows.len() / config.batch_size;
+    // Each epoch cuts the text at a new place, which costs a window.
+    let steps_per_epoch = windows.len().saturating_sub(1) / config.batch_size;
     if steps_per_epoch == 0 {
         return Err(Error::Setting(format!(
-            "the text has {} windows of {} tokens, expected at least a batch of {}",
+            "the text has {} windows of {} tokens, expected more than a batch of {}",
             windows.len(),
             config.seq_len,
             config.batch_size

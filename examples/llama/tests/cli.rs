@@ -336,6 +336,18 @@ fn a_model_from_nothing() {
     ];
     succeeds(&pretrain);
     assert!(fails(&pretrain).contains("not empty"));
+    let other = dir.path().join("other");
+    for (setting, expected) in [
+        (["--batch-size", "0"], "the batch size is 0"),
+        (["--seq-len", "600"], "expected at most 512"),
+        (["--seq-len", "1"], "the window is 1"),
+        (["--epochs", "0"], "the number of epochs is 0"),
+        (["--vocab-size", "9"], "expected 258 or more"),
+    ] {
+        let base = ["pretrain", "--text", text(&story), "--output", text(&other)];
+        let stderr = fails(&[&base[..], &setting[..]].concat());
+        assert!(stderr.contains(expected), "{setting:?}: {stderr}");
+    }
     let text_file = dir.path().join("calibration.txt");
     fs::write(&text_file, vec![one; 200].join(" ")).unwrap();
     let out = succeeds(&quantize(&[
@@ -368,6 +380,6 @@ fn an_interrupt_leaves_nothing_behind() {
     let ended = child.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(130), "{stderr}");
-    assert!(stderr.contains("nothing was saved"), "{stderr}");
+    assert!(stderr.contains("interrupted"), "{stderr}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }

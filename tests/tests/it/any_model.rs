@@ -498,3 +498,56 @@ fn a_loss_that_is_not_finite_is_named() {
     let error = phase.take_error().unwrap().to_string();
     assert!(error.contains("E2E-QP, step 2"), "{error}");
 }
+
+/// Block-AP refuses what it would not do: weights outside of the blocks, and settings of the training
+/// that mean nothing to it.
+#[test]
+fn block_ap_refuses_what_it_cannot_do() {
+    let device = Device::flex();
+    let model = Encoder::new(&device);
+    let set = samples(8, &|x| model.forward(x), &device);
+    let scheme: Scheme = "w2g12".parse().unwrap();
+    let phase = BlockApConfig::new(scheme, ParamGroup::from_predicate("weight")).init();
+    let launch = |training: SupervisedTraining<Encoder>, phase: &BlockAp| {
+        training
+            .with_training_strategy(TrainingStrategy::Custom(Arc::new(phase.clone())))
+            .launch(phase.learner(model.clone()));
+        phase.take_error().unwrap().to_string()
+    };
+    let error = launch(training(&set, &set), &phase);
+    assert_eq!(
+        error,
+        "1 of the selected weights are in no block of the model"
+    );
+
+    let blocks = ParamGroup::from_regex(r"^blocks\..*\.weight$").unwrap();
+    let phase = BlockApConfig::new(scheme, blocks).init();
+    let error = launch(training(&set, &set).grads_accumulation(2), &phase);
+    assert!(error.contains("Block-AP takes no checkpointer"), "{error}");
+    let error = launch(training(&[], &set), &phase);
+    assert_eq!(error, "the training data has no batch");
+}
+
+/// Without validation data the phases run through; a last group of batches that is not full counts.
+#[test]
+fn without_validation_data() {
+    let device = Device::flex();
+    let model = Mlp::new(&device);
+    let set = samples(24, &|x| model.forward(x), &device);
+    let scheme: Scheme = "w4g12-sym".parse().unwrap();
+    let phase = BlockApConfig::new(scheme, ParamGroup::from_predicate("weight")).init();
+    let result = training::<Mlp>(&set, &[])
+        .with_training_strategy(TrainingStrategy::Custom(Arc::new(phase.clone())))
+        .launch(phase.learner(model));
+    let packed = succeeded(result, phase.take_error());
+    let phase = E2eQpConfig::new(scheme)
+        .with_learning_rate(Some(1e-3))
+        .with_grad_accumulation(2)
+        .init();
+    let result = training::<Mlp>(&set, &[])
+        .with_training_strategy(TrainingStrategy::Custom(Arc::new(phase.clone())))
+        .launch(phase.learner(packed.clone(), 3));
+    let tuned = succeeded(result, phase.take_error());
+    let scales = |model: &Mlp| model.middle.weight.base().into_data();
+    assert_ne!(scales(&packed), scales(&tuned));
+}

@@ -1,8 +1,10 @@
 //! Checkpoint directories: round trips, and what is refused.
 
-use burn::tensor::{DType, Device};
+use burn::module::{Module, Param, ParamGroup};
+use burn::nn::{Embedding, EmbeddingConfig, LinearConfig};
+use burn::tensor::{DType, Device, Distribution, Tensor};
 use burn_eqat::Quantize;
-use burn_eqat::files::{StagedDir, save_model};
+use burn_eqat::files::{Checkpoint, StagedDir, save_model};
 use llama::model::Llama;
 use llama::{LlamaConfig, LoadedLlama};
 use serde_json::{Value, json};
@@ -194,6 +196,17 @@ fn a_config_that_contradicts_the_tensors_is_refused() {
             "max_position_embeddings",
         ),
         ("quantization_config", json!({"quant_method": "awq"}), "awq"),
+        (
+            "bos_token_id",
+            json!(40),
+            "bos_token_id is 40, expected less than vocab_size 40",
+        ),
+        ("eos_token_id", json!([1, 99]), "eos_token_id is 99"),
+        (
+            "rope_parameters",
+            json!({"rope_type": "llama3"}),
+            "rope_parameters.rope_type is llama3",
+        ),
     ] {
         let mut config = config();
         config[field] = value.clone();
@@ -257,4 +270,58 @@ fn half_precision_files_load() {
         assert_eq!(stored("model.embed_tokens.weight"), format!("{dtype:?}"));
         assert_eq!(stored("model.layers.0.mlp.up_proj.weight"), "F32");
     }
+}
+
+/// Matrices that are no linear layer's, and the root of a module itself.
+#[derive(Module, Debug)]
+struct Odd {
+    table: Embedding,
+    first: Param<Tensor<2>>,
+    second: Param<Tensor<2>>,
+}
+
+#[test]
+fn any_matrix_is_saved_and_loaded_packed() {
+    let device = Device::flex();
+    let new = || {
+        let matrix =
+            || Param::from_tensor(Tensor::random([16, 10], Distribution::Default, &device));
+        Odd {
+            table: EmbeddingConfig::new(32, 6).init(&device),
+            first: matrix(),
+            second: matrix(),
+        }
+    };
+    let scheme = "w3g8".parse().unwrap();
+    let parent = tempfile::tempdir().unwrap();
+    let all = ParamGroup::all();
+    let save = |name: &str, write: &dyn Fn(&StagedDir)| {
+        let dir = parent.path().join(name);
+        let staged = StagedDir::begin(&dir, false).unwrap();
+        write(&staged);
+        staged.commit().unwrap();
+        Checkpoint::open(&dir).unwrap()
+    };
+    let config = json!({"model_type": "test"});
+
+    let packed = new().quantize_rtn(&all, scheme).unwrap();
+    let checkpoint = save("odd", &|staged| {
+        save_model(&packed, &config, Some(scheme), DType::F32, staged).unwrap();
+    });
+    let loaded = checkpoint.load(new(), |_| false).unwrap();
+    let values = burn_eqat_tests::values::<2>;
+    assert_eq!(
+        values(loaded.table.weight.val()),
+        values(packed.table.weight.val())
+    );
+    assert_eq!(values(loaded.first.val()), values(packed.first.val()));
+    assert_eq!(values(loaded.second.val()), values(packed.second.val()));
+
+    let linear = || LinearConfig::new(16, 10).init(&device);
+    let packed = linear().quantize_rtn(&all, scheme).unwrap();
+    let checkpoint = save("linear", &|staged| {
+        save_model(&packed, &config, Some(scheme), DType::F32, staged).unwrap();
+    });
+    let loaded = checkpoint.load(linear(), |_| false).unwrap();
+    assert_eq!(values(loaded.weight.val()), values(packed.weight.val()));
 }

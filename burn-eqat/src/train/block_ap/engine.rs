@@ -50,6 +50,13 @@ pub enum BlockApEvent {
         /// Whether it was the validation.
         validation: bool,
     },
+    /// An epoch of a block is over, its validation too where there is one.
+    EpochEnd {
+        /// The block.
+        block: usize,
+        /// The epoch of the block, from 0.
+        epoch: usize,
+    },
     /// A block is trained and packed.
     BlockEnd {
         /// The block.
@@ -78,8 +85,9 @@ pub struct BlockSample<M: Blockwise> {
 }
 
 impl<M: Blockwise> BlockTrainer<M> {
-    /// Attaches fake quantization to `weights` of a full-precision block, and has its step sizes,
-    /// zero points, weights and norms train. Biases and other weights stay as they are.
+    /// Attaches fake quantization to `weights` of a full-precision block, and has them train with
+    /// their step sizes and zero points, and with whatever else in the block is called `weight` or
+    /// `gamma` (norms, above all). Biases stay as they are.
     ///
     /// # Errors
     ///
@@ -96,6 +104,7 @@ impl<M: Blockwise> BlockTrainer<M> {
             .attach_fake_quant(weights, config.scheme)?
             .train()
             .no_grad()
+            .set_require_grad_group(weights.clone(), true)
             .set_require_grad_group(quantizer.clone(), true)
             .set_require_grad_group(matrices_and_norms, true);
         // PyTorch's epsilon: gradients of a reconstruction are small enough for it to matter.
@@ -193,21 +202,24 @@ impl<M: Blockwise> BlockTrainer<M> {
                 split.batch(loss, Some(lr), step + 1, rates, tell)?;
             }
             split.end(tell)?;
+            let block = index;
             if valid.is_empty() {
+                tell(BlockApEvent::EpochEnd { block, epoch })?;
                 continue;
             }
-            let block = self.block.valid();
+            let snapshot = self.block.valid();
             let mut split = Split::start(index, epoch, valid.len(), true, tell)?;
             for sample in valid {
-                let loss = Self::validate(&block, &models.valid, index, sample.clone());
+                let loss = Self::validate(&snapshot, &models.valid, index, sample.clone());
                 split.batch(loss, None, steps, (0.0, 0.0), tell)?;
             }
             let loss = split.end(tell)?;
+            tell(BlockApEvent::EpochEnd { block, epoch })?;
             let Some(patience) = config.early_stopping else {
                 continue;
             };
             if best.as_ref().is_none_or(|(least, _)| loss < *least) {
-                best = Some((loss, block));
+                best = Some((loss, snapshot));
                 worse = 0;
             } else {
                 worse += 1;

@@ -2,7 +2,7 @@ use super::engine::{BlockSample, Models};
 use super::{BlockApConfig, BlockApEvent, BlockTrainer};
 use crate::train::error::ErrorSlot;
 use crate::train::{Blockwise, TrainError};
-use burn::module::{Module, ParamGroup, list_param_ids};
+use burn::module::{Module, ParamGroup, ParamId, list_param_ids};
 
 /// Block-AP: trains each block of a model in turn to do quantized what it did in full precision.
 ///
@@ -41,7 +41,8 @@ impl BlockAp {
         model.num_blocks() * self.config.epochs
     }
 
-    /// Quantizes a full-precision model: gives back the same with every selected weight packed.
+    /// Quantizes a full-precision model: gives back the same with every selected weight packed. All
+    /// of them have to be in its blocks.
     ///
     /// `tell` hears how it goes on and may stop it with an error.
     ///
@@ -107,9 +108,16 @@ impl BlockAp {
     }
 
     /// The selected weights by their ids, which stay the same when a block is taken out of its model.
-    fn selected<M: Module>(&self, model: &M) -> Result<ParamGroup, TrainError> {
+    fn selected<M: Blockwise>(&self, model: &M) -> Result<ParamGroup, TrainError> {
         let ids = crate::module::selected_ids(model, &self.config.weights, self.config.scheme)?;
-        Ok(ParamGroup::from_ids(ids))
+        let in_blocks: Vec<ParamId> = (0..model.num_blocks())
+            .flat_map(|index| list_param_ids(&model.block(index)))
+            .collect();
+        let outside = ids.iter().filter(|id| !in_blocks.contains(id)).count();
+        match outside {
+            0 => Ok(ParamGroup::from_ids(ids)),
+            _ => Err(TrainError::OutsideBlocks { outside }),
+        }
     }
 }
 

@@ -19,7 +19,9 @@ impl BlockAp {
 }
 
 /// Each epoch of each block is an epoch of the training; the loaders are read once. A failure stops
-/// the training, with the error in [`BlockAp::take_error`] and the model as it was.
+/// the training, with the error in [`BlockAp::take_error`] and the model as it was. Checkpoints, early
+/// stopping and accumulation set on the training itself mean nothing to a phase that goes block by
+/// block, and are refused; early stopping is in [`BlockApConfig`](super::BlockApConfig).
 impl<M> SupervisedLearningStrategy<M> for BlockAp
 where
     M: LearnerModel
@@ -42,7 +44,20 @@ where
         let device = model.devices()[0].clone().inner();
         let mut iteration = 0;
 
-        let result = read_all(&*dataloader_train.to_device(&device))
+        let foreign = components.checkpointer.is_some()
+            || components.checkpoint.is_some()
+            || components.early_stopping.is_some()
+            || components.grad_accumulation.is_some();
+        let allowed = match foreign {
+            true => Err(TrainError::Setting(
+                "Block-AP takes no checkpointer, early stopping or gradient accumulation of the \
+                 training: set early stopping in its configuration"
+                    .to_string(),
+            )),
+            false => Ok(()),
+        };
+        let result = allowed
+            .and_then(|()| read_all(&*dataloader_train.to_device(&device)))
             .and_then(|train| Ok((train, read_all(&*dataloader_valid.to_device(&device))?)))
             .and_then(|(train, valid)| {
                 self.run(model.clone(), train, valid, &mut |event| {
@@ -130,10 +145,11 @@ impl BlockAp {
                 let epoch = epoch_number(block, epoch);
                 match validation {
                     false => processor.process_train(LearnerEvent::EndSplit(epoch)),
-                    true => processor
-                        .process_valid(LearnerEvent::EndSplit(epoch))
-                        .and_then(|()| processor.process_train(LearnerEvent::EndEpoch(epoch))),
+                    true => processor.process_valid(LearnerEvent::EndSplit(epoch)),
                 }
+            }
+            BlockApEvent::EpochEnd { block, epoch } => {
+                processor.process_train(LearnerEvent::EndEpoch(epoch_number(block, epoch)))
             }
             BlockApEvent::BlockEnd { .. } => Ok(()),
         };

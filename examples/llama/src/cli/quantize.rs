@@ -30,7 +30,8 @@ pub(super) struct Args {
     /// How far to go
     #[arg(long, value_enum, default_value_t = Method::EfficientQat)]
     method: Method,
-    /// Where to save the packed model [default: not saved]
+    /// Where to save the packed model; with E2E-QP to come, what Block-AP made is saved there first
+    /// [default: not saved]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Calibration text: a .txt or .jsonl file, or `self` to have the model write it
@@ -131,11 +132,22 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
             }
             check_interrupted()
         },
-        finished: &mut |stage| println!("{}", table_row(stage)),
+        finished: &mut |stage, model| {
+            println!("{}", table_row(stage));
+            // Block-AP takes long; what it made is safe while E2E-QP goes on.
+            match (&args.output, stage.name.as_str()) {
+                (Some(output), "block-ap") if args.method > Method::BlockAp => {
+                    loaded.save_packed(model, args.scheme, output, args.force)
+                }
+                _ => Ok(()),
+            }
+        },
     };
     let (packed, stages) = quantize(&loaded, &data, &settings, &device, &mut hooks)?;
     if let Some(output) = &args.output {
-        loaded.save_packed(&packed, args.scheme, output, args.force)?;
+        // The directory may hold the model after Block-AP by now, which this one replaces.
+        let force = args.force || args.method > Method::BlockAp;
+        loaded.save_packed(&packed, args.scheme, output, force)?;
         println!("saved to {}", output.display());
     }
     if let Some(path) = &args.report {
@@ -159,8 +171,11 @@ fn settings(args: &Args) -> Result<QuantizeSettings, Error> {
         ("--e2e-batch", args.e2e_batch),
         ("--e2e-epochs", args.e2e_epochs),
     ] {
-        if value == 0 {
-            return Err(Error::Setting(format!("{name} is 0, expected 1 or more")));
+        // More than a billion is a slip of the keyboard, and would overflow sums.
+        let limit = 1 << 30;
+        if value == 0 || value > limit {
+            let message = format!("{name} is {value}, expected 1 to {limit}");
+            return Err(Error::Setting(message));
         }
     }
     if args.seq_len < 2 {
@@ -241,16 +256,15 @@ fn calibration(
         true => self_calibration(args, settings, loaded, device)?,
         false => loaded.read_windows(&args.calibration, args.seq_len)?,
     };
+    windows.check_vocabulary(vocab_size, "tokenizer.json")?;
     let mut data = Calibration::deal(&windows, settings.sizes(), args.seed, &args.calibration)?;
     if let Some((path, windows)) = eval {
         if windows.is_empty() {
             let message = format!("is shorter than a window of {} tokens", args.seq_len);
             return Err(Error::input(&path, message));
         }
-        data.eval = windows;
-    }
-    for windows in [&data.train, &data.eval] {
         windows.check_vocabulary(vocab_size, "tokenizer.json")?;
+        data.eval = windows;
     }
     Ok(data)
 }
@@ -263,8 +277,8 @@ fn self_calibration(
     device: &Device,
 ) -> Result<TokenWindows, Error> {
     let wanted = match settings.method {
-        // Nothing trains: enough to measure on.
-        Method::Rtn => 64,
+        // Nothing trains; a tenth of these is measured on where there is no evaluation text.
+        Method::Rtn => 320,
         Method::BlockAp => settings.train_size + settings.val_size,
         Method::EfficientQat => settings.train_size.max(settings.e2e_size) + settings.val_size,
     };

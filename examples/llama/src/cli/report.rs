@@ -11,7 +11,7 @@ pub(super) fn write_report(path: &Path, report: &impl Serialize) -> Result<(), E
         _ => Path::new("."),
     };
     let fail = Error::read(path);
-    let text = serde_json::to_string_pretty(report).expect("numbers and names");
+    let text = serde_json::to_string_pretty(report).map_err(|error| Error::input(path, error))?;
     let write = || -> std::io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(parent)?;
         file.write_all(text.as_bytes())?;

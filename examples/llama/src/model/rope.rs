@@ -22,7 +22,7 @@ impl Rope {
                 for i in 0..half {
                     // The angle is made in f32, as in the implementations that trained the weights.
                     let power = (2 * i) as f32 / (2 * half) as f32;
-                    let frequency = 1.0 / (config.rope_theta as f32).powf(power);
+                    let frequency = 1.0 / (config.rope_theta() as f32).powf(power);
                     let angle = position as f32 * frequency;
                     values.push(function(f64::from(angle)) as f32);
                 }

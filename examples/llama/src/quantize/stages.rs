@@ -45,8 +45,8 @@ pub struct Hooks<'a> {
     pub renderer: &'a dyn Fn(&str) -> Box<dyn MetricsRenderer>,
     /// Hears of each evaluated batch: stage, batches done, batches in all.
     pub evaluating: &'a mut dyn FnMut(&str, usize, usize) -> Result<(), Error>,
-    /// Gets each stage when it is measured.
-    pub finished: &'a mut dyn FnMut(&Stage),
+    /// Gets each stage and its model when it is measured, to show and to save before the next begins.
+    pub finished: &'a mut dyn FnMut(&Stage, &Llama) -> Result<(), Error>,
 }
 
 /// Quantizes a full-precision model; gives back the packed one and what was measured.
@@ -121,7 +121,7 @@ impl Job<'_, '_> {
             cpu_seconds: usage.cpu_seconds,
             peak_rss_mb: usage.peak_rss_mb,
         };
-        (self.hooks.finished)(&stage);
+        (self.hooks.finished)(&stage, model)?;
         self.stages.push(stage);
         Ok(())
     }
