@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param, ParamGroup};
 use burn::nn::{Embedding, EmbeddingConfig, LinearConfig};
-use burn::tensor::{DType, Device, Distribution, Tensor};
+use burn::tensor::{DType, Device, Distribution, Int, Tensor};
 use burn_eqat::Quantize;
 use burn_eqat::files::{Checkpoint, StagedDir, save_model};
 use llama::model::Llama;
@@ -38,10 +38,7 @@ fn saved(parent: &Path) -> (Llama, PathBuf) {
 }
 
 fn logits(model: &Llama) -> Vec<f32> {
-    let tokens = burn::tensor::Tensor::<2, burn::tensor::Int>::from_data(
-        [[1, 5, 39, 0], [2, 2, 7, 3]],
-        &Device::flex(),
-    );
+    let tokens = Tensor::<2, Int>::from_data([[1, 5, 39, 0], [2, 2, 7, 3]], &Device::flex());
     burn_eqat_tests::values(model.forward(tokens))
 }
 
@@ -255,7 +252,7 @@ fn half_precision_files_load() {
     let device = Device::flex();
     let model = shape().init(&device);
     for dtype in [DType::BF16, DType::F16] {
-        let round = |t: burn::tensor::Tensor<2>| t.cast(dtype).cast(DType::F32);
+        let round = |t: Tensor<2>| t.cast(dtype).cast(DType::F32);
         let mut model = model.clone();
         model.model.embed_tokens.weight = model.model.embed_tokens.weight.map(round);
         let dir = parent.path().join(format!("{dtype:?}"));

@@ -76,7 +76,8 @@ pub(super) struct Args {
     /// Epochs of E2E-QP
     #[arg(long, default_value_t = 1, value_name = "N")]
     e2e_epochs: usize,
-    /// Learning rate of step sizes in E2E-QP [default: 2e-4 at 2 bits, 1e-4 at 3, 5e-5 at 4, 1e-6 at 8]
+    /// Learning rate of step sizes in E2E-QP [default: 2e-4 at 2 bits, 1e-4 at 3, 1.5e-5 at 4, 1e-6 at
+    /// 8]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     e2e_lr: Option<f64>,
     /// Seed of everything random

@@ -37,7 +37,7 @@ impl Rates {
         let (quant, weight, e2e) = match bits {
             Bits::Two => (1e-3, 5e-4, 2e-4),
             Bits::Three => (1e-3, 5e-4, 1e-4),
-            Bits::Four => (5e-4, 1e-4, 5e-5),
+            Bits::Four => (5e-4, 1e-4, 1.5e-5),
             Bits::Eight => (1e-4, 1e-5, 1e-6),
         };
         Self { quant, weight, e2e }
