@@ -35,17 +35,10 @@ impl Packed {
         zero_points: Tensor<2, Int>,
         scheme: Scheme,
     ) -> Result<Self, PackError> {
-        let ([d_input, d_output], device) = (codes.dims(), codes.device());
+        let [d_input, _] = codes.dims();
         let words = pack(codes, scheme.bits)?;
         let zeros = pack_zero_points(zero_points, scheme.bits)?;
-        Ok(Self {
-            codes: Param::initialized(ParamId::new(), words),
-            zero_points: Param::initialized(ParamId::new(), zeros),
-            tag: super::collect::tag(scheme, d_input, &device),
-            scheme,
-            d_input,
-            d_output,
-        })
+        Ok(Self::from_words(words, zeros, d_input, scheme))
     }
 
     /// Words that a file or another attachment holds already.
