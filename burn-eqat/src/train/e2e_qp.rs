@@ -1,12 +1,14 @@
 //! E2E-QP: the whole model, step sizes only (the paper's section 3.3).
 
+use super::best::BestSoFar;
 use super::clip::{clip_grad_norm, scale_grads};
 use super::error::{ErrorSlot, check_loss};
+use super::optimizer::adamw;
 use super::{CosineSchedule, StepLoss, TrainError};
 use crate::{Bits, Quantize, Scheme};
 use burn::config::Config;
 use burn::data::dataloader::Progress;
-use burn::optim::{AdamWConfig, GradientsAccumulator, GradientsParams};
+use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::train::{
     EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent, LearnerModel,
     SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainStep,
@@ -91,11 +93,8 @@ impl E2eQp {
         let steps = batches.div_ceil(config.grad_accumulation.max(1)) * config.epochs;
         let warm_up = (config.warm_up * steps as f64).ceil() as usize;
         let schedule = CosineSchedule::new(config.rate(), config.final_rate, warm_up, steps);
-        let optim = AdamWConfig::new()
-            .with_epsilon(1e-8)
-            .with_weight_decay(0.0)
-            .init();
-        Learner::new(model.valid().train_scales_only().train(), optim, schedule)
+        let model = model.valid().train_scales_only().train();
+        Learner::new(model, adamw(), schedule)
     }
 }
 
@@ -131,8 +130,7 @@ where
         let device = learner.model().devices()[0].clone();
         let train = dataloader_train.to_device(&device.clone().autodiff());
         let valid = dataloader_valid.to_device(&device.inner());
-        let mut best: Option<(f64, M)> = None;
-        let mut worse = 0;
+        let mut best = self.config.early_stopping.map(BestSoFar::new);
         for epoch in starting_epoch..=self.config.epochs {
             let result = run
                 .train(&mut learner, &train, epoch)
@@ -157,20 +155,14 @@ where
             {
                 break;
             }
-            let (Some(loss), Some(patience)) = (loss, self.config.early_stopping) else {
-                continue;
-            };
-            if best.as_ref().is_none_or(|(least, _)| loss < *least) {
-                best = Some((loss, learner.model()));
-                worse = 0;
-            } else {
-                worse += 1;
-                if worse >= patience {
-                    break;
-                }
+            if let (Some(loss), Some(best)) = (loss, &mut best)
+                && best.offer(loss, learner.model())
+            {
+                break;
             }
         }
-        let model = best.map_or_else(|| learner.model(), |(_, model)| model);
+        let best = best.and_then(BestSoFar::into_best);
+        let model = best.unwrap_or_else(|| learner.model());
         (model, run.processor)
     }
 }

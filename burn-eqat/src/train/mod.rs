@@ -1,5 +1,6 @@
 //! The two training phases, as strategies of Burn's `SupervisedTraining`.
 
+mod best;
 mod block_ap;
 mod blockwise;
 mod clip;
@@ -7,6 +8,7 @@ mod e2e_qp;
 mod error;
 mod hidden;
 pub mod metrics;
+mod optimizer;
 mod output;
 mod schedule;
 

@@ -1,12 +1,14 @@
 //! One block: fake quantization attached, trained against the original, packed.
 
 use super::BlockApConfig;
+use crate::train::best::BestSoFar;
 use crate::train::error::check_loss;
-use crate::train::{Blockwise, CosineSchedule, Hidden, TrainError};
+use crate::train::optimizer::adamw;
+use crate::train::{Blockwise, CosineSchedule, Flow, Hidden, TrainError};
 use crate::{FakeQuant, Quantize};
 use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
 use burn::module::{Module, ParamGroup, Reparameterization};
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
 
 /// What Block-AP tells while it goes on.
@@ -107,14 +109,9 @@ impl<M: Blockwise> BlockTrainer<M> {
             .set_require_grad_group(weights.clone(), true)
             .set_require_grad_group(quantizer.clone(), true)
             .set_require_grad_group(matrices_and_norms, true);
-        // PyTorch's epsilon: gradients of a reconstruction are small enough for it to matter.
-        let optim = AdamWConfig::new()
-            .with_epsilon(1e-8)
-            .with_weight_decay(0.0)
-            .init();
         Ok(Self {
             block,
-            optim,
+            optim: adamw(),
             quantizer,
         })
     }
@@ -135,7 +132,6 @@ impl<M: Blockwise> BlockTrainer<M> {
         sample: BlockSample<M>,
         rates: (f64, f64),
     ) -> (Tensor<1>, ModuleLearningRate) {
-        use crate::train::Flow;
         let context = sample.context.train();
         let output = model.run_block(index, &self.block, sample.input.train(), &context);
         let loss = output.mse(sample.target.train());
@@ -191,8 +187,7 @@ impl<M: Blockwise> BlockTrainer<M> {
         let schedule = |rate| CosineSchedule::new(rate, config.final_rate, 0, steps);
         let quant_rate = schedule(config.quant_learning_rate);
         let weight_rate = schedule(config.weight_rate());
-        let mut best: Option<(f64, M::Block)> = None;
-        let mut worse = 0;
+        let mut best = config.early_stopping.map(BestSoFar::new);
         for epoch in 0..config.epochs {
             let mut split = Split::start(index, epoch, train.len(), false, tell)?;
             for (i, sample) in train.iter().enumerate() {
@@ -215,23 +210,14 @@ impl<M: Blockwise> BlockTrainer<M> {
             }
             let loss = split.end(tell)?;
             tell(BlockApEvent::EpochEnd { block, epoch })?;
-            let Some(patience) = config.early_stopping else {
-                continue;
-            };
-            if best.as_ref().is_none_or(|(least, _)| loss < *least) {
-                best = Some((loss, snapshot));
-                worse = 0;
-            } else {
-                worse += 1;
-                if worse >= patience {
-                    break;
-                }
+            if let Some(best) = &mut best
+                && best.offer(loss, snapshot)
+            {
+                break;
             }
         }
-        Ok(match best {
-            Some((_, block)) => block,
-            None => self.block.valid(),
-        })
+        let best = best.and_then(BestSoFar::into_best);
+        Ok(best.unwrap_or_else(|| self.block.valid()))
     }
 }
 

@@ -2,7 +2,7 @@ use super::engine::{BlockSample, Models};
 use super::{BlockApConfig, BlockApEvent, BlockTrainer};
 use crate::train::error::ErrorSlot;
 use crate::train::{Blockwise, TrainError};
-use burn::module::{Module, ParamGroup, ParamId, list_param_ids};
+use burn::module::{ParamGroup, ParamId, list_param_ids};
 
 /// Block-AP: trains each block of a model in turn to do quantized what it did in full precision.
 ///
@@ -83,21 +83,20 @@ impl BlockAp {
             };
             run(&mut train, &original, true);
             run(&mut valid, &original, true);
-            let selected = ParamGroup::from_ids(
-                list_param_ids(&original)
-                    .into_iter()
-                    .filter(|id| weights.matches(id, None))
-                    .collect(),
-            );
+            let selected: Vec<ParamId> = list_param_ids(&original)
+                .into_iter()
+                .filter(|id| weights.contains(id))
+                .collect();
             // A block may have nothing to quantize; it stays as it is then.
-            let block = match has_any(&original, &selected) {
-                true => {
+            let block = match selected.is_empty() {
+                true => original,
+                false => {
+                    let selected = ParamGroup::from_ids(selected);
                     let trainer = BlockTrainer::<M>::new(original, &selected, &self.config)?;
                     let trained =
                         trainer.run(&models, index, &train, &valid, &self.config, tell)?;
                     BlockTrainer::<M>::pack(trained, &self.config)?
                 }
-                false => original,
             };
             run(&mut train, &block, false);
             run(&mut valid, &block, false);
@@ -108,23 +107,17 @@ impl BlockAp {
     }
 
     /// The selected weights by their ids, which stay the same when a block is taken out of its model.
-    fn selected<M: Blockwise>(&self, model: &M) -> Result<ParamGroup, TrainError> {
+    fn selected<M: Blockwise>(&self, model: &M) -> Result<Vec<ParamId>, TrainError> {
         let ids = crate::module::selected_ids(model, &self.config.weights, self.config.scheme)?;
         let in_blocks: Vec<ParamId> = (0..model.num_blocks())
             .flat_map(|index| list_param_ids(&model.block(index)))
             .collect();
         let outside = ids.iter().filter(|id| !in_blocks.contains(id)).count();
         match outside {
-            0 => Ok(ParamGroup::from_ids(ids)),
+            0 => Ok(ids),
             _ => Err(TrainError::OutsideBlocks { outside }),
         }
     }
-}
-
-fn has_any<M: Module>(block: &M, group: &ParamGroup) -> bool {
-    list_param_ids(block)
-        .iter()
-        .any(|id| group.matches(id, None))
 }
 
 /// Batches at the door of the first block, where the original and the quantized input are the same.

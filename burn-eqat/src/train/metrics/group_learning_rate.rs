@@ -2,7 +2,7 @@ use super::mean_metric;
 use burn::module::ParamId;
 use burn::tensor::TensorReadError;
 use burn::train::metric::state::NumericMetricState;
-use burn::train::metric::{Metric, MetricAttributes, MetricMetadata, MetricName, SerializedEntry};
+use burn::train::metric::{Metric, MetricMetadata, MetricName, SerializedEntry};
 use std::sync::Arc;
 
 /// The learning rate of one of the parameter groups that Block-AP trains: Burn's own metric shows
@@ -52,19 +52,5 @@ impl Metric for GroupLearningRateMetric {
         Ok(self.state.compute_update(self.format()))
     }
 
-    fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
-        Ok(self.state.compute_final(self.format()))
-    }
-
-    fn clear(&mut self) {
-        self.state.reset();
-    }
-
-    fn name(&self) -> MetricName {
-        self.name.clone()
-    }
-
-    fn attributes(&self) -> MetricAttributes {
-        Self::lower_is_better()
-    }
+    mean_metric!(@methods);
 }

@@ -10,6 +10,29 @@ pub use reconstruction::{ReconstructionInput, ReconstructionLossMetric};
 
 /// Everything of a numeric metric but how it is updated: a mean that Burn keeps.
 macro_rules! mean_metric {
+    (@methods) => {
+        fn compute(
+            &mut self,
+        ) -> Result<burn::train::metric::SerializedEntry, burn::tensor::TensorReadError> {
+            Ok(self.state.compute_final(self.format()))
+        }
+
+        fn clear(&mut self) {
+            self.state.reset();
+        }
+
+        fn name(&self) -> burn::train::metric::MetricName {
+            self.name.clone()
+        }
+
+        fn attributes(&self) -> burn::train::metric::MetricAttributes {
+            burn::train::metric::NumericAttributes {
+                unit: None,
+                higher_is_better: false,
+            }
+            .into()
+        }
+    };
     ($metric:ty, precision = $precision:expr) => {
         impl burn::train::metric::Numeric for $metric {
             fn value(&self) -> Option<burn::train::metric::NumericEntry> {
@@ -29,14 +52,6 @@ macro_rules! mean_metric {
             fn format(&self) -> burn::train::metric::state::FormatOptions {
                 burn::train::metric::state::FormatOptions::new(self.name.clone())
                     .precision($precision)
-            }
-
-            fn lower_is_better() -> burn::train::metric::MetricAttributes {
-                burn::train::metric::NumericAttributes {
-                    unit: None,
-                    higher_is_better: false,
-                }
-                .into()
             }
         }
     };

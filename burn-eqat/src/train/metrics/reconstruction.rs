@@ -1,7 +1,7 @@
 use super::mean_metric;
 use burn::tensor::{Tensor, TensorReadError};
 use burn::train::metric::state::NumericMetricState;
-use burn::train::metric::{Metric, MetricAttributes, MetricMetadata, MetricName, SerializedEntry};
+use burn::train::metric::{Metric, MetricMetadata, MetricName, SerializedEntry};
 use std::sync::Arc;
 
 /// The reconstruction error of the block that Block-AP is at: mean squared error to its original.
@@ -42,19 +42,5 @@ impl Metric for ReconstructionLossMetric {
         Ok(self.state.compute_update(self.format()))
     }
 
-    fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
-        Ok(self.state.compute_final(self.format()))
-    }
-
-    fn clear(&mut self) {
-        self.state.reset();
-    }
-
-    fn name(&self) -> MetricName {
-        self.name.clone()
-    }
-
-    fn attributes(&self) -> MetricAttributes {
-        Self::lower_is_better()
-    }
+    mean_metric!(@methods);
 }

@@ -214,10 +214,8 @@ fn settings(args: &Args) -> Result<QuantizeSettings, Error> {
 fn check_scheme(loaded: &LoadedLlama, scheme: Scheme) -> Result<(), Error> {
     use crate::model::Llama;
     use burn_eqat::Quantize;
-    loaded
-        .config
-        .init(&loaded.model.model.norm.gamma.lazy_device())
-        .attach_packed(&Llama::quantized_weights(), scheme)?;
+    let model = loaded.model.clone();
+    model.attach_packed(&Llama::quantized_weights(), scheme)?;
     Ok(())
 }
 

@@ -1,0 +1,34 @@
+/// The best of what was validated, and whether it is time to stop: both phases' early stopping.
+pub(super) struct BestSoFar<T> {
+    patience: usize,
+    best: Option<(f64, T)>,
+    /// Epochs since the best one.
+    worse: usize,
+}
+
+impl<T> BestSoFar<T> {
+    /// Stops after `patience` epochs without a better loss.
+    pub fn new(patience: usize) -> Self {
+        Self {
+            patience,
+            best: None,
+            worse: 0,
+        }
+    }
+
+    /// Takes the result of an epoch; true when it is time to stop.
+    pub fn offer(&mut self, loss: f64, value: T) -> bool {
+        if self.best.as_ref().is_none_or(|(least, _)| loss < *least) {
+            self.best = Some((loss, value));
+            self.worse = 0;
+            return false;
+        }
+        self.worse += 1;
+        self.worse >= self.patience
+    }
+
+    /// The best of all; `None` where nothing was validated.
+    pub fn into_best(self) -> Option<T> {
+        self.best.map(|(_, value)| value)
+    }
+}
