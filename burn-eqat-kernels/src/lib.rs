@@ -31,9 +31,13 @@
 mod api;
 mod autodiff;
 mod bits;
+#[cfg(feature = "cube")]
+mod cube;
 mod error;
 mod layout;
 mod ops;
+#[cfg(any(feature = "cube", test))]
+mod plan;
 mod portable;
 
 pub use api::{dequantize, fake_quantize, pack, quant_linear, unpack};

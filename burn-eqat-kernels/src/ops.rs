@@ -155,5 +155,3 @@ impl QuantOps for ::burn::backend::Flex {}
 impl QuantOps for ::burn::backend::NdArray {}
 #[cfg(feature = "tch")]
 impl QuantOps for ::burn::backend::LibTorch {}
-#[cfg(feature = "cube")]
-impl QuantOps for burn_cubecl::CubeBackend {}

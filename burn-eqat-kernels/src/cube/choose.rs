@@ -1,0 +1,106 @@
+//! Choosing the way to a product: the first one open, or with the `autotune` feature the one that is
+//! measured to be the fastest on the device.
+
+use super::product::{self, Closed};
+use super::weight::PackedWeight;
+use crate::plan::{Product, Route, routes};
+use burn_cubecl::tensor::CubeTensor;
+
+/// Operands of the forward product.
+#[derive(Clone)]
+pub(crate) struct Forward {
+    pub x: CubeTensor,
+    pub weight: PackedWeight,
+    pub bias: Option<CubeTensor>,
+}
+
+/// Operands of the gradient by the input.
+#[derive(Clone)]
+pub(crate) struct Input {
+    pub grad: CubeTensor,
+    pub weight: PackedWeight,
+}
+
+/// Operands of the gradients by step sizes and zero points.
+#[derive(Clone)]
+pub(crate) struct Scale {
+    pub x: CubeTensor,
+    pub grad: CubeTensor,
+    pub weight: PackedWeight,
+}
+
+/// A product to be made: its operands, and how to make it one way.
+pub(crate) trait Operands: Clone + Send + Sync + 'static {
+    /// What is made.
+    type Output: Send + 'static;
+    const PRODUCT: Product;
+
+    fn weight(&self) -> &PackedWeight;
+    fn make(self, route: Route) -> Result<Self::Output, Closed>;
+}
+
+impl Operands for Forward {
+    type Output = CubeTensor;
+    const PRODUCT: Product = Product::Forward;
+
+    fn weight(&self) -> &PackedWeight {
+        &self.weight
+    }
+
+    fn make(self, route: Route) -> Result<CubeTensor, Closed> {
+        product::forward(route, self.x, &self.weight, self.bias)
+    }
+}
+
+impl Operands for Input {
+    type Output = CubeTensor;
+    const PRODUCT: Product = Product::Input;
+
+    fn weight(&self) -> &PackedWeight {
+        &self.weight
+    }
+
+    fn make(self, route: Route) -> Result<CubeTensor, Closed> {
+        product::input(route, self.grad, &self.weight)
+    }
+}
+
+impl Operands for Scale {
+    type Output = (CubeTensor, CubeTensor);
+    const PRODUCT: Product = Product::Scale;
+
+    fn weight(&self) -> &PackedWeight {
+        &self.weight
+    }
+
+    fn make(self, route: Route) -> Result<Self::Output, Closed> {
+        product::scale(route, self.x, self.grad, &self.weight)
+    }
+}
+
+/// The first way that is open.
+///
+/// # Panics
+///
+/// When none is: Burn's own matrix product, the last of them, failed.
+pub(crate) fn first_open<T: Operands>(operands: T) -> T::Output {
+    let weight = operands.weight();
+    let mut closed = Vec::new();
+    for route in routes(T::PRODUCT, weight.problem.m, &weight.limits) {
+        match operands.clone().make(route) {
+            Ok(made) => return made,
+            Err(why) => closed.push(why),
+        }
+    }
+    panic!("no way to {:?} is open: {}", T::PRODUCT, closed.join("; "))
+}
+
+#[cfg(not(feature = "autotune"))]
+pub(crate) use first_open as forward;
+#[cfg(not(feature = "autotune"))]
+pub(crate) use first_open as input;
+#[cfg(not(feature = "autotune"))]
+pub(crate) use first_open as scale;
+
+#[cfg(feature = "autotune")]
+pub(crate) use super::tune::{forward, input, scale};

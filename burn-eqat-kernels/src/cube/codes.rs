@@ -1,0 +1,156 @@
+//! Unpacking inside kernels: words to codes to weights, for a vector of neighbouring columns.
+
+use crate::plan::Block;
+use burn_cubecl::cubecl;
+use cubecl::prelude::*;
+
+/// The bits of 2^23: the exponent under which a float's mantissa is an integer.
+const EXPONENT: u32 = 0x4B00_0000;
+const EXPONENT_VALUE: f32 = 8_388_608.0;
+
+/// Where a packed weight lies: all that a kernel has to know to read a part of it.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(crate) struct Weight {
+    /// Rows of the weight, `k`.
+    pub rows: usize,
+    /// Rows of words.
+    pub word_rows: usize,
+    /// Column vectors in a row.
+    pub vectors: usize,
+    /// Rows of a group.
+    pub group: usize,
+}
+
+/// The words of block `at` of column vector `column`; zeros past the last word.
+#[cube]
+pub(crate) fn load_block<N: Size>(
+    words: &[Vector<u32, N>],
+    weight: &Weight,
+    at: usize,
+    column: usize,
+    #[comptime] block: Block,
+) -> Array<Vector<u32, N>> {
+    let mut loaded = Array::<Vector<u32, N>>::new(block.words);
+    #[unroll]
+    for i in 0..block.words {
+        let row = at * block.words + i;
+        loaded[i] = if row < weight.word_rows {
+            words[row * weight.vectors + column]
+        } else {
+            Vector::new(0u32)
+        };
+    }
+    loaded
+}
+
+/// Window `at` of a block, its codes from the low bit up.
+#[cube]
+pub(crate) fn window<N: Size>(
+    words: &Array<Vector<u32, N>>,
+    #[comptime] at: usize,
+    #[comptime] block: Block,
+) -> Vector<u32, N> {
+    let start = comptime!(at * block.window * block.bits);
+    let (word, shift) = comptime!((start / 32, start % 32));
+    let end = comptime!(shift + block.window_fields(at) * block.bits);
+    let mut bits = words[word];
+    if comptime!(shift > 0) {
+        bits = bits >> Vector::new(comptime!(shift as u32));
+    }
+    if comptime!(end > 32) {
+        bits = bits | (words[comptime!(word + 1)] << Vector::new(comptime!(32 - shift as u32)));
+    }
+    bits
+}
+
+/// `q * 2^shift` of field `i` of a window, where `shift` is the field's place in the window. Exact.
+#[cube]
+pub(crate) fn scaled_code<N: Size>(
+    window: Vector<u32, N>,
+    #[comptime] i: usize,
+    #[comptime] block: Block,
+) -> Vector<f32, N> {
+    let mask = comptime!(((1u32 << block.bits) - 1) << (i * block.bits));
+    let bits = (window & Vector::new(mask)) | Vector::new(EXPONENT);
+    Vector::<f32, N>::reinterpret(bits) - Vector::new(EXPONENT_VALUE)
+}
+
+/// All codes of a block, as floats.
+#[cube]
+pub(crate) fn block_codes<N: Size>(
+    words: &Array<Vector<u32, N>>,
+    #[comptime] block: Block,
+) -> Array<Vector<f32, N>> {
+    let mut codes = Array::<Vector<f32, N>>::new(block.fields);
+    #[unroll]
+    for at in 0..block.windows() {
+        let bits = window::<N>(words, at, block);
+        #[unroll]
+        for i in 0..block.window_fields(at) {
+            let inverse = comptime!(1.0f32 / (1u32 << (i * block.bits)) as f32);
+            codes[comptime!(at * block.window + i)] =
+                scaled_code::<N>(bits, i, block) * Vector::new(inverse);
+        }
+    }
+    codes
+}
+
+/// The weights `(q - z) * s` of block `at` of column vector `column`; past the last row they are
+/// those of no group and must not be used.
+#[cube]
+pub(crate) fn block_weights<S: Float, N: Size>(
+    words: &[Vector<u32, N>],
+    s: &[Vector<S, N>],
+    z: &[Vector<S, N>],
+    weight: &Weight,
+    at: usize,
+    column: usize,
+    #[comptime] block: Block,
+    #[comptime] aligned: bool,
+) -> Array<Vector<f32, N>> {
+    let loaded = load_block::<N>(words, weight, at, column, block);
+    let mut weights = block_codes::<N>(&loaded, block);
+    let first = at * block.fields;
+    if comptime!(aligned) {
+        let place = first / weight.group * weight.vectors + column;
+        let scale = Vector::<f32, N>::cast_from(s[place]);
+        let zero = Vector::<f32, N>::cast_from(z[place]);
+        #[unroll]
+        for i in 0..block.fields {
+            weights[i] = (weights[i] - zero) * scale;
+        }
+    } else {
+        #[unroll]
+        for i in 0..block.fields {
+            let row = (first + i).min(weight.rows - 1);
+            let place = row / weight.group * weight.vectors + column;
+            let scale = Vector::<f32, N>::cast_from(s[place]);
+            let zero = Vector::<f32, N>::cast_from(z[place]);
+            weights[i] = (weights[i] - zero) * scale;
+        }
+    }
+    weights
+}
+
+/// The codes of one row of column vector `column`, wherever it lies in its block.
+#[cube]
+pub(crate) fn row_codes<N: Size>(
+    words: &[Vector<u32, N>],
+    weight: &Weight,
+    row: usize,
+    column: usize,
+    #[comptime] block: Block,
+) -> Vector<f32, N> {
+    let bit = row * block.bits;
+    let word = bit / 32;
+    let shift = u32::cast_from(bit % 32);
+    let place = word * weight.vectors + column;
+    let mut bits = words[place] >> Vector::new(shift);
+    if comptime!(32 % block.bits != 0) {
+        if shift + comptime!(block.bits as u32) > 32u32 {
+            let high = words[place + weight.vectors] << Vector::new(32u32 - shift);
+            bits = bits | high;
+        }
+    }
+    Vector::<f32, N>::cast_from(bits & Vector::new(comptime!((1u32 << block.bits) - 1)))
+}

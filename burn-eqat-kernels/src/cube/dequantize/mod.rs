@@ -1,0 +1,149 @@
+//! Launches of the dequantization kernels.
+
+mod kernel;
+
+use super::codes::WeightLaunch;
+use super::group::ChunksLaunch;
+use super::limits::elem;
+use super::reduce::chunk_sums;
+use super::tensors::{column_width, cube_count, dims, elementwise, empty, rows, word_rows};
+use super::weight::PackedWeight;
+use crate::Bits;
+use crate::plan::{Block, ColumnPlan, GroupPlan, Limits};
+use burn::tensor::DType;
+use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::tensor::CubeTensor;
+use kernel::{PartLaunch, dequantize_backward_kernel, dequantize_kernel, unpack_kernel};
+use std::ops::Range;
+
+/// The rows and columns of a weight that a slab takes; both start at multiples of a block or vector.
+pub(crate) struct Region {
+    pub rows: Range<usize>,
+    pub columns: Range<usize>,
+}
+
+impl Region {
+    /// All of a weight `[k, n]`.
+    pub fn all(k: usize, n: usize) -> Self {
+        Region {
+            rows: 0..k,
+            columns: 0..n,
+        }
+    }
+}
+
+/// The weights of a region, in `dtype`.
+pub(crate) fn dequantize(weight: &PackedWeight, region: Region, dtype: DType) -> CubeTensor {
+    let block = weight.problem.block();
+    let shape = [region.rows.len(), region.columns.len()];
+    let out = empty(&weight.s, shape, dtype);
+    let plan = ColumnPlan::new(block.blocks(shape[0]), shape[1], weight.width);
+    if plan.total == 0 {
+        return out;
+    }
+    let (count, dim) = elementwise(&out, plan.total);
+    // SAFETY: units past `total` return; rows past the region are not written, and the region lies in
+    // the weight.
+    unsafe {
+        dequantize_kernel::launch_unchecked(
+            &out.client,
+            count,
+            dim,
+            weight.width,
+            weight.words.clone().into_buffer_arg(),
+            weight.s.clone().into_buffer_arg(),
+            weight.z.clone().into_buffer_arg(),
+            out.clone().into_buffer_arg(),
+            weight.sizes(),
+            PartLaunch::new(
+                region.rows.start / block.fields,
+                shape[0],
+                region.columns.start / weight.width,
+                plan.vectors,
+            ),
+            plan.total,
+            block,
+            weight.problem.aligned(),
+            [elem(weight.s.dtype), elem(dtype)],
+        );
+    }
+    out
+}
+
+/// The codes `[len, n]` of words, in their type.
+pub(crate) fn unpack(words: CubeTensor, bits: Bits, len: usize, limits: &Limits) -> CubeTensor {
+    let dtype = words.dtype;
+    let words = word_rows(words);
+    let [word_rows, n] = dims(&words);
+    let block = Block::of(bits);
+    let width = column_width(n, limits);
+    let out = empty(&words, [len, n], dtype);
+    let plan = ColumnPlan::new(block.blocks(len), n, width);
+    if plan.total == 0 {
+        return out;
+    }
+    let (count, dim) = elementwise(&out, plan.total);
+    // SAFETY: units past `total` return; rows past `len` are not written, words past the last not read.
+    unsafe {
+        unpack_kernel::launch_unchecked(
+            &out.client,
+            count,
+            dim,
+            width,
+            words.into_buffer_arg(),
+            out.clone().into_buffer_arg(),
+            WeightLaunch::new(len, word_rows, plan.vectors, len),
+            plan.total,
+            block,
+            elem(dtype),
+        );
+    }
+    out
+}
+
+/// Gradients by `s` and `z` of the weights in some columns, from `first_column` on, of which `grad`
+/// `[k, columns]` is the gradient: `[groups, columns]`, summed in f32, given in `dtype`.
+pub(crate) fn dequantize_backward(
+    weight: &PackedWeight,
+    grad: CubeTensor,
+    first_column: usize,
+    dtype: DType,
+) -> (CubeTensor, CubeTensor) {
+    let problem = &weight.problem;
+    let grad_dtype = grad.dtype;
+    let grad = rows(grad, grad_dtype);
+    let [_, columns] = dims(&grad);
+    let groups = problem.groups;
+    let vectors = columns / weight.width;
+    let plan = GroupPlan::new(problem.group(), vectors, weight.width, &weight.limits);
+    let chunks = groups * plan.chunks;
+    let ds = empty(&grad, [chunks, columns], DType::F32);
+    let dz = empty(&grad, [chunks, columns], DType::F32);
+    let cubes = plan.cubes(groups);
+    if cubes > 0 {
+        // SAFETY: cubes past `cubes` return; a unit past the last column reads and writes nothing.
+        unsafe {
+            dequantize_backward_kernel::launch_unchecked(
+                &grad.client,
+                cube_count(cubes, &weight.limits),
+                CubeDim::new_1d(plan.cube.units() as u32),
+                weight.width,
+                weight.words.clone().into_buffer_arg(),
+                weight.s.clone().into_buffer_arg(),
+                weight.z.clone().into_buffer_arg(),
+                grad.clone().into_buffer_arg(),
+                ds.clone().into_buffer_arg(),
+                dz.clone().into_buffer_arg(),
+                weight.sizes(),
+                WeightLaunch::new(problem.k, 0, vectors, problem.group()),
+                first_column / weight.width,
+                ChunksLaunch::new(plan.chunk, plan.chunks),
+                cubes,
+                plan.cube,
+                problem.block(),
+                [elem(weight.s.dtype), elem(grad_dtype)],
+            );
+        }
+    }
+    chunk_sums(ds, dz, [groups, columns], plan.chunks, dtype, weight.width)
+}

@@ -1,0 +1,222 @@
+//! The matrix-vector kernel: a few rows of input times a packed weight, bound by memory.
+//!
+//! - Supports: 1 to 8 rows; 2, 3, 4 and 8 bits; every group size; any float types of the device;
+//!   sums in f32.
+//! - Refuses: more rows (the plan is not made), an input whose shortest range does not fit in shared
+//!   memory.
+//! - Work: see [`GemvPlan`]. The words are read in vectors of columns, each once. The input of a
+//!   cube's range is staged in shared memory, divided by the power of two at which each code stands
+//!   in its window, so that a code costs a mask, a subtraction and a multiply-add, and no shift.
+
+use crate::cube::codes::{Weight, block_weights, load_block, scaled_code, window};
+use crate::plan::{Block, GemvPlan};
+use burn_cubecl::cubecl;
+use cubecl::prelude::*;
+
+#[cube(launch_unchecked)]
+pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
+    x: &[X],
+    words: &[Vector<u32, N>],
+    s: &[Vector<S, N>],
+    z: &[Vector<S, N>],
+    bias: ComptimeOption<&[Vector<O, N>]>,
+    out: &mut [Vector<O, N>],
+    weight: Weight,
+    m: usize,
+    cubes: usize,
+    #[comptime] plan: GemvPlan,
+    #[comptime] block: Block,
+    #[define(X, S, O)] _dtypes: [ElemType; 3],
+) {
+    if CUBE_POS >= cubes {
+        terminate!();
+    }
+    let run_rows = comptime!(plan.run * block.fields);
+    let range_rows = comptime!(plan.range * plan.run * block.fields);
+    let units = comptime!(plan.lanes * plan.slices);
+    let mut input = Shared::<[f32]>::new_slice(plan.rows * range_rows);
+    let mut input_sums = Shared::<[f32]>::new_slice(plan.rows * plan.range);
+    let mut sums = Shared::<[Vector<f32, N>]>::new_slice(units);
+
+    let tiles = weight.vectors.div_ceil(plan.lanes);
+    let split = CUBE_POS / tiles;
+    let unit = UNIT_POS as usize;
+    let mut place = unit;
+    if comptime!(plan.plane > 0) {
+        place = (PLANE_POS as usize) * plan.plane + UNIT_POS_PLANE as usize;
+    }
+    let column = CUBE_POS % tiles * plan.lanes + place % plan.lanes;
+    let slice = place / plan.lanes;
+    let first_row = split * range_rows;
+
+    // Stage the input: scaled values, and their plain sums over each run.
+    for at in range_stepped(unit, plan.rows * range_rows, units) {
+        let row = at / range_rows;
+        let i = at % range_rows;
+        let k = first_row + i;
+        let mut value = 0.0f32;
+        if row < m && k < weight.rows {
+            value = f32::cast_from(x[row * weight.rows + k]);
+        }
+        if comptime!(plan.aligned) {
+            let shift = u32::cast_from(i % block.fields % block.window * block.bits);
+            // 2^-shift, by its exponent.
+            value = value * f32::reinterpret((127u32 - shift) << 23u32);
+        }
+        input[at] = value;
+    }
+    if comptime!(plan.aligned) {
+        for at in range_stepped(unit, plan.rows * plan.range, units) {
+            let row = at / plan.range;
+            let k = first_row + at % plan.range * run_rows;
+            let mut sum = 0.0f32;
+            if row < m {
+                for i in 0..run_rows {
+                    if k + i < weight.rows {
+                        sum += f32::cast_from(x[row * weight.rows + k + i]);
+                    }
+                }
+            }
+            input_sums[at] = sum;
+        }
+    }
+    sync_cube();
+
+    let mut totals = Array::<Vector<f32, N>>::new(plan.rows);
+    #[unroll]
+    for row in 0..plan.rows {
+        totals[row] = Vector::new(0.0f32);
+    }
+    if column < weight.vectors {
+        for run in range_stepped(slice, plan.range, plan.slices) {
+            let run_row = first_row + run * run_rows;
+            if run_row < weight.rows {
+                if comptime!(plan.aligned) {
+                    add_run::<S, N>(
+                        words, s, z, &input, &input_sums, &mut totals, &weight, run, run_row, column,
+                        plan, block,
+                    );
+                } else {
+                    add_block::<S, N>(
+                        words, s, z, &input, &mut totals, &weight, run, run_row, column, plan, block,
+                    );
+                }
+            }
+        }
+    }
+
+    // Add the slices up, row by row.
+    #[unroll]
+    for row in 0..plan.rows {
+        let mut total = totals[row];
+        if comptime!(plan.plane > 0) {
+            #[unroll]
+            for step in 0..comptime!((plan.plane / plan.lanes).ilog2() as usize) {
+                #[unroll]
+                for i in 0..N::value() {
+                    let mask = comptime!((plan.lanes << step) as u32);
+                    let other = plane_shuffle_xor(total.extract(i), mask);
+                    total.insert(i, total.extract(i) + other);
+                }
+            }
+        }
+        sums[place] = total;
+        sync_cube();
+        if slice == 0 && column < weight.vectors && row < m {
+            // With planes, the first slice of each plane holds the sum of all of its slices.
+            let stride = comptime!(if plan.plane > 0 { plan.plane } else { plan.lanes });
+            #[unroll]
+            for part in 1..comptime!(units / stride) {
+                total += sums[place + part * stride];
+            }
+            #[comptime]
+            if let ComptimeOption::Some(bias) = &bias {
+                total += Vector::<f32, N>::cast_from(bias[column]);
+            }
+            out[(split * m + row) * weight.vectors + column] = Vector::cast_from(total);
+        }
+        sync_cube();
+    }
+}
+
+/// Adds a run of blocks of one group: `s * (sum q x - z sum x)`.
+#[cube]
+#[allow(clippy::too_many_arguments)]
+fn add_run<S: Float, N: Size>(
+    words: &[Vector<u32, N>],
+    s: &[Vector<S, N>],
+    z: &[Vector<S, N>],
+    input: &Shared<[f32]>,
+    input_sums: &Shared<[f32]>,
+    totals: &mut Array<Vector<f32, N>>,
+    weight: &Weight,
+    run: usize,
+    run_row: usize,
+    column: usize,
+    #[comptime] plan: GemvPlan,
+    #[comptime] block: Block,
+) {
+    let run_rows = comptime!(plan.run * block.fields);
+    let range_rows = comptime!(plan.range * plan.run * block.fields);
+    let mut products = Array::<Vector<f32, N>>::new(plan.rows);
+    #[unroll]
+    for row in 0..plan.rows {
+        products[row] = Vector::new(0.0f32);
+    }
+    let first_block = run_row / block.fields;
+    #[unroll]
+    for at in 0..plan.run {
+        let loaded = load_block::<N>(words, weight, first_block + at, column, block);
+        #[unroll]
+        for w in 0..block.windows() {
+            let bits = window::<N>(&loaded, w, block);
+            #[unroll]
+            for i in 0..block.window_fields(w) {
+                let code = scaled_code::<N>(bits, i, block);
+                let k = run * run_rows + comptime!(at * block.fields + w * block.window + i);
+                #[unroll]
+                for row in 0..plan.rows {
+                    products[row] += code * Vector::new(input[row * range_rows + k]);
+                }
+            }
+        }
+    }
+    let place = run_row / weight.group * weight.vectors + column;
+    let scale = Vector::<f32, N>::cast_from(s[place]);
+    let zero = Vector::<f32, N>::cast_from(z[place]);
+    #[unroll]
+    for row in 0..plan.rows {
+        let sum = Vector::new(input_sums[row * plan.range + run]);
+        totals[row] += (products[row] - zero * sum) * scale;
+    }
+}
+
+/// Adds one block whose rows may lie in several groups.
+#[cube]
+#[allow(clippy::too_many_arguments)]
+fn add_block<S: Float, N: Size>(
+    words: &[Vector<u32, N>],
+    s: &[Vector<S, N>],
+    z: &[Vector<S, N>],
+    input: &Shared<[f32]>,
+    totals: &mut Array<Vector<f32, N>>,
+    weight: &Weight,
+    run: usize,
+    run_row: usize,
+    column: usize,
+    #[comptime] plan: GemvPlan,
+    #[comptime] block: Block,
+) {
+    let range_rows = comptime!(plan.range * plan.run * block.fields);
+    let at = run_row / block.fields;
+    let weights = block_weights::<S, N>(words, s, z, weight, at, column, block, false);
+    #[unroll]
+    for i in 0..block.fields {
+        let k = run * block.fields + i;
+        #[unroll]
+        for row in 0..plan.rows {
+            // The input is zero past the last row of the weight.
+            totals[row] += weights[i] * Vector::new(input[row * range_rows + k]);
+        }
+    }
+}

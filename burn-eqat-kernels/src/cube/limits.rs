@@ -1,0 +1,59 @@
+//! What a device allows, read off its client.
+
+use crate::plan::Limits;
+use burn::tensor::DType;
+use burn_cubecl::cubecl::client::Client;
+use burn_cubecl::cubecl::features::{MmaConfig, Plane};
+use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
+
+/// The type that CubeCL calls `dtype` by.
+pub(crate) fn elem(dtype: DType) -> ElemType {
+    burn::backend::cubecl::dtype_to_storage_type(dtype)
+}
+
+/// Side of the tiles that the matrix units multiply.
+pub(crate) const MATRIX_TILE: usize = 16;
+
+impl Limits {
+    /// The limits of a device for inputs of type `dtype`.
+    pub(crate) fn of(client: &Client, dtype: DType) -> Self {
+        let properties = client.properties();
+        let hardware = &properties.hardware;
+        let fixed_plane = hardware.plane_size_min == hardware.plane_size_max;
+        let shuffles = properties.features.plane.contains(Plane::Ops);
+        let plane = hardware.plane_size_min as usize;
+        let cpu = hardware.num_cpu_cores.map(|cores| cores as usize);
+        let tile = MATRIX_TILE as u32;
+        let input = elem(dtype);
+        let matrix = plane >= 8
+            && fixed_plane
+            && properties.features.matmul.cmma.contains(&MmaConfig {
+                a_type: input,
+                b_type: input,
+                cd_type: ElemType::Float(FloatKind::F32),
+                m: tile,
+                n: tile,
+                k: tile,
+            });
+        let (x, y, z) = hardware.max_cube_count;
+        Limits {
+            units: hardware.max_units_per_cube as usize,
+            shared: hardware.max_shared_memory_size,
+            plane: (shuffles && fixed_plane && plane >= 8 && plane.is_power_of_two())
+                .then_some(plane),
+            // A GPU of unknown size is taken for a middling one.
+            busy: match (cpu, hardware.num_streaming_multiprocessors) {
+                (Some(_), _) => 1,
+                (None, Some(count)) => 4 * count as usize,
+                (None, None) => 128,
+            },
+            vector: match cpu {
+                Some(_) => (hardware.load_width as usize / 32).clamp(4, 16),
+                None => 4,
+            },
+            cubes: x.min(y).min(z) as usize,
+            matrix,
+            cpu: cpu.is_some(),
+        }
+    }
+}

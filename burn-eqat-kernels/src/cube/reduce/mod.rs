@@ -1,0 +1,72 @@
+//! Adding up partial sums.
+
+mod kernel;
+
+use super::limits::elem;
+use super::tensors::{elementwise, empty};
+use crate::plan::ColumnPlan;
+use burn::tensor::DType;
+use burn_cubecl::tensor::CubeTensor;
+use kernel::reduce_kernel;
+
+/// How the parts of a sum lie in a buffer of rows of `n` columns.
+#[derive(Clone, Copy)]
+pub(crate) enum Parts {
+    /// `[rows, parts, n]`.
+    Inner(usize),
+    /// `[parts, rows, n]`.
+    Outer(usize),
+}
+
+/// Adds up `partial`, in f32, to `[rows, n]` of type `dtype`, plus `bias [n]`.
+pub(crate) fn reduce(
+    partial: CubeTensor,
+    [rows, n]: [usize; 2],
+    parts: Parts,
+    bias: Option<CubeTensor>,
+    dtype: DType,
+    width: usize,
+) -> CubeTensor {
+    let out = empty(&partial, [rows, n], dtype);
+    let plan = ColumnPlan::new(rows, n, width);
+    let (parts, row_stride, part_stride) = match parts {
+        Parts::Inner(parts) => (parts, parts * plan.vectors, plan.vectors),
+        Parts::Outer(parts) => (parts, plan.vectors, rows * plan.vectors),
+    };
+    let (count, dim) = elementwise(&out, plan.total);
+    // SAFETY: units past `total` return; every index lies in the shapes above.
+    unsafe {
+        reduce_kernel::launch_unchecked(
+            &out.client,
+            count,
+            dim,
+            width,
+            partial.into_buffer_arg(),
+            bias.map(CubeTensor::into_buffer_arg).into(),
+            out.clone().into_buffer_arg(),
+            plan.vectors,
+            parts,
+            row_stride,
+            part_stride,
+            plan.total,
+            elem(dtype),
+        );
+    }
+    out
+}
+
+/// The sums of groups from those of their chunks, `[groups * chunks, n]` each.
+pub(crate) fn chunk_sums(
+    ds: CubeTensor,
+    dz: CubeTensor,
+    shape: [usize; 2],
+    chunks: usize,
+    dtype: DType,
+    width: usize,
+) -> (CubeTensor, CubeTensor) {
+    let sum = |partial| match chunks == 1 && dtype == DType::F32 {
+        true => partial,
+        false => reduce(partial, shape, Parts::Inner(chunks), None, dtype, width),
+    };
+    (sum(ds), sum(dz))
+}

@@ -1,0 +1,104 @@
+//! Products by slabs: a part of the weight is dequantized into a workspace of bounded size and
+//! multiplied by Burn's own matrix product, which knows every device's matrix units.
+
+use super::dequantize::{Region, dequantize, dequantize_backward};
+use super::tensors::{dims, empty};
+use super::weight::PackedWeight;
+use crate::plan::{DEPTH, slabs};
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::{DType, Slice};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
+use burn_cubecl::tensor::CubeTensor;
+use std::ops::Range;
+
+type Result<T> = std::result::Result<T, String>;
+
+fn product(left: CubeTensor, right: CubeTensor, dtype: DType) -> Result<CubeTensor> {
+    matmul(left, right, None, MatmulStrategy::default(), dtype).map_err(|e| format!("{e:?}"))
+}
+
+fn columns(tensor: &CubeTensor, range: &Range<usize>) -> CubeTensor {
+    if dims(tensor)[1] == range.len() {
+        return tensor.clone();
+    }
+    CubeBackend::float_slice(tensor.clone(), &[Slice::full(), Slice::from(range.clone())])
+}
+
+/// Puts `part` into columns `range` of `whole`, or is all of it.
+fn place(
+    whole: Option<CubeTensor>,
+    part: CubeTensor,
+    range: &Range<usize>,
+    shape: [usize; 2],
+) -> CubeTensor {
+    if range.len() == shape[1] {
+        return part;
+    }
+    let whole = whole.unwrap_or_else(|| empty(&part, shape, part.dtype));
+    let slices = [Slice::full(), Slice::from(range.clone())];
+    CubeBackend::float_slice_assign(whole, &slices, part)
+}
+
+/// `x [m, k]` times the weight plus `bias [n]`, in the type of `x`.
+pub(crate) fn forward(
+    x: CubeTensor,
+    weight: &PackedWeight,
+    bias: Option<CubeTensor>,
+) -> Result<CubeTensor> {
+    let (problem, dtype) = (&weight.problem, x.dtype);
+    let shape = [dims(&x)[0], problem.n];
+    let mut y = None;
+    for range in slabs(problem.n, problem.k * dtype.size(), DEPTH) {
+        let region = Region {
+            rows: 0..problem.k,
+            columns: range.clone(),
+        };
+        let part = product(x.clone(), dequantize(weight, region, dtype), dtype)?;
+        y = Some(place(y, part, &range, shape));
+    }
+    let y = y.unwrap_or_else(|| empty(&x, shape, dtype));
+    Ok(match bias {
+        Some(bias) => crate::portable::add_bias::<CubeBackend>(y, bias),
+        None => y,
+    })
+}
+
+/// The gradient by the input of `grad [m, n]`: `[m, k]`, in the type of `grad`.
+pub(crate) fn input(grad: CubeTensor, weight: &PackedWeight) -> Result<CubeTensor> {
+    let (problem, dtype) = (&weight.problem, grad.dtype);
+    let shape = [dims(&grad)[0], problem.k];
+    let mut dx = None;
+    for range in slabs(problem.k, problem.n * dtype.size(), DEPTH) {
+        let region = Region {
+            rows: range.clone(),
+            columns: 0..problem.n,
+        };
+        let dense = CubeBackend::float_transpose(dequantize(weight, region, dtype));
+        let part = product(grad.clone(), dense, dtype)?;
+        dx = Some(place(dx, part, &range, shape));
+    }
+    Ok(dx.unwrap_or_else(|| empty(&grad, shape, dtype)))
+}
+
+/// The gradients by `s` and `z`, `[groups, n]`, in the type of `s`; the slabs are of the gradient of the
+/// dense weight, in f32.
+pub(crate) fn scale(
+    x: CubeTensor,
+    grad: CubeTensor,
+    weight: &PackedWeight,
+) -> Result<(CubeTensor, CubeTensor)> {
+    let problem = &weight.problem;
+    let dtype = weight.s.dtype;
+    let shape = [problem.groups, problem.n];
+    let x = CubeBackend::float_transpose(x);
+    let (mut ds, mut dz) = (None, None);
+    for range in slabs(problem.n, problem.k * 4, DEPTH) {
+        let dw = product(x.clone(), columns(&grad, &range), DType::F32)?;
+        let (s, z) = dequantize_backward(weight, dw, range.start, dtype);
+        ds = Some(place(ds, s, &range, shape));
+        dz = Some(place(dz, z, &range, shape));
+    }
+    let none = || empty(&grad, shape, dtype);
+    Ok((ds.unwrap_or_else(none), dz.unwrap_or_else(none)))
+}

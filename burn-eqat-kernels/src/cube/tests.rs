@@ -1,0 +1,280 @@
+//! Every way to every product against the portable ops on Flex, on the device that
+//! `EQAT_TEST_DEVICE` names.
+//!
+//! The suite in `tests/` runs the ops, which take one way each; here all of them are taken.
+
+use super::product;
+use super::tensors::rows;
+use super::{PackedWeight, packed};
+use crate::plan::{Engine, GemvPlan, Route};
+use crate::{Bits, Fields, pack_codes, portable};
+use burn::backend::ops::{FloatTensorOps, IntTensorOps};
+use burn::backend::{Backend, DispatchDevice, Flex, TensorMetadata};
+use burn::tensor::{DType, Device, TensorData, try_read_sync};
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, CubeDevice};
+use proptest::prelude::*;
+
+fn device() -> Option<CubeDevice> {
+    let device = match std::env::var("EQAT_TEST_DEVICE").as_deref() {
+        #[cfg(feature = "wgpu")]
+        Ok("wgpu") => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+        #[cfg(feature = "cuda")]
+        Ok("cuda") => Device::cuda(0),
+        #[cfg(feature = "cpu")]
+        Ok("cpu") => Device::cpu(),
+        _ => {
+            println!("skipped: EQAT_TEST_DEVICE names no CubeCL device that is compiled in");
+            return None;
+        }
+    };
+    match device.as_dispatch() {
+        DispatchDevice::Cube(device) => Some(device.clone()),
+        _ => None,
+    }
+}
+
+/// Sizes and types of a product.
+#[derive(Clone, Debug)]
+struct Case {
+    bits: Bits,
+    group: usize,
+    groups: usize,
+    n: usize,
+    m: usize,
+    dtype: DType,
+    scale_dtype: DType,
+    seed: u64,
+}
+
+fn case(device: CubeDevice) -> impl Strategy<Value = Case> {
+    let types: Vec<DType> = [DType::F32, DType::F16, DType::BF16]
+        .into_iter()
+        .filter(|dtype| CubeBackend::supports_dtype(&device, *dtype))
+        .collect();
+    (
+        prop::sample::select(Bits::ALL.to_vec()),
+        prop::sample::select(vec![1usize, 7, 16, 24, 32, 64, 100, 160]),
+        1usize..5,
+        prop::sample::select(vec![1usize, 3, 6, 12, 17, 64, 130]),
+        prop::sample::select(vec![1usize, 2, 5, 8, 9, 20, 40, 70, 130]),
+        prop::sample::select(types.clone()),
+        prop::sample::select(types),
+        any::<u64>(),
+    )
+        .prop_map(
+            |(bits, group, groups, n, m, dtype, scale_dtype, seed)| Case {
+                bits,
+                group,
+                groups,
+                n,
+                m,
+                dtype,
+                scale_dtype,
+                seed,
+            },
+        )
+}
+
+/// Operands on the host, rounded to their types.
+struct Operands {
+    words: TensorData,
+    s: TensorData,
+    z: TensorData,
+    x: TensorData,
+    bias: TensorData,
+    grad: TensorData,
+}
+
+impl Operands {
+    fn random(case: &Case) -> Self {
+        let (k, n, m) = (case.group * case.groups, case.n, case.m);
+        let mut state = case.seed | 1;
+        let mut uniform = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 40) as f32 / (1u64 << 24) as f32
+        };
+        let levels = case.bits.max_code() as f32 + 1.0;
+        let codes: Vec<i64> = (0..k * n).map(|_| (uniform() * levels) as i64).collect();
+        let words = pack_codes(&codes, [k, n], 0, case.bits, Fields::Dense).unwrap();
+        let words: Vec<i32> = words.into_iter().map(|word| word as i32).collect();
+        let mut floats = |shape: &[usize], low: f32, high: f32, whole: bool, dtype: DType| {
+            let values: Vec<f32> = (0..shape.iter().product())
+                .map(|_| low + (high - low) * uniform())
+                .map(|v| if whole { v.floor() } else { v })
+                .collect();
+            TensorData::new(values, shape.to_vec()).convert_dtype(dtype)
+        };
+        Operands {
+            words: TensorData::new(words, [case.bits.words(k), n]),
+            s: floats(&[case.groups, n], 0.01, 0.2, false, case.scale_dtype),
+            z: floats(&[case.groups, n], 0.0, levels, true, case.scale_dtype),
+            x: floats(&[m, k], -1.0, 1.0, false, case.dtype),
+            bias: floats(&[n], -1.0, 1.0, false, case.dtype),
+            grad: floats(&[m, n], -1.0, 1.0, false, case.dtype),
+        }
+    }
+}
+
+fn floats<B: Backend>(data: &TensorData, device: &B::Device) -> B::FloatTensorPrimitive {
+    B::float_from_data(data.clone(), device)
+}
+
+fn exact(data: &TensorData) -> <Flex as burn::backend::BackendTypes>::FloatTensorPrimitive {
+    Flex::float_from_data(data.clone().convert_dtype(DType::F32), &Default::default())
+}
+
+fn values<B: Backend>(tensor: B::FloatTensorPrimitive) -> Vec<f32> {
+    let data = try_read_sync(B::float_into_data(tensor)).unwrap().unwrap();
+    data.iter::<f32>().collect()
+}
+
+/// Largest difference as a part of the largest value.
+fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    let largest = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
+        assert!(
+            (a - e).abs() <= tolerance * largest,
+            "{what} {i}: {a} is not {e} (largest {largest})"
+        );
+    }
+}
+
+/// What rounding to a type, inputs to outputs, may cost.
+fn tolerance(dtypes: &[DType]) -> f32 {
+    let of = |dtype: &DType| match dtype {
+        DType::F16 => 2e-3,
+        DType::BF16 => 1.5e-2,
+        _ => 3e-5,
+    };
+    dtypes.iter().map(of).fold(0.0, f32::max)
+}
+
+fn weight(o: &Operands, case: &Case, device: &CubeDevice) -> PackedWeight {
+    packed(
+        CubeBackend::int_from_data(o.words.clone(), device),
+        floats::<CubeBackend>(&o.s, device),
+        floats::<CubeBackend>(&o.z, device),
+        case.bits,
+        [case.m, case.group * case.groups],
+        case.dtype,
+    )
+}
+
+const ROUTES: [Route; 5] = [
+    Route::Gemv(4),
+    Route::Gemv(64),
+    Route::Tile(Engine::Units),
+    Route::Tile(Engine::Matrix),
+    Route::Slab,
+];
+
+fn check(case: &Case, device: &CubeDevice) {
+    let o = Operands::random(case);
+    let (weight, k) = (weight(&o, case, device), case.group * case.groups);
+    let on_device = |data: &TensorData| rows(floats::<CubeBackend>(data, device), case.dtype);
+    let words = || Flex::int_from_data(o.words.clone(), &Default::default());
+    let (x, grad, bias) = (on_device(&o.x), on_device(&o.grad), on_device(&o.bias));
+    let (s, z) = (exact(&o.s), exact(&o.z));
+
+    let y = portable::quant_linear::<Flex>(exact(&o.x), words(), s.clone(), z.clone(), case.bits);
+    let y = values::<Flex>(portable::add_bias::<Flex>(y, exact(&o.bias)));
+    let dx = portable::quant_linear_backward_input::<Flex>(
+        words(),
+        s.clone(),
+        z.clone(),
+        exact(&o.grad),
+        case.bits,
+        k,
+    );
+    let dx = values::<Flex>(dx);
+    let (ds, dz) = portable::quant_linear_backward_scale::<Flex>(
+        exact(&o.x),
+        words(),
+        s,
+        z,
+        exact(&o.grad),
+        case.bits,
+    );
+    let (ds, dz) = (values::<Flex>(ds), values::<Flex>(dz));
+
+    let read = |tensor: CubeTensor| values::<CubeBackend>(tensor);
+    let activations = tolerance(&[case.dtype]);
+    let scales = tolerance(&[case.dtype, case.scale_dtype]);
+    for route in ROUTES {
+        let what = |name: &str| format!("{name} by {route:?}");
+        match product::forward(route, x.clone(), &weight, Some(bias.clone())) {
+            Ok(made) => {
+                assert_eq!(made.dtype(), case.dtype);
+                assert_close(&what("y"), &read(made), &y, activations);
+            }
+            Err(why) => assert!(may_be_closed(route, &weight), "{why}"),
+        }
+        match product::input(route, grad.clone(), &weight) {
+            Ok(made) => assert_close(&what("dx"), &read(made), &dx, activations),
+            Err(why) => assert!(may_be_closed_backward(route, &weight), "{why}"),
+        }
+        match product::scale(route, x.clone(), grad.clone(), &weight) {
+            Ok((made_s, made_z)) => {
+                assert_eq!((made_s.dtype(), made_z.dtype()), (case.scale_dtype, case.scale_dtype));
+                assert_close(&what("ds"), &read(made_s), &ds, scales);
+                assert_close(&what("dz"), &read(made_z), &dz, scales);
+            }
+            Err(why) => assert!(may_be_closed_backward(route, &weight), "{why}"),
+        }
+    }
+}
+
+fn may_be_closed(route: Route, weight: &PackedWeight) -> bool {
+    match route {
+        Route::Gemv(lanes) => {
+            GemvPlan::new(&weight.problem, weight.width, lanes, &weight.limits).is_none()
+        }
+        _ => may_be_closed_backward(route, weight),
+    }
+}
+
+fn may_be_closed_backward(route: Route, weight: &PackedWeight) -> bool {
+    match route {
+        Route::Gemv(_) => true,
+        Route::Tile(Engine::Matrix) => !weight.limits.matrix,
+        _ => false,
+    }
+}
+
+#[test]
+fn every_way_makes_the_same_product() {
+    let Some(device) = device() else { return };
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
+        cases: 24,
+        failure_persistence: None,
+        max_shrink_iters: 16,
+        ..ProptestConfig::default()
+    });
+    runner
+        .run(&case(device.clone()), |case| {
+            check(&case, &device);
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// A product long enough that its sums are split and added up by a second kernel.
+#[test]
+fn long_products_are_split() {
+    let Some(device) = device() else { return };
+    for (m, bits) in [(1, Bits::Two), (12, Bits::Three)] {
+        let case = Case {
+            bits,
+            group: 64,
+            groups: 64,
+            n: 12,
+            m,
+            dtype: DType::F32,
+            scale_dtype: DType::F32,
+            seed: 7,
+        };
+        check(&case, &device);
+    }
+}

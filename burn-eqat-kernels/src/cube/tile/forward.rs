@@ -1,0 +1,272 @@
+//! The product of an input of more than a few rows with a packed weight.
+//!
+//! - Supports: any number of rows; 2, 3, 4 and 8 bits; every group size; any float types of the
+//!   device, sums in f32. On the matrix units: inputs in f16 or bf16 of a device that multiplies
+//!   16x16x16 tiles of them.
+//! - Refuses: a device whose shared memory does not hold the tiles (the plan is not made).
+//! - Work: a cube makes one tile of the output, from one range of `k` where there are several
+//!   ([`TilePlan`]). It steps along `k`, staging a tile of the input and a tile of unpacked weights;
+//!   the dense weight is nowhere else. Either each unit multiplies in registers, a few rows by one
+//!   column vector, or each plane feeds the matrix units.
+
+use super::matrix::{multiply, spread, zero_sums};
+use super::stage::{Window, stage_matrix, stage_weights};
+use crate::cube::codes::Weight;
+use crate::cube::limits::MATRIX_TILE;
+use crate::plan::{Block, DEPTH, TilePlan};
+use burn_cubecl::cubecl;
+use cubecl::cmma::MatrixLayout;
+use cubecl::prelude::*;
+
+/// What a cube makes of the output.
+#[derive(CubeType, Clone, Copy)]
+struct Place {
+    row: usize,
+    vector: usize,
+    split: usize,
+    start: usize,
+    end: usize,
+}
+
+#[cube]
+impl Place {
+    /// Cubes run over column tiles first, then over row tiles, then over ranges.
+    fn new(
+        weight: &Weight,
+        m: usize,
+        steps: usize,
+        #[comptime] tile_vectors: usize,
+        #[comptime] plan: TilePlan,
+    ) -> Place {
+        let across = weight.vectors.div_ceil(tile_vectors);
+        let down = m.div_ceil(plan.rows);
+        let split = CUBE_POS / (across * down);
+        let start = split * steps * DEPTH;
+        Place {
+            row: CUBE_POS / across % down * plan.rows,
+            vector: CUBE_POS % across * tile_vectors,
+            split,
+            start,
+            end: (start + steps * DEPTH).min(weight.rows),
+        }
+    }
+}
+
+/// Stages the tiles of one step along `k`, which begins at row `k` of the weight.
+#[cube]
+#[allow(clippy::too_many_arguments)]
+fn stage<X: Float, S: Float, E: Float, NX: Size, N: Size>(
+    x: &[Vector<X, NX>],
+    words: &[Vector<u32, N>],
+    s: &[Vector<S, N>],
+    z: &[Vector<S, N>],
+    left: &mut Shared<[Vector<E, NX>]>,
+    right: &mut Shared<[Vector<E, N>]>,
+    weight: &Weight,
+    m: usize,
+    place: &Place,
+    k: usize,
+    #[comptime] plan: TilePlan,
+    #[comptime] block: Block,
+    #[comptime] aligned: bool,
+) {
+    let x_vectors = weight.rows / NX::value();
+    let window = Window {
+        row: place.row,
+        rows: m,
+        vector: k / NX::value(),
+        vectors: x_vectors,
+        stride: x_vectors,
+    };
+    stage_matrix::<X, E, NX>(x, left, &window, plan.rows, DEPTH, plan);
+    stage_weights::<S, E, N>(
+        words,
+        s,
+        z,
+        right,
+        weight,
+        k,
+        place.vector,
+        DEPTH,
+        plan.columns,
+        plan,
+        block,
+        aligned,
+    );
+}
+
+#[cube(launch_unchecked)]
+pub(crate) fn forward_units_kernel<
+    X: Float,
+    S: Float,
+    O: Float,
+    NX: Size,
+    N: Size,
+>(
+    x: &[Vector<X, NX>],
+    words: &[Vector<u32, N>],
+    s: &[Vector<S, N>],
+    z: &[Vector<S, N>],
+    bias: ComptimeOption<&[Vector<O, N>]>,
+    out: &mut [Vector<O, N>],
+    weight: Weight,
+    m: usize,
+    steps: usize,
+    cubes: usize,
+    #[comptime] plan: TilePlan,
+    #[comptime] block: Block,
+    #[comptime] aligned: bool,
+    #[define(X, S, O)] _dtypes: [ElemType; 3],
+) {
+    if CUBE_POS >= cubes {
+        terminate!();
+    }
+    let width = N::value();
+    let x_width = NX::value();
+    let left_stride = comptime!(plan.stride(DEPTH) / x_width);
+    let right_stride = comptime!(plan.stride(plan.columns) / width);
+    let mut left = Shared::<[Vector<f32, NX>]>::new_slice(comptime!(plan.rows * left_stride));
+    let mut right = Shared::<[Vector<f32, N>]>::new_slice(comptime!(DEPTH * right_stride));
+    let place = Place::new(&weight, m, steps, comptime!(plan.columns / width), plan);
+    let lane = UNIT_POS as usize % plan.across;
+    let unit_row = UNIT_POS as usize / plan.across * comptime!(plan.unit_rows());
+
+    let mut sums = Array::<Vector<f32, N>>::new(comptime!(plan.unit_rows()));
+    #[unroll]
+    for i in 0..comptime!(plan.unit_rows()) {
+        sums[i] = Vector::new(0.0f32);
+    }
+    for k in range_stepped(place.start, place.end, DEPTH) {
+        stage::<X, S, f32, NX, N>(
+            x, words, s, z, &mut left, &mut right, &weight, m, &place, k, plan, block, aligned,
+        );
+        sync_cube();
+        for d in 0..comptime!(DEPTH / x_width) {
+            let mut lefts = Array::<Vector<f32, NX>>::new(comptime!(plan.unit_rows()));
+            #[unroll]
+            for i in 0..comptime!(plan.unit_rows()) {
+                lefts[i] = left[(unit_row + i) * left_stride + d];
+            }
+            #[unroll]
+            for e in 0..x_width {
+                let weights = right[(d * x_width + e) * right_stride + lane];
+                #[unroll]
+                for i in 0..comptime!(plan.unit_rows()) {
+                    sums[i] += weights * Vector::new(lefts[i].extract(e));
+                }
+            }
+        }
+        sync_cube();
+    }
+
+    let vector = place.vector + lane;
+    if vector < weight.vectors {
+        let mut offset = Vector::<f32, N>::new(0.0);
+        #[comptime]
+        if let ComptimeOption::Some(bias) = &bias {
+            offset = Vector::cast_from(bias[vector]);
+        }
+        #[unroll]
+        for i in 0..comptime!(plan.unit_rows()) {
+            let row = place.row + unit_row + i;
+            if row < m {
+                out[(place.split * m + row) * weight.vectors + vector] =
+                    Vector::cast_from(sums[i] + offset);
+            }
+        }
+    }
+}
+
+#[cube(launch_unchecked)]
+pub(crate) fn forward_matrix_kernel<X: Float, S: Float, O: Float, NX: Size, N: Size>(
+    x: &[Vector<X, NX>],
+    words: &[Vector<u32, N>],
+    s: &[Vector<S, N>],
+    z: &[Vector<S, N>],
+    bias: ComptimeOption<&[Vector<O, N>]>,
+    out: &mut [Vector<O, N>],
+    weight: Weight,
+    m: usize,
+    steps: usize,
+    cubes: usize,
+    #[comptime] plan: TilePlan,
+    #[comptime] block: Block,
+    #[comptime] aligned: bool,
+    #[define(X, S, O)] _dtypes: [ElemType; 3],
+) {
+    if CUBE_POS >= cubes {
+        terminate!();
+    }
+    let width = N::value();
+    let x_width = NX::value();
+    let mut left = Shared::<[Vector<X, NX>]>::new_aligned_slice(
+        comptime!(plan.rows * plan.stride(DEPTH) / x_width),
+        32usize,
+    );
+    let mut right = Shared::<[Vector<X, N>]>::new_aligned_slice(
+        comptime!(DEPTH * plan.stride(plan.columns) / width),
+        32usize,
+    );
+    let tile = comptime!(MATRIX_TILE * MATRIX_TILE);
+    let mut scratch =
+        Shared::<[f32]>::new_aligned_slice(comptime!(plan.down * plan.across * tile), 32usize);
+    let place = Place::new(&weight, m, steps, comptime!(plan.columns / width), plan);
+    let plane_index = PLANE_POS as usize;
+    let plane_row = plane_index / plan.across * comptime!(plan.unit_rows());
+    let plane_column = plane_index % plan.across * comptime!(plan.unit_columns());
+
+    let mut sums = zero_sums(plan);
+    for k in range_stepped(place.start, place.end, DEPTH) {
+        stage::<X, S, X, NX, N>(
+            x, words, s, z, &mut left, &mut right, &weight, m, &place, k, plan, block, aligned,
+        );
+        sync_cube();
+        multiply::<X, NX, N>(
+            &left,
+            &right,
+            &mut sums,
+            plane_row,
+            plane_column,
+            DEPTH,
+            plan.columns,
+            MatrixLayout::RowMajor,
+            MatrixLayout::RowMajor,
+            plan,
+        );
+        sync_cube();
+    }
+
+    let tile_vectors = comptime!(MATRIX_TILE / width);
+    let (down, across) = comptime!(plan.fragments());
+    #[unroll]
+    for i in 0..down {
+        #[unroll]
+        for j in 0..across {
+            spread(&mut scratch, sums.index(comptime!(i * across + j)), plane_index);
+            sync_cube();
+            for at in range_stepped(
+                UNIT_POS_PLANE as usize,
+                comptime!(MATRIX_TILE * tile_vectors),
+                plan.plane,
+            ) {
+                let row = place.row + plane_row + comptime!(i * MATRIX_TILE) + at / tile_vectors;
+                let vector = place.vector
+                    + (plane_column + comptime!(j * MATRIX_TILE)) / width
+                    + at % tile_vectors;
+                if row < m && vector < weight.vectors {
+                    let mut sum = Vector::<f32, N>::new(0.0);
+                    #[unroll]
+                    for e in 0..width {
+                        sum.insert(e, scratch[plane_index * tile + at * width + e]);
+                    }
+                    #[comptime]
+                    if let ComptimeOption::Some(bias) = &bias {
+                        sum += Vector::<f32, N>::cast_from(bias[vector]);
+                    }
+                    out[(place.split * m + row) * weight.vectors + vector] = Vector::cast_from(sum);
+                }
+            }
+            sync_cube();
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The gradient by the input: `dx = dy W^T`, from the packed words.
+//!
+//! - Supports and refuses: as the forward product.
+//! - Work: a cube makes one tile of `dx`, from one range of the columns of the weight where there are
+//!   several. It steps along the columns, staging a tile of `dy` and a tile of unpacked weights, both
+//!   as they lie. A unit multiplies vectors along the columns and adds their lanes up at the end; the
+//!   matrix units read the weights transposed.
+
+use super::matrix::{multiply, spread, zero_sums};
+use super::stage::{Window, stage_matrix, stage_weights};
+use crate::cube::codes::Weight;
+use crate::cube::limits::MATRIX_TILE;
+use crate::plan::{Block, DEPTH, TilePlan};
+use burn_cubecl::cubecl;
+use cubecl::cmma::MatrixLayout;
+use cubecl::prelude::*;
+
+/// What a cube makes of the output: its first row and column, and its range of column vectors.
+#[derive(CubeType, Clone, Copy)]
+struct Place {
+    row: usize,
+    column: usize,
+    split: usize,
+    start: usize,
+    end: usize,
+}
+
+#[cube]
+impl Place {
+    /// Cubes run over column tiles first, then over row tiles, then over ranges.
+    fn new(
+        weight: &Weight,
+        m: usize,
+        steps: usize,
+        #[comptime] step_vectors: usize,
+        #[comptime] plan: TilePlan,
+    ) -> Place {
+        let across = weight.rows.div_ceil(plan.columns);
+        let down = m.div_ceil(plan.rows);
+        let split = CUBE_POS / (across * down);
+        let start = split * steps * step_vectors;
+        Place {
+            row: CUBE_POS / across % down * plan.rows,
+            column: CUBE_POS % across * plan.columns,
+            split,
+            start,
+            end: (start + steps * step_vectors).min(weight.vectors),
+        }
+    }
+}
+
+/// Stages the tiles of one step, which begins at column vector `vector`.
+#[cube]
+#[allow(clippy::too_many_arguments)]
+fn stage<G: Float, S: Float, E: Float, N: Size>(
+    grad: &[Vector<G, N>],
+    words: &[Vector<u32, N>],
+    s: &[Vector<S, N>],
+    z: &[Vector<S, N>],
+    left: &mut Shared<[Vector<E, N>]>,
+    right: &mut Shared<[Vector<E, N>]>,
+    weight: &Weight,
+    m: usize,
+    place: &Place,
+    vector: usize,
+    #[comptime] plan: TilePlan,
+    #[comptime] block: Block,
+    #[comptime] aligned: bool,
+) {
+    let window = Window {
+        row: place.row,
+        rows: m,
+        vector,
+        vectors: weight.vectors,
+        stride: weight.vectors,
+    };
+    stage_matrix::<G, E, N>(grad, left, &window, plan.rows, DEPTH, plan);
+    stage_weights::<S, E, N>(
+        words,
+        s,
+        z,
+        right,
+        weight,
+        place.column,
+        vector,
+        plan.columns,
+        DEPTH,
+        plan,
+        block,
+        aligned,
+    );
+}
+
+#[cube(launch_unchecked)]
+pub(crate) fn input_units_kernel<G: Float, S: Float, O: Float, N: Size>(
+    grad: &[Vector<G, N>],
+    words: &[Vector<u32, N>],
+    s: &[Vector<S, N>],
+    z: &[Vector<S, N>],
+    out: &mut [O],
+    weight: Weight,
+    m: usize,
+    steps: usize,
+    cubes: usize,
+    #[comptime] plan: TilePlan,
+    #[comptime] block: Block,
+    #[comptime] aligned: bool,
+    #[define(G, S, O)] _dtypes: [ElemType; 3],
+) {
+    if CUBE_POS >= cubes {
+        terminate!();
+    }
+    let width = N::value();
+    let step_vectors = comptime!(DEPTH / width);
+    let stride = comptime!(plan.stride(DEPTH) / width);
+    let mut left = Shared::<[Vector<f32, N>]>::new_slice(comptime!(plan.rows * stride));
+    let mut right = Shared::<[Vector<f32, N>]>::new_slice(comptime!(plan.columns * stride));
+    let place = Place::new(&weight, m, steps, step_vectors, plan);
+    let (rows, columns) = comptime!((plan.unit_rows(), plan.unit_columns()));
+    let unit_row = UNIT_POS as usize / plan.across * rows;
+    // Neighbouring units take neighbouring columns.
+    let lane = UNIT_POS as usize % plan.across;
+
+    let mut sums = Array::<Vector<f32, N>>::new(comptime!(rows * columns));
+    #[unroll]
+    for i in 0..comptime!(rows * columns) {
+        sums[i] = Vector::new(0.0f32);
+    }
+    for vector in range_stepped(place.start, place.end, step_vectors) {
+        stage::<G, S, f32, N>(
+            grad, words, s, z, &mut left, &mut right, &weight, m, &place, vector, plan, block,
+            aligned,
+        );
+        sync_cube();
+        for d in 0..step_vectors {
+            let mut lefts = Array::<Vector<f32, N>>::new(rows);
+            #[unroll]
+            for i in 0..rows {
+                lefts[i] = left[(unit_row + i) * stride + d];
+            }
+            #[unroll]
+            for j in 0..columns {
+                let weights = right[(lane + comptime!(j * plan.across)) * stride + d];
+                #[unroll]
+                for i in 0..rows {
+                    sums[comptime!(i * columns + j)] += lefts[i] * weights;
+                }
+            }
+        }
+        sync_cube();
+    }
+
+    #[unroll]
+    for i in 0..rows {
+        let row = place.row + unit_row + i;
+        #[unroll]
+        for j in 0..columns {
+            let column = place.column + lane + comptime!(j * plan.across);
+            if row < m && column < weight.rows {
+                let vector = sums[comptime!(i * columns + j)];
+                let mut sum = 0.0f32;
+                #[unroll]
+                for e in 0..N::value() {
+                    sum += vector.extract(e);
+                }
+                out[(place.split * m + row) * weight.rows + column] = O::cast_from(sum);
+            }
+        }
+    }
+}
+
+#[cube(launch_unchecked)]
+pub(crate) fn input_matrix_kernel<G: Float, S: Float, O: Float, N: Size>(
+    grad: &[Vector<G, N>],
+    words: &[Vector<u32, N>],
+    s: &[Vector<S, N>],
+    z: &[Vector<S, N>],
+    out: &mut [O],
+    weight: Weight,
+    m: usize,
+    steps: usize,
+    cubes: usize,
+    #[comptime] plan: TilePlan,
+    #[comptime] block: Block,
+    #[comptime] aligned: bool,
+    #[define(G, S, O)] _dtypes: [ElemType; 3],
+) {
+    if CUBE_POS >= cubes {
+        terminate!();
+    }
+    let width = N::value();
+    let step_vectors = comptime!(DEPTH / width);
+    let stride = comptime!(plan.stride(DEPTH) / width);
+    let mut left =
+        Shared::<[Vector<G, N>]>::new_aligned_slice(comptime!(plan.rows * stride), 32usize);
+    let mut right =
+        Shared::<[Vector<G, N>]>::new_aligned_slice(comptime!(plan.columns * stride), 32usize);
+    let tile = comptime!(MATRIX_TILE * MATRIX_TILE);
+    let mut scratch =
+        Shared::<[f32]>::new_aligned_slice(comptime!(plan.down * plan.across * tile), 32usize);
+    let place = Place::new(&weight, m, steps, step_vectors, plan);
+    let plane_index = PLANE_POS as usize;
+    let plane_row = plane_index / plan.across * comptime!(plan.unit_rows());
+    let plane_column = plane_index % plan.across * comptime!(plan.unit_columns());
+
+    let mut sums = zero_sums(plan);
+    for vector in range_stepped(place.start, place.end, step_vectors) {
+        stage::<G, S, G, N>(
+            grad, words, s, z, &mut left, &mut right, &weight, m, &place, vector, plan, block,
+            aligned,
+        );
+        sync_cube();
+        multiply::<G, N, N>(
+            &left,
+            &right,
+            &mut sums,
+            plane_row,
+            plane_column,
+            DEPTH,
+            DEPTH,
+            MatrixLayout::RowMajor,
+            MatrixLayout::ColMajor,
+            plan,
+        );
+        sync_cube();
+    }
+
+    let (down, across) = comptime!(plan.fragments());
+    #[unroll]
+    for i in 0..down {
+        #[unroll]
+        for j in 0..across {
+            spread(&mut scratch, sums.index(comptime!(i * across + j)), plane_index);
+            sync_cube();
+            for at in range_stepped(UNIT_POS_PLANE as usize, tile, plan.plane) {
+                let row = place.row + plane_row + comptime!(i * MATRIX_TILE) + at / MATRIX_TILE;
+                let column =
+                    place.column + plane_column + comptime!(j * MATRIX_TILE) + at % MATRIX_TILE;
+                if row < m && column < weight.rows {
+                    out[(place.split * m + row) * weight.rows + column] =
+                        O::cast_from(scratch[plane_index * tile + at]);
+                }
+            }
+            sync_cube();
+        }
+    }
+}

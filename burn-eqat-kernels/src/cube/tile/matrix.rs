@@ -1,0 +1,106 @@
+//! The matrix units' side of the tiled products: a plane multiplies its part of the staged tiles.
+
+use crate::cube::limits::MATRIX_TILE;
+use crate::plan::{DEPTH, TilePlan};
+use burn_cubecl::cubecl;
+use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
+use cubecl::prelude::*;
+
+/// The sums of a plane, row by row of 16x16 tiles, all zero.
+#[cube]
+pub(crate) fn zero_sums(#[comptime] plan: TilePlan) -> Sequence<Matrix<f32>> {
+    let mut sums = Sequence::<Matrix<f32>>::new();
+    let (down, across) = comptime!(plan.fragments());
+    #[unroll]
+    for _ in 0..comptime!(down * across) {
+        sums.push(Matrix::<f32>::from_value(
+            MatrixIdent::Accumulator,
+            MATRIX_TILE,
+            MATRIX_TILE,
+            MATRIX_TILE,
+            MatrixLayout::Undefined,
+            0.0f32,
+        ));
+    }
+    sums
+}
+
+/// Adds the product of two staged tiles to the plane's sums.
+///
+/// The left tile lies as `[rows, depth]`, or as `[depth, rows]` where `left` is column-major; the right
+/// one as `[depth, columns]`, or as `[columns, depth]` where `right` is column-major.
+#[cube]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn multiply<E: Float, NA: Size, NB: Size>(
+    left: &Shared<[Vector<E, NA>]>,
+    right: &Shared<[Vector<E, NB>]>,
+    sums: &mut Sequence<Matrix<f32>>,
+    plane_row: usize,
+    plane_column: usize,
+    #[comptime] left_len: usize,
+    #[comptime] right_len: usize,
+    #[comptime] left_layout: MatrixLayout,
+    #[comptime] right_layout: MatrixLayout,
+    #[comptime] plan: TilePlan,
+) {
+    let (down, across) = comptime!(plan.fragments());
+    let left_stride = comptime!(plan.stride(left_len));
+    let right_stride = comptime!(plan.stride(right_len));
+    #[unroll]
+    for step in 0..comptime!(DEPTH / MATRIX_TILE) {
+        let depth = comptime!(step * MATRIX_TILE);
+        let mut lefts = Sequence::<Matrix<Vector<E, NA>>>::new();
+        #[unroll]
+        for i in 0..down {
+            let row = plane_row + comptime!(i * MATRIX_TILE);
+            let start = match comptime!(left_layout) {
+                MatrixLayout::ColMajor => depth * left_stride + row,
+                _ => row * left_stride + depth,
+            };
+            lefts.push(Matrix::<Vector<E, NA>>::from_slice(
+                MatrixIdent::A,
+                MATRIX_TILE,
+                MATRIX_TILE,
+                MATRIX_TILE,
+                left_layout,
+                &left[start / NA::value()..left.len()],
+                comptime!(left_stride as u32),
+            ));
+        }
+        #[unroll]
+        for j in 0..across {
+            let column = plane_column + comptime!(j * MATRIX_TILE);
+            let start = match comptime!(right_layout) {
+                MatrixLayout::ColMajor => column * right_stride + depth,
+                _ => depth * right_stride + column,
+            };
+            let fragment = Matrix::<Vector<E, NB>>::from_slice(
+                MatrixIdent::B,
+                MATRIX_TILE,
+                MATRIX_TILE,
+                MATRIX_TILE,
+                right_layout,
+                &right[start / NB::value()..right.len()],
+                comptime!(right_stride as u32),
+            );
+            #[unroll]
+            for i in 0..down {
+                let sum = sums.index(comptime!(i * across + j));
+                cmma::execute(lefts.index(i), &fragment, sum, sum);
+            }
+        }
+    }
+}
+
+/// Spreads one 16x16 tile of sums to the plane's `scratch`, in rows.
+#[cube]
+pub(crate) fn spread(scratch: &mut Shared<[f32]>, sum: &Matrix<f32>, plane_index: usize) {
+    let tile = comptime!(MATRIX_TILE * MATRIX_TILE);
+    let start = plane_index * tile;
+    cmma::store(
+        &mut scratch[start..start + tile],
+        sum,
+        comptime!(MATRIX_TILE as u32),
+        MatrixLayout::RowMajor,
+    );
+}

@@ -1,0 +1,180 @@
+//! Launches of the tiled products.
+
+mod forward;
+mod input;
+mod matrix;
+mod scale;
+mod stage;
+
+use super::limits::elem;
+use super::reduce::{Parts, chunk_sums, reduce};
+use super::tensors::{cube_count, dims, empty};
+use super::weight::PackedWeight;
+use crate::plan::{Engine, Product, TilePlan, gcd, vector_width};
+use burn::tensor::DType;
+use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::tensor::CubeTensor;
+use forward::{forward_matrix_kernel, forward_units_kernel};
+use input::{input_matrix_kernel, input_units_kernel};
+use scale::{scale_matrix_kernel, scale_units_kernel};
+
+/// Launches the kernel of an engine; both take the same arguments.
+macro_rules! launch_by {
+    ($engine:expr, $units:ident, $matrix:ident, ($($argument:expr),* $(,)?)) => {
+        match $engine {
+            Engine::Units => $units::launch_unchecked($($argument),*),
+            Engine::Matrix => $matrix::launch_unchecked($($argument),*),
+        }
+    };
+}
+
+/// Columns that one load of the staged tiles takes, at most: their rows are skewed by eight.
+const WIDEST: usize = 8;
+
+/// `x [m, k]` times the weight plus `bias [n]`, in the type of `x`. None where the device cannot do it
+/// with that engine.
+pub(crate) fn forward(
+    x: CubeTensor,
+    weight: &PackedWeight,
+    bias: Option<CubeTensor>,
+    engine: Engine,
+) -> Option<CubeTensor> {
+    let (problem, limits) = (&weight.problem, &weight.limits);
+    let dtype = x.dtype;
+    let [m, k] = dims(&x);
+    let sizes = [m, problem.n, k];
+    let plan = TilePlan::new(engine, Product::Forward, sizes, weight.width, limits)?;
+    let x_width = vector_width(k, limits.vector.min(WIDEST));
+    let whole = plan.splits == 1;
+    let (out_dtype, bias, late_bias) = match whole {
+        true => (dtype, bias, None),
+        false => (DType::F32, None, bias),
+    };
+    let out = empty(&x, [plan.splits * m, problem.n], out_dtype);
+    let cubes = m.div_ceil(plan.rows) * problem.n.div_ceil(plan.columns) * plan.splits;
+    // SAFETY: cubes past `cubes` return; tiles are staged with zeros past their matrices and written
+    // only inside of the output.
+    unsafe {
+        launch_by!(engine, forward_units_kernel, forward_matrix_kernel, (
+            &out.client,
+            cube_count(cubes, limits),
+            CubeDim::new_1d(plan.units() as u32),
+            x_width,
+            weight.width,
+            x.into_buffer_arg(),
+            weight.words.clone().into_buffer_arg(),
+            weight.s.clone().into_buffer_arg(),
+            weight.z.clone().into_buffer_arg(),
+            bias.map(CubeTensor::into_buffer_arg).into(),
+            out.clone().into_buffer_arg(),
+            weight.sizes(),
+            m,
+            plan.steps(k),
+            cubes,
+            plan,
+            problem.block(),
+            problem.aligned(),
+            [elem(dtype), elem(weight.s.dtype), elem(out_dtype)],
+        ));
+    }
+    Some(match whole {
+        true => out,
+        false => reduce(
+            out,
+            [m, problem.n],
+            Parts::Outer(plan.splits),
+            late_bias,
+            dtype,
+            weight.width,
+        ),
+    })
+}
+
+/// The gradient by the input of `grad [m, n]`: `[m, k]`, in the type of `grad`. None where the device
+/// cannot do it with that engine.
+pub(crate) fn input(grad: CubeTensor, weight: &PackedWeight, engine: Engine) -> Option<CubeTensor> {
+    let (problem, limits) = (&weight.problem, &weight.limits);
+    let dtype = grad.dtype;
+    let [m, n] = dims(&grad);
+    let k = problem.k;
+    let plan = TilePlan::new(engine, Product::Input, [m, k, n], weight.width, limits)?;
+    let whole = plan.splits == 1;
+    let out_dtype = if whole { dtype } else { DType::F32 };
+    let out = empty(&grad, [plan.splits * m, k], out_dtype);
+    let cubes = m.div_ceil(plan.rows) * k.div_ceil(plan.columns) * plan.splits;
+    // SAFETY: as in `forward`.
+    unsafe {
+        launch_by!(engine, input_units_kernel, input_matrix_kernel, (
+            &out.client,
+            cube_count(cubes, limits),
+            CubeDim::new_1d(plan.units() as u32),
+            weight.width,
+            grad.into_buffer_arg(),
+            weight.words.clone().into_buffer_arg(),
+            weight.s.clone().into_buffer_arg(),
+            weight.z.clone().into_buffer_arg(),
+            out.clone().into_buffer_arg(),
+            weight.sizes(),
+            m,
+            plan.steps(n),
+            cubes,
+            plan,
+            problem.block(),
+            problem.aligned(),
+            [elem(dtype), elem(weight.s.dtype), elem(out_dtype)],
+        ));
+    }
+    Some(match whole {
+        true => out,
+        false => {
+            let width = vector_width(k, limits.vector);
+            reduce(out, [m, k], Parts::Outer(plan.splits), None, dtype, width)
+        }
+    })
+}
+
+/// The gradients by `s` and `z`, `[groups, n]` in the type of `s`, from `x [m, k]` and `grad [m, n]` of
+/// one type. None where the device cannot do it with that engine.
+pub(crate) fn scale(
+    x: CubeTensor,
+    grad: CubeTensor,
+    weight: &PackedWeight,
+    engine: Engine,
+) -> Option<(CubeTensor, CubeTensor)> {
+    let (problem, limits) = (&weight.problem, &weight.limits);
+    let ([m, _], n, groups) = (dims(&x), problem.n, problem.groups);
+    let group = problem.group();
+    let plan = TilePlan::new(engine, Product::Scale, [group, n, m], weight.width, limits)?;
+    let chunks = group.div_ceil(plan.rows);
+    // Groups begin and end at whole vectors of the input.
+    let x_width = vector_width(gcd(problem.k, group), limits.vector.min(WIDEST));
+    let ds = empty(&grad, [groups * chunks, n], DType::F32);
+    let dz = empty(&grad, [groups * chunks, n], DType::F32);
+    let cubes = groups * chunks * n.div_ceil(plan.columns);
+    let dtypes = [elem(x.dtype), elem(weight.s.dtype)];
+    // SAFETY: as in `forward`.
+    unsafe {
+        launch_by!(engine, scale_units_kernel, scale_matrix_kernel, (
+            &ds.client,
+            cube_count(cubes, limits),
+            CubeDim::new_1d(plan.units() as u32),
+            x_width,
+            weight.width,
+            x.into_buffer_arg(),
+            weight.words.clone().into_buffer_arg(),
+            weight.s.clone().into_buffer_arg(),
+            weight.z.clone().into_buffer_arg(),
+            grad.into_buffer_arg(),
+            ds.clone().into_buffer_arg(),
+            dz.clone().into_buffer_arg(),
+            weight.sizes(),
+            m,
+            chunks,
+            cubes,
+            plan,
+            problem.block(),
+            dtypes,
+        ));
+    }
+    Some(chunk_sums(ds, dz, [groups, n], chunks, weight.s.dtype, weight.width))
+}

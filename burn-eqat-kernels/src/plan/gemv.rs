@@ -1,0 +1,151 @@
+//! Plan of the matrix-vector kernel, for inputs of few rows.
+
+use super::{Limits, Problem, gcd};
+
+/// How a product of up to eight rows is split.
+///
+/// A cube takes `lanes` column vectors and a range of `range` runs of blocks along `k`. Its `slices`
+/// take every `slices`-th run each; a run never leaves its group, so a unit folds step size and zero
+/// point in once a run. Slices are added up first in their plane, then through shared memory. Where
+/// there are several ranges, their sums are added by a second kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct GemvPlan {
+    /// Rows of the input that a unit takes: 1, 2, 4 or 8; those past the last are zeros.
+    pub rows: usize,
+    /// Column vectors of a cube.
+    pub lanes: usize,
+    /// Units that share a column vector.
+    pub slices: usize,
+    /// Units of a plane where planes add up, else 0.
+    pub plane: usize,
+    /// Blocks of a run.
+    pub run: usize,
+    /// Runs of a cube's range.
+    pub range: usize,
+    /// Ranges along `k`.
+    pub splits: usize,
+    /// Whether blocks lie in one group each.
+    pub aligned: bool,
+}
+
+/// The most rows of an input that one launch takes.
+pub(crate) const MAX_ROWS: usize = 8;
+
+impl GemvPlan {
+    /// A plan for at most [`MAX_ROWS`] rows and columns in vectors of `width`; `lanes` is how many
+    /// column vectors a plane should read side by side. None where shared memory does not hold it.
+    pub fn new(problem: &Problem, width: usize, lanes: usize, limits: &Limits) -> Option<Self> {
+        let block = problem.block();
+        let rows = problem.m.max(1).next_power_of_two();
+        if rows > MAX_ROWS {
+            return None;
+        }
+        let aligned = problem.aligned();
+        let run = match aligned {
+            true => gcd(problem.group() / block.fields, 4),
+            false => 1,
+        };
+        let runs = block.blocks(problem.k).div_ceil(run);
+        let vectors = (problem.n / width).max(1);
+        let units = previous_power_of_two(limits.units.min(256));
+        let lanes = lanes.min(units).min(vectors.next_power_of_two());
+
+        // The input of a range, and one sum of a column vector for each unit.
+        let run_bytes = rows * (run * block.fields + 1) * 4;
+        let fit = limits.shared.saturating_sub(units * width * 4) / run_bytes;
+        if fit == 0 {
+            return None;
+        }
+        let slices = previous_power_of_two((units / lanes).min(fit).min(runs).max(1));
+        let plane = match limits.plane {
+            Some(plane) if lanes < plane && (lanes * slices).is_multiple_of(plane) => plane,
+            _ => 0,
+        };
+        // Ranges: short enough for shared memory, and enough of them to keep the device busy.
+        let tiles = vectors.div_ceil(lanes);
+        let wanted = runs.div_ceil(limits.busy.div_ceil(tiles));
+        // A power of two of slices: a kernel is compiled for each length.
+        let range = slices
+            * wanted
+                .div_ceil(slices)
+                .next_power_of_two()
+                .min(previous_power_of_two(fit / slices));
+        Some(GemvPlan {
+            rows,
+            lanes,
+            slices,
+            plane,
+            run,
+            range,
+            splits: runs.div_ceil(range),
+            aligned,
+        })
+    }
+
+    /// Units of a cube.
+    pub fn units(&self) -> usize {
+        self.lanes * self.slices
+    }
+}
+
+fn previous_power_of_two(n: usize) -> usize {
+    (n / 2 + 1).next_power_of_two()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Bits;
+    use proptest::prelude::*;
+
+    #[test]
+    fn powers_of_two() {
+        let powers: Vec<usize> = [1, 2, 3, 4, 7, 8, 9].map(previous_power_of_two).to_vec();
+        assert_eq!(powers, [1, 2, 2, 4, 4, 8, 8]);
+    }
+
+    #[test]
+    fn a_large_product_fills_a_large_device() {
+        let problem = Problem {
+            m: 1,
+            k: 8192,
+            n: 28672,
+            groups: 128,
+            bits: Bits::Two,
+        };
+        let plan = GemvPlan::new(&problem, 4, 8, &Limits::GPU).unwrap();
+        assert_eq!((plan.units(), plan.plane, plan.run), (256, 32, 4));
+        assert!(problem.n / 4 / plan.lanes * plan.splits >= Limits::GPU.busy);
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_cover_the_weight_and_fit(
+            m in 0usize..12, rows in 1usize..300, groups in 1usize..20, n in 1usize..2000,
+            width in 0usize..4, lanes in 0usize..6, which in 0usize..3,
+        ) {
+            let limits = [Limits::GPU, Limits::CPU, Limits::SMALL_GPU][which];
+            let problem = Problem { m, k: rows * groups, n, groups, bits: Bits::ALL[width] };
+            let vector = super::super::vector_width(n, limits.vector);
+            let Some(plan) = GemvPlan::new(&problem, vector, 1 << lanes, &limits) else {
+                prop_assert!(m > MAX_ROWS);
+                return Ok(());
+            };
+            let block = problem.block();
+            prop_assert!(plan.rows >= m);
+            prop_assert!(plan.units() <= limits.units);
+            let covered = plan.splits * plan.range * plan.run * block.fields;
+            prop_assert!(covered >= problem.k, "{:?}", plan);
+            prop_assert_eq!(plan.range % plan.slices, 0);
+            if plan.aligned {
+                prop_assert_eq!(problem.group() % (plan.run * block.fields), 0);
+            }
+            let bytes = plan.rows * plan.range * (plan.run * block.fields + 1) * 4
+                + plan.units() * vector * 4;
+            prop_assert!(bytes <= limits.shared, "{:?}", plan);
+            if plan.plane > 0 {
+                prop_assert!(plan.units() % plan.plane == 0 && plan.lanes < plan.plane);
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! How work is split over a device, worked out on the host before anything is launched.
+//!
+//! Nothing here touches a device or names CubeCL: a plan is made from a problem's sizes and a
+//! device's [`Limits`], so every choice is tested without one. What a device cannot do shows here,
+//! as a plan that is not made.
+
+mod block;
+mod gemv;
+mod limits;
+mod route;
+mod rows;
+mod slab;
+mod tile;
+
+pub(crate) use block::Block;
+pub(crate) use gemv::GemvPlan;
+pub(crate) use limits::Limits;
+pub(crate) use route::{Route, routes};
+pub(crate) use rows::{ColumnPlan, GroupCube, GroupPlan};
+pub(crate) use slab::slabs;
+pub(crate) use tile::{DEPTH, Engine, Product, TilePlan};
+
+/// Sizes of a packed weight `[k, n]` and of what is multiplied by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// Rows of the input.
+    pub m: usize,
+    /// Rows of the weight, `d_input`.
+    pub k: usize,
+    /// Columns of the weight, `d_output`.
+    pub n: usize,
+    /// Groups along `k`; divides it.
+    pub groups: usize,
+    /// Width of a code.
+    pub bits: crate::Bits,
+}
+
+impl Problem {
+    /// Rows of a group.
+    pub fn group(&self) -> usize {
+        self.k / self.groups
+    }
+
+    /// The unit in which words are unpacked.
+    pub fn block(&self) -> Block {
+        Block::of(self.bits)
+    }
+
+    /// Whether a block of codes never lies across two groups.
+    pub fn aligned(&self) -> bool {
+        self.group().is_multiple_of(self.block().fields)
+    }
+}
+
+/// Greatest common divisor.
+pub(crate) fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// The widest power of two, `at_most` as wide, that divides `n`.
+pub(crate) fn vector_width(n: usize, at_most: usize) -> usize {
+    let mut width = 1;
+    while width * 2 <= at_most && n.is_multiple_of(width * 2) {
+        width *= 2;
+    }
+    width
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_divide_the_columns() {
+        assert_eq!(vector_width(12, 4), 4);
+        assert_eq!(vector_width(12, 16), 4);
+        assert_eq!(vector_width(6, 4), 2);
+        assert_eq!(vector_width(7, 4), 1);
+        assert_eq!(vector_width(0, 4), 4);
+    }
+}

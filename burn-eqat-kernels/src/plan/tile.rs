@@ -1,0 +1,279 @@
+//! Plans of the tiled products, for inputs of more rows and for gradients.
+
+use super::Limits;
+
+/// What multiplies the tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Engine {
+    /// Each unit, in registers: any device and type.
+    Units,
+    /// The matrix units, 16x16x16 at a time, inputs in f16 or bf16 and sums in f32.
+    Matrix,
+}
+
+/// Which product a tile is a part of, and so which of its sides lies along the packed weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Product {
+    /// `y [m, n] = x [m, k] W [k, n]`.
+    Forward,
+    /// `dx [m, k] = dy [m, n] W^T [n, k]`.
+    Input,
+    /// `x^T [k, m] dy [m, n]`, of which each group's rows are reduced to one of `ds` and `dz`.
+    Scale,
+}
+
+/// How far a tile reaches along the summed dimension in one step. A multiple of every block of codes.
+pub(crate) const DEPTH: usize = 32;
+/// Side of the tiles of the matrix units.
+const SIDE: usize = 16;
+/// Elements by which rows of a staged tile are longer than their content, so that neighbouring rows
+/// start in other banks of shared memory.
+const SKEW: usize = 8;
+
+/// A tile of `rows` x `columns` of the output for each cube.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TilePlan {
+    /// What multiplies.
+    pub engine: Engine,
+    /// Rows of a tile.
+    pub rows: usize,
+    /// Columns of a tile.
+    pub columns: usize,
+    /// Units (or planes) down a tile.
+    pub down: usize,
+    /// Units (or planes) across a tile.
+    pub across: usize,
+    /// Units of a plane; 1 for [`Engine::Units`].
+    pub plane: usize,
+    /// Ranges of the summed dimension, added up by a second kernel.
+    pub splits: usize,
+}
+
+impl TilePlan {
+    /// A plan for `rows` x `columns` sums of `depth` products each, columns in vectors of `width`.
+    /// None where the device cannot do it.
+    pub fn new(
+        engine: Engine,
+        product: Product,
+        [rows, columns, depth]: [usize; 3],
+        width: usize,
+        limits: &Limits,
+    ) -> Option<Self> {
+        let plan = match engine {
+            Engine::Units => Self::units_plan(product, rows, width, limits),
+            Engine::Matrix => Self::matrix_plan(product, rows, limits),
+        }?;
+        // A reduction over groups is not split: its chunks are many.
+        let tiles = rows.div_ceil(plan.rows) * columns.div_ceil(plan.columns);
+        let splits = match product {
+            Product::Scale => 1,
+            _ => Self::splits(tiles, rows * columns, depth, limits),
+        };
+        let plan = TilePlan { splits, ..plan };
+        (plan.shared(product, width) <= limits.shared).then_some(plan)
+    }
+
+    fn units_plan(product: Product, rows: usize, width: usize, limits: &Limits) -> Option<Self> {
+        let units = power_at_most(limits.units.min(256));
+        let (row_tile, most) = match product {
+            Product::Forward => (8, 64),
+            Product::Input => (4, 64),
+            Product::Scale => (8, 32),
+        };
+        let down = (rows.div_ceil(row_tile).next_power_of_two()).min(most / row_tile);
+        let (down, across) = match product {
+            // Sixteen column vectors at most: the tile is to fit in 16 KiB.
+            Product::Forward | Product::Scale => {
+                let across = units.min(16);
+                (down.min(units / across), across)
+            }
+            Product::Input => {
+                let across = units.min(8);
+                (down.min(units / across), across)
+            }
+        };
+        let (rows, columns) = match product {
+            Product::Input => {
+                // Each unit keeps a square of vectors in registers; with few units it is wide.
+                let wide = DEPTH / across;
+                (down * (32 / wide).clamp(1, 4), DEPTH)
+            }
+            _ => (down * row_tile, across * width),
+        };
+        Some(TilePlan {
+            engine: Engine::Units,
+            rows,
+            columns,
+            down,
+            across,
+            plane: 1,
+            splits: 1,
+        })
+    }
+
+    fn matrix_plan(product: Product, rows: usize, limits: &Limits) -> Option<Self> {
+        let plane = limits.plane.filter(|_| limits.matrix)?;
+        let (rows, columns, down, across) = match (product, rows) {
+            (Product::Scale, ..=16) => (16, 128, 1, 4),
+            (Product::Scale, ..=32) => (32, 128, 1, 4),
+            (Product::Scale, _) => (64, 128, 2, 4),
+            (_, ..=16) => (16, 128, 1, 4),
+            (_, ..=32) => (32, 128, 1, 4),
+            (_, ..=64) => (64, 128, 2, 4),
+            _ => (128, 128, 4, 2),
+        };
+        (down * across * plane <= limits.units).then_some(TilePlan {
+            engine: Engine::Matrix,
+            rows,
+            columns,
+            down,
+            across,
+            plane,
+            splits: 1,
+        })
+    }
+
+    /// Ranges of the summed dimension: enough to keep the device busy, with partial sums of 16 MiB
+    /// at most.
+    fn splits(tiles: usize, elements: usize, depth: usize, limits: &Limits) -> usize {
+        const PARTIAL_BYTES: usize = 16 << 20;
+        let steps = depth.div_ceil(DEPTH).max(1);
+        let busy = (limits.busy / 2).div_ceil(tiles.max(1));
+        let room = PARTIAL_BYTES / (elements.max(1) * 4);
+        // A range of fewer than eight steps is not worth its sums.
+        let wanted = busy.min(room).min(steps.div_ceil(8)).max(1);
+        steps.div_ceil(steps.div_ceil(wanted))
+    }
+
+    /// Units of a cube.
+    pub fn units(&self) -> usize {
+        self.down * self.across * self.plane
+    }
+
+    /// Rows of the output that one unit (or plane) makes.
+    pub fn unit_rows(&self) -> usize {
+        self.rows / self.down
+    }
+
+    /// Columns of the output that one unit (or plane) makes.
+    pub fn unit_columns(&self) -> usize {
+        self.columns / self.across
+    }
+
+    /// 16x16 tiles of a plane, down and across.
+    pub fn fragments(&self) -> (usize, usize) {
+        (self.unit_rows() / SIDE, self.unit_columns() / SIDE)
+    }
+
+    /// Elements from one row of a staged tile of `len` elements to the next.
+    pub fn stride(&self, len: usize) -> usize {
+        match self.engine {
+            Engine::Units => len,
+            Engine::Matrix => len + SKEW,
+        }
+    }
+
+    /// Rows and row length of the staged left side, in elements.
+    pub fn left(&self, product: Product) -> (usize, usize) {
+        match product {
+            Product::Forward | Product::Input => (self.rows, DEPTH),
+            Product::Scale => (DEPTH, self.rows),
+        }
+    }
+
+    /// Rows and row length of the staged right side, in elements. The input's gradient sums over
+    /// whole vectors of columns, at least one.
+    pub fn right(&self, product: Product) -> (usize, usize) {
+        match product {
+            Product::Forward | Product::Scale => (DEPTH, self.columns),
+            Product::Input => (self.columns, DEPTH),
+        }
+    }
+
+    /// Steps of [`DEPTH`] in a range.
+    pub fn steps(&self, depth: usize) -> usize {
+        depth.div_ceil(DEPTH).div_ceil(self.splits)
+    }
+
+    /// Sums of `ds` that meet for one column of a tile.
+    pub fn meeting(&self) -> usize {
+        match self.engine {
+            Engine::Units => self.down,
+            // A plane's units take half a 16x16 tile's column each.
+            Engine::Matrix => self.rows / SIDE * 2,
+        }
+    }
+
+    /// Bytes of shared memory.
+    fn shared(&self, product: Product, _width: usize) -> usize {
+        let element = match self.engine {
+            Engine::Units => 4,
+            Engine::Matrix => 2,
+        };
+        let bytes = |(rows, len): (usize, usize)| rows * self.stride(len) * element;
+        let scratch = match self.engine {
+            Engine::Units => 0,
+            Engine::Matrix => self.down * self.across * SIDE * SIDE * 4,
+        };
+        let meeting = match product {
+            Product::Scale => self.meeting() * self.columns * 8,
+            _ => 0,
+        };
+        bytes(self.left(product)) + bytes(self.right(product)) + scratch + meeting
+    }
+}
+
+fn power_at_most(n: usize) -> usize {
+    (n / 2 + 1).next_power_of_two()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PRODUCTS: [Product; 3] = [Product::Forward, Product::Input, Product::Scale];
+
+    proptest! {
+        #[test]
+        fn tiles_fit_every_device(
+            rows in 1usize..3000, columns in 1usize..3000, depth in 1usize..9000,
+            which in 0usize..3, product in 0usize..3, matrix: bool,
+        ) {
+            let limits = [Limits::GPU, Limits::CPU, Limits::SMALL_GPU][which];
+            let product = PRODUCTS[product];
+            let engine = if matrix { Engine::Matrix } else { Engine::Units };
+            let width = super::super::vector_width(columns, limits.vector);
+            let plan = TilePlan::new(engine, product, [rows, columns, depth], width, &limits);
+            let Some(plan) = plan else {
+                prop_assert!(matrix && !limits.matrix);
+                return Ok(());
+            };
+            prop_assert!(plan.units() <= limits.units, "{:?}", plan);
+            prop_assert!(plan.shared(product, width) <= limits.shared, "{:?}", plan);
+            prop_assert_eq!(plan.unit_rows() * plan.down, plan.rows);
+            prop_assert_eq!(plan.unit_columns() * plan.across, plan.columns);
+            prop_assert!(plan.steps(depth) * plan.splits * DEPTH >= depth);
+            prop_assert!(plan.steps(depth) * (plan.splits - 1) * DEPTH < depth.max(1));
+            if product == Product::Input {
+                prop_assert_eq!(plan.columns % DEPTH, 0);
+            } else if !matrix {
+                prop_assert_eq!(plan.unit_columns(), width);
+            }
+            if matrix {
+                let (down, across) = plan.fragments();
+                prop_assert_eq!((down * 16, across * 16), (plan.unit_rows(), plan.unit_columns()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_product_is_split() {
+        let sizes = [16, 4096, 4096];
+        let plan = TilePlan::new(Engine::Matrix, Product::Forward, sizes, 4, &Limits::GPU).unwrap();
+        assert!(plan.splits > 4 && plan.splits * 16 * 4096 * 4 <= 16 << 20);
+        let sizes = [2048, 4096, 4096];
+        let plan = TilePlan::new(Engine::Matrix, Product::Forward, sizes, 4, &Limits::GPU).unwrap();
+        assert_eq!(plan.splits, 1);
+    }
+}
