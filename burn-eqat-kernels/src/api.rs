@@ -1,9 +1,18 @@
 //! The ops on `Tensor`s: shapes checked first, then dispatched to the tensor's backend.
 
+use crate::capability::{Operand, expect_capable};
 use crate::error::{expect_groups, expect_shape};
-use crate::{Bits, Fields, PackError, QuantOps, ShapeError, pack_codes};
+use crate::{Bits, Fields, PackError, QuantOps, OpError, pack_codes};
 use burn::backend::Dispatch;
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{DType, FloatDType, Int, Tensor, TensorData};
+
+/// `tensor` in the float type that it is computed with, with gradients.
+fn in_type<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
+    match tensor.dtype() == dtype {
+        true => tensor,
+        false => tensor.cast(FloatDType::from(dtype)),
+    }
+}
 
 /// Quantizes and dequantizes a weight so that it can be trained (the paper's equations 1 and 2).
 ///
@@ -20,18 +29,26 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 ///
 /// # Errors
 ///
-/// When the shapes do not fit together.
+/// When the shapes do not fit together, or the device lacks a type of the operands or room for the
+/// result.
 pub fn fake_quantize(
     w: Tensor<2>,
     s: Tensor<2>,
     z: Tensor<2>,
     bits: Bits,
-) -> Result<Tensor<2>, ShapeError> {
+) -> Result<Tensor<2>, OpError> {
     const OP: &str = "fake_quantize";
     let ([k, n], [groups, _]) = (w.dims(), s.dims());
     expect_groups(OP, k, groups)?;
     expect_shape(OP, "s", &s.dims(), &[groups, n])?;
     expect_shape(OP, "z", &z.dims(), &[groups, n])?;
+    let operands = [
+        Operand::new("w", &[k, n], w.dtype()),
+        Operand::new("s", &[groups, n], s.dtype()),
+        Operand::new("z", &[groups, n], z.dtype()),
+    ];
+    expect_capable(OP, &w.device(), &operands)?;
+    let z = in_type(z, s.dtype());
     Ok(Tensor::from_dispatch(Dispatch::quant_fake(
         w.into_dispatch(),
         s.into_dispatch(),
@@ -76,7 +93,7 @@ pub fn unpack(
     words: Tensor<2, Int>,
     bits: Bits,
     d_input: usize,
-) -> Result<Tensor<2, Int>, ShapeError> {
+) -> Result<Tensor<2, Int>, OpError> {
     let [_, n] = words.dims();
     expect_shape("unpack", "words", &words.dims(), &[bits.words(d_input), n])?;
     Ok(Tensor::from_dispatch(Dispatch::quant_unpack(
@@ -96,15 +113,25 @@ pub fn unpack(
 ///
 /// # Errors
 ///
-/// When the shapes do not fit together.
+/// When the shapes do not fit together, or the device lacks a type of the operands or room for the
+/// result.
 pub fn dequantize(
     words: Tensor<2, Int>,
     s: Tensor<2>,
     z: Tensor<2>,
     bits: Bits,
     d_input: usize,
-) -> Result<Tensor<2>, ShapeError> {
-    expect_packed("dequantize", &words, &s, &z, bits, d_input)?;
+) -> Result<Tensor<2>, OpError> {
+    const OP: &str = "dequantize";
+    expect_packed(OP, &words, &s, &z, bits, d_input)?;
+    let [_, n] = s.dims();
+    let operands = [
+        Operand::new("s", &s.dims(), s.dtype()),
+        Operand::new("z", &z.dims(), z.dtype()),
+        Operand::new("the dense weight", &[d_input, n], s.dtype()),
+    ];
+    expect_capable(OP, &s.device(), &operands)?;
+    let z = in_type(z, s.dtype());
     Ok(Tensor::from_dispatch(Dispatch::quant_dequantize(
         words.into_dispatch(),
         s.into_dispatch(),
@@ -126,7 +153,8 @@ pub fn dequantize(
 ///
 /// # Errors
 ///
-/// When the shapes do not fit together.
+/// When the shapes do not fit together, or the device lacks a type of the operands or room for the
+/// result.
 pub fn quant_linear<const D: usize>(
     x: Tensor<D>,
     words: Tensor<2, Int>,
@@ -134,7 +162,7 @@ pub fn quant_linear<const D: usize>(
     z: Tensor<2>,
     bias: Option<Tensor<1>>,
     bits: Bits,
-) -> Result<Tensor<D>, ShapeError> {
+) -> Result<Tensor<D>, OpError> {
     const OP: &str = "quant_linear";
     let mut shape = x.dims();
     let d_input = shape[D - 1];
@@ -144,6 +172,16 @@ pub fn quant_linear<const D: usize>(
         expect_shape(OP, "bias", &bias.dims(), &[n])?;
     }
     let rows = shape[..D - 1].iter().product();
+    let mut operands = vec![
+        Operand::new("x", &[rows, d_input], x.dtype()),
+        Operand::new("s", &s.dims(), s.dtype()),
+        Operand::new("z", &z.dims(), z.dtype()),
+        Operand::new("y", &[rows, n], x.dtype()),
+    ];
+    operands.extend(bias.iter().map(|b| Operand::new("bias", &b.dims(), b.dtype())));
+    expect_capable(OP, &x.device(), &operands)?;
+    let z = in_type(z, s.dtype());
+    let bias = bias.map(|bias| in_type(bias, x.dtype()));
     let x: Tensor<2> = x.reshape([rows, d_input]);
     let (x, words) = (x.into_dispatch(), words.into_dispatch());
     let (s, z) = (s.into_dispatch(), z.into_dispatch());
@@ -162,7 +200,7 @@ fn expect_packed(
     z: &Tensor<2>,
     bits: Bits,
     d_input: usize,
-) -> Result<(), ShapeError> {
+) -> Result<(), OpError> {
     let [groups, n] = s.dims();
     expect_groups(op, d_input, groups)?;
     expect_shape(op, "words", &words.dims(), &[bits.words(d_input), n])?;

@@ -1,6 +1,8 @@
-/// Operands whose shapes do not fit together; nothing was computed.
+use burn::tensor::DType;
+
+/// An op that cannot be done; it is refused before anything is launched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ShapeError {
+pub enum OpError {
     /// The rows of a weight do not divide evenly into the groups of its step sizes.
     #[error("{op}: {d_input} input rows do not divide into {groups} groups")]
     Groups {
@@ -23,6 +25,32 @@ pub enum ShapeError {
         /// The shape that the other operands ask for.
         expected: Vec<usize>,
     },
+    /// An operand is of a type that the device does not compute with.
+    #[error("{op}: {operand} is of type {dtype:?}, which {device} does not support")]
+    Type {
+        /// The op that refused.
+        op: &'static str,
+        /// Which operand.
+        operand: &'static str,
+        /// Its type.
+        dtype: DType,
+        /// The device.
+        device: String,
+    },
+    /// A tensor of the op is larger than the device can hold in one buffer, or address.
+    #[error("{op}: {operand} takes {bytes} bytes, more than the {limit} of a buffer of {device}")]
+    Buffer {
+        /// The op that refused.
+        op: &'static str,
+        /// Which operand.
+        operand: &'static str,
+        /// Its size, in bytes.
+        bytes: u64,
+        /// The device's largest buffer, in bytes.
+        limit: u64,
+        /// The device.
+        device: String,
+    },
 }
 
 /// Fails unless `operand` has the `expected` shape.
@@ -31,11 +59,11 @@ pub(crate) fn expect_shape(
     operand: &'static str,
     actual: &[usize],
     expected: &[usize],
-) -> Result<(), ShapeError> {
+) -> Result<(), OpError> {
     if actual == expected {
         return Ok(());
     }
-    Err(ShapeError::Operand {
+    Err(OpError::Operand {
         op,
         operand,
         actual: actual.to_vec(),
@@ -48,11 +76,11 @@ pub(crate) fn expect_groups(
     op: &'static str,
     d_input: usize,
     groups: usize,
-) -> Result<(), ShapeError> {
+) -> Result<(), OpError> {
     if groups != 0 && d_input.is_multiple_of(groups) {
         return Ok(());
     }
-    Err(ShapeError::Groups {
+    Err(OpError::Groups {
         op,
         d_input,
         groups,

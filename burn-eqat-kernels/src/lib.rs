@@ -13,8 +13,9 @@
 //! | [`pack`], [`unpack`] | codes / words | words / codes | - |
 //!
 //! Every op has a portable body made of Burn ops ([`QuantOps`]'s defaults), so it runs on each of
-//! Burn's backends; a backend may fill in a faster one. Shapes are checked before anything runs,
-//! and a wrong one is a [`ShapeError`], not a panic.
+//! Burn's backends; a backend may fill in a faster one, as CubeCL's do (CUDA, ROCm, Metal, Vulkan,
+//! WebGPU, and its CPU runtime). Shapes, and what the device can do, are checked before anything runs:
+//! what cannot be done is an [`OpError`], not a panic.
 //!
 //! # Packed layout
 //!
@@ -31,6 +32,7 @@
 mod api;
 mod autodiff;
 mod bits;
+mod capability;
 #[cfg(feature = "cube")]
 mod cube;
 mod error;
@@ -42,7 +44,7 @@ mod portable;
 
 pub use api::{dequantize, fake_quantize, pack, quant_linear, unpack};
 pub use bits::{Bits, BitsError};
-pub use error::ShapeError;
+pub use error::OpError;
 pub use layout::{Fields, PackError, pack_codes, unpack_codes};
 pub use ops::QuantOps;
 pub use portable::{SCALE_MAX, SCALE_MIN};

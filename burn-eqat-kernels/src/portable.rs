@@ -1,12 +1,14 @@
 //! The ops in terms of Burn's own: what a backend without a faster body runs, and the oracle that
 //! every faster body is tested against.
 //!
-//! Everything here takes two-dimensional operands whose shapes were checked by [`crate::api`].
+//! Everything here takes two-dimensional operands whose shapes were checked by [`crate::api`]. Levels
+//! and the sums over groups are computed in f32 where operands are in half precision; products of
+//! matrices are in the type of the activations.
 
 use crate::Bits;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Scalar, TensorMetadata};
-use burn::tensor::{BoolDType, Shape, TensorData};
+use burn::tensor::{BoolDType, DType, Shape, TensorData};
 
 /// The smallest step size that training lets through.
 pub const SCALE_MIN: f64 = 1e-4;
@@ -23,6 +25,22 @@ fn per_group<B: Backend>(t: FloatTensor<B>) -> FloatTensor<B> {
 fn grouped<B: Backend>(t: FloatTensor<B>, groups: usize) -> FloatTensor<B> {
     let s = t.shape();
     B::float_reshape(t, Shape::new([groups, s[0] / groups, s[1]]))
+}
+
+/// `t` in another float type.
+fn cast<B: Backend>(t: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
+    match t.dtype() == dtype {
+        true => t,
+        false => B::float_cast(t, dtype.into()),
+    }
+}
+
+/// `t` in the type that levels and sums are computed in: f32, unless it is f64.
+fn widen<B: Backend>(t: FloatTensor<B>) -> FloatTensor<B> {
+    match t.dtype() {
+        DType::F64 => t,
+        _ => cast::<B>(t, DType::F32),
+    }
 }
 
 /// Sums `[g, k / g, n]` over the rows of each group, to `[g, n]`.
@@ -48,6 +66,7 @@ struct Quantized<B: Backend> {
 impl<B: Backend> Quantized<B> {
     fn new(w: FloatTensor<B>, s: FloatTensor<B>, z: FloatTensor<B>, bits: Bits) -> Self {
         let groups = s.shape()[0];
+        let (w, s, z) = (widen::<B>(w), widen::<B>(s), widen::<B>(z));
         let max_code = Scalar::from(f64::from(bits.max_code()));
         let scale = B::float_clamp(s, Scalar::from(SCALE_MIN), Scalar::from(SCALE_MAX));
         let zero = B::float_clamp(B::float_round(z), Scalar::from(0.0f64), max_code);
@@ -77,10 +96,11 @@ pub fn fake_quantize<B: Backend>(
     z: FloatTensor<B>,
     bits: Bits,
 ) -> FloatTensor<B> {
-    let shape = w.shape();
+    let (shape, dtype) = (w.shape(), w.dtype());
     let quantized = Quantized::<B>::new(w, s, z, bits);
     let level = quantized.level();
-    B::float_reshape(B::float_mul(level, quantized.scale), shape)
+    let out = B::float_reshape(B::float_mul(level, quantized.scale), shape);
+    cast::<B>(out, dtype)
 }
 
 /// Gradients of [`fake_quantize`] by `w`, `s` and `z`, straight through every rounding and through
@@ -95,8 +115,10 @@ pub fn fake_quantize_backward<B: Backend>(
     grad: FloatTensor<B>,
     bits: Bits,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let (shape, groups, dtype) = (w.shape(), s.shape()[0], w.dtype());
-    let grad = grouped::<B>(grad, groups);
+    let (shape, groups) = (w.shape(), s.shape()[0]);
+    let (w_dtype, s_dtype, z_dtype) = (w.dtype(), s.dtype(), z.dtype());
+    let grad = grouped::<B>(widen::<B>(grad), groups);
+    let dtype = grad.dtype();
     let q = Quantized::<B>::new(w, s, z, bits);
 
     let low = B::float_greater_equal_elem(q.code.clone(), Scalar::from(0.0f64), BoolDType::Native);
@@ -109,7 +131,11 @@ pub fn fake_quantize_backward<B: Backend>(
     // G (1 - i) is what did not reach the weight.
     let blocked = B::float_sub(grad, dw.clone());
     let dz = B::float_neg(sum_group::<B>(B::float_mul(blocked, q.scale)));
-    (B::float_reshape(dw, shape), ds, dz)
+    (
+        cast::<B>(B::float_reshape(dw, shape), w_dtype),
+        cast::<B>(ds, s_dtype),
+        cast::<B>(dz, z_dtype),
+    )
 }
 
 /// An integer column `[len, 1]` on the device of `like`, in its type.
@@ -175,12 +201,13 @@ pub fn dequantize<B: Backend>(
     bits: Bits,
     d_input: usize,
 ) -> FloatTensor<B> {
-    let columns = s.shape()[1];
+    let (columns, dtype) = (s.shape()[1], s.dtype());
+    let (s, z) = (widen::<B>(s), widen::<B>(z));
     let w = B::float_mul(levels::<B>(words, z, bits, d_input), per_group::<B>(s));
-    B::float_reshape(w, Shape::new([d_input, columns]))
+    cast::<B>(B::float_reshape(w, Shape::new([d_input, columns])), dtype)
 }
 
-/// Gradients of [`dequantize`] by `s` and `z`.
+/// Gradients of [`dequantize`] by `s` and `z`, in their types.
 pub fn dequantize_backward<B: Backend>(
     words: IntTensor<B>,
     s: FloatTensor<B>,
@@ -189,11 +216,13 @@ pub fn dequantize_backward<B: Backend>(
     bits: Bits,
     d_input: usize,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let grad = grouped::<B>(grad, s.shape()[0]);
+    let (s_dtype, z_dtype) = (s.dtype(), z.dtype());
+    let (s, z) = (widen::<B>(s), widen::<B>(z));
+    let grad = grouped::<B>(widen::<B>(grad), s.shape()[0]);
     let level = levels::<B>(words, z, bits, d_input);
     let ds = sum_group::<B>(B::float_mul(grad.clone(), level));
     let dz = B::float_neg(B::float_mul(sum_group::<B>(grad), s));
-    (ds, dz)
+    (cast::<B>(ds, s_dtype), cast::<B>(dz, z_dtype))
 }
 
 /// `x W'`.
@@ -204,8 +233,9 @@ pub fn quant_linear<B: Backend>(
     z: FloatTensor<B>,
     bits: Bits,
 ) -> FloatTensor<B> {
-    let d_input = x.shape()[1];
-    B::float_matmul(x, dequantize::<B>(words, s, z, bits, d_input))
+    let (d_input, dtype) = (x.shape()[1], x.dtype());
+    let w = dequantize::<B>(words, s, z, bits, d_input);
+    B::float_matmul(x, cast::<B>(w, dtype))
 }
 
 /// Adds `bias [n]` to each row of `y [m, n]`.
@@ -223,7 +253,7 @@ pub fn quant_linear_backward_input<B: Backend>(
     bits: Bits,
     d_input: usize,
 ) -> FloatTensor<B> {
-    let w = dequantize::<B>(words, s, z, bits, d_input);
+    let w = cast::<B>(dequantize::<B>(words, s, z, bits, d_input), grad.dtype());
     B::float_matmul(grad, B::float_transpose(w))
 }
 

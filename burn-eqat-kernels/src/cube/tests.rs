@@ -239,7 +239,10 @@ fn may_be_closed_backward(route: Route, weight: &PackedWeight) -> bool {
     match route {
         Route::Gemv(_) => true,
         Route::Tile(Engine::Matrix) => !weight.limits.matrix,
-        _ => false,
+        Route::Tile(Engine::Units) => false,
+        // Burn's own product refuses some shapes on the CPU runtime: it wants more shared memory than
+        // there is.
+        Route::Slab => weight.limits.cpu,
     }
 }
 

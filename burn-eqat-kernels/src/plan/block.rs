@@ -50,11 +50,6 @@ impl Block {
         }
     }
 
-    /// Bits below field `i` in its window.
-    pub const fn shift(&self, i: usize) -> usize {
-        i % self.window * self.bits
-    }
-
     /// How many blocks hold `len` codes.
     pub const fn blocks(&self, len: usize) -> usize {
         len.div_ceil(self.fields)

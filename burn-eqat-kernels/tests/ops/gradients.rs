@@ -1,0 +1,187 @@
+//! Values and gradients of every op on random problems.
+
+use crate::operands::{Pair, Problem, Weight, assert_close, config, problems};
+use burn::tensor::{FloatDType, Tensor};
+use burn_eqat_kernels::{Bits, dequantize, fake_quantize, quant_linear, unpack};
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn unpack_gives_the_codes(p in problems()) {
+        let weight = Weight::random(&p);
+        let codes = unpack(weight.words, p.bits, p.k()).unwrap();
+        codes.into_data().assert_eq(&weight.codes.into_data(), false);
+    }
+
+    #[test]
+    fn dequantize_and_its_gradients(p in problems()) {
+        let weight = Weight::random(&p);
+        let (s, z) = (weight.s.leaves(), weight.z.leaves());
+        let slope = Pair::uniform([p.k(), p.n], -1.0, 1.0, p.scale_dtype);
+
+        let w = dequantize(
+            weight.words.clone(), s.tested.clone(), z.tested.clone(), p.bits, p.k(),
+        ).unwrap();
+        let actual = (w.clone() * Tensor::from_inner(slope.tested)).sum().backward();
+        let expected_w = weight.dense(&p, s.exact.clone(), z.exact.clone());
+        let expected = (expected_w.clone() * Tensor::from_inner(slope.exact)).sum().backward();
+
+        let close = |what, actual, expected| {
+            assert_close(what, actual, p.scale_dtype, expected, p.tolerance());
+        };
+        close("w", w.inner(), expected_w.inner());
+        close("ds", s.tested.grad(&actual).unwrap(), s.exact.grad(&expected).unwrap());
+        close("dz", z.tested.grad(&actual).unwrap(), z.exact.grad(&expected).unwrap());
+    }
+
+    #[test]
+    fn quant_linear_and_its_gradients(p in problems()) {
+        let weight = Weight::random(&p);
+        let (s, z) = (weight.s.leaves(), weight.z.leaves());
+        // Not contiguous, and of three dimensions.
+        let x = Pair::uniform([p.k(), p.m], -1.0, 1.0, p.dtype);
+        let x = Pair { exact: x.exact.transpose(), tested: x.tested.transpose() }.leaves();
+        let bias = Pair::uniform([p.n], -1.0, 1.0, p.dtype).leaves();
+        let slope = Pair::uniform([p.m, p.n], -1.0, 1.0, p.dtype);
+
+        let y: Tensor<2> = quant_linear::<3>(
+            x.tested.clone().unsqueeze_dim(1),
+            weight.words.clone(),
+            s.tested.clone(),
+            z.tested.clone(),
+            p.bias.then(|| bias.tested.clone()),
+            p.bits,
+        ).unwrap().squeeze_dim(1);
+        if p.m == 0 {
+            prop_assert_eq!(y.dims(), [0, p.n]);
+            return Ok(());
+        }
+        let actual = (y.clone() * Tensor::from_inner(slope.tested)).sum().backward();
+        let mut expected_y = x.exact.clone()
+            .matmul(weight.dense(&p, s.exact.clone(), z.exact.clone()));
+        if p.bias {
+            expected_y = expected_y + bias.exact.clone().unsqueeze();
+        }
+        let expected = (expected_y.clone() * Tensor::from_inner(slope.exact)).sum().backward();
+
+        let close = |what, dtype, actual, expected| {
+            assert_close(what, actual, dtype, expected, p.tolerance());
+        };
+        close("y", p.dtype, y.inner(), expected_y.inner());
+        close("dx", p.dtype, x.tested.grad(&actual).unwrap(), x.exact.grad(&expected).unwrap());
+        close("ds", p.scale_dtype, s.tested.grad(&actual).unwrap(), s.exact.grad(&expected).unwrap());
+        close("dz", p.scale_dtype, z.tested.grad(&actual).unwrap(), z.exact.grad(&expected).unwrap());
+        let dbias = bias.tested.grad(&actual);
+        prop_assert_eq!(dbias.is_some(), p.bias);
+        if let Some(dbias) = dbias {
+            assert_close("dbias", dbias, p.dtype, bias.exact.grad(&expected).unwrap(), p.tolerance());
+        }
+    }
+
+    #[test]
+    fn fake_quantize_and_its_gradients(p in problems()) {
+        let max = f64::from(p.bits.max_code());
+        burn::tensor::Device::flex().seed(p.seed);
+        let w = Pair::uniform([p.k(), p.n], -1.0, 1.0, p.dtype).leaves();
+        // Step sizes below the clamp and zero points outside of the code range among them.
+        let shape = [p.groups, p.n];
+        let s = Pair::uniform(shape, -0.01, 2.0 / max, p.scale_dtype).leaves();
+        let z = Pair::uniform(shape, -1.5, max + 1.5, p.scale_dtype).leaves();
+        let slope = Pair::uniform([p.k(), p.n], -1.0, 1.0, p.dtype);
+
+        let out = fake_quantize(w.tested.clone(), s.tested.clone(), z.tested.clone(), p.bits).unwrap();
+        let actual = (out.clone() * Tensor::from_inner(slope.tested)).sum().backward();
+        let expected_out = straight_through(&p, w.exact.clone(), s.exact.clone(), z.exact.clone());
+        let expected = (expected_out.clone() * Tensor::from_inner(slope.exact)).sum().backward();
+
+        let close = |what, dtype, actual, expected| {
+            assert_close(what, actual, dtype, expected, p.tolerance());
+        };
+        close("w'", p.dtype, out.inner(), expected_out.inner());
+        close("dw", p.dtype, w.tested.grad(&actual).unwrap(), w.exact.grad(&expected).unwrap());
+        close("ds", p.scale_dtype, s.tested.grad(&actual).unwrap(), s.exact.grad(&expected).unwrap());
+        close("dz", p.scale_dtype, z.tested.grad(&actual).unwrap(), z.exact.grad(&expected).unwrap());
+    }
+}
+
+/// Fake quantization from plain ops, gradients straight through roundings and the clamps of `s` and
+/// `z`.
+fn straight_through(p: &Problem, w: Tensor<2>, s: Tensor<2>, z: Tensor<2>) -> Tensor<2> {
+    let max = f64::from(p.bits.max_code());
+    let through = |x: Tensor<2>, to: Tensor<2>| x.clone() + (to - x).detach();
+    let spread = |t: Tensor<2>| -> Tensor<2> {
+        t.unsqueeze_dim::<3>(1)
+            .expand([p.groups, p.rows_per_group, p.n])
+            .reshape([p.k(), p.n])
+    };
+    let s = spread(through(s.clone(), s.clamp(1e-4, 1e4)));
+    let z = spread(through(z.clone(), z.round().clamp(0.0, max)));
+    let ratio = w / s.clone();
+    let code = through(ratio.clone(), ratio.round()) + z.clone();
+    (code.clamp(0.0, max) - z) * s
+}
+
+/// Finite differences in `s` and `x`, where the op is smooth.
+#[test]
+fn quant_linear_follows_finite_differences() {
+    let p = Problem {
+        bits: Bits::Three,
+        rows_per_group: 11,
+        groups: 2,
+        n: 3,
+        m: 2,
+        bias: false,
+        symmetric: false,
+        dtype: FloatDType::F32,
+        scale_dtype: FloatDType::F32,
+        seed: 3,
+    };
+    let weight = Weight::random(&p);
+    let x = Pair::uniform([p.m, p.k()], -1.0, 1.0, p.dtype).tested;
+    let (s, z) = (weight.s.tested.clone(), weight.z.tested.clone());
+    let loss = |x: Tensor<2>, s: Tensor<2>| {
+        let z = match s.is_autodiff() {
+            true => Tensor::from_inner(z.clone()),
+            false => z.clone(),
+        };
+        quant_linear(x, weight.words.clone(), s, z, None, p.bits)
+            .unwrap()
+            .square()
+            .sum()
+    };
+    let leaf = |t: &Tensor<2>| Tensor::from_inner(t.clone()).require_grad();
+    let (leaf_x, leaf_s) = (leaf(&x), leaf(&s));
+    let grads = loss(leaf_x.clone(), leaf_s.clone()).backward();
+
+    let values = |t: Tensor<2>| -> Vec<f32> { t.into_data().iter::<f32>().collect() };
+    let check = |what: &str, at: &Tensor<2>, grad: Tensor<2>, f: &dyn Fn(Tensor<2>) -> f64| {
+        let (shape, device) = (at.dims(), at.device());
+        let (at, grad) = (values(at.clone()), values(grad));
+        let largest = grad.iter().fold(0.0f32, |m, g| m.max(g.abs()));
+        for i in 0..at.len() {
+            let moved = |step: f32| {
+                let mut values = at.clone();
+                values[i] += step;
+                let data = burn::tensor::TensorData::new(values, shape);
+                f(Tensor::from_data(data, &device))
+            };
+            let step = 1e-2f32;
+            let slope = (moved(step) - moved(-step)) / (2.0 * f64::from(step));
+            let error = (slope - f64::from(grad[i])).abs();
+            assert!(
+                error < 2e-3 * f64::from(largest),
+                "{what} {i}: {slope} is not {}",
+                grad[i]
+            );
+        }
+    };
+    let number = |t: Tensor<1>| t.into_scalar::<f64>();
+    check("x", &x, leaf_x.grad(&grads).unwrap(), &|x| {
+        number(loss(x, s.clone()))
+    });
+    check("s", &s, leaf_s.grad(&grads).unwrap(), &|s| {
+        number(loss(x.clone(), s))
+    });
+}

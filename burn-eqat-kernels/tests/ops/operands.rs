@@ -1,0 +1,208 @@
+//! Random problems and their operands, on the tested device and on Flex.
+
+use crate::device;
+use burn::tensor::{DType, Device, Distribution, FloatDType, Int, Tensor, TensorData};
+use burn_eqat_kernels::{Bits, pack};
+use proptest::prelude::*;
+
+/// A problem, often of odd shape.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    pub bits: Bits,
+    pub rows_per_group: usize,
+    pub groups: usize,
+    pub n: usize,
+    pub m: usize,
+    pub bias: bool,
+    pub symmetric: bool,
+    /// The type of inputs, weights and outputs.
+    pub dtype: FloatDType,
+    /// The type of step sizes and zero points.
+    pub scale_dtype: FloatDType,
+    pub seed: u64,
+}
+
+impl Problem {
+    /// Rows of the weight.
+    pub fn k(&self) -> usize {
+        self.rows_per_group * self.groups
+    }
+
+    /// How far a result may be off, as a part of the largest value: what rounding operands and results
+    /// to their types costs.
+    pub fn tolerance(&self) -> f32 {
+        let of = |dtype| match dtype {
+            FloatDType::F16 => 2e-3,
+            FloatDType::BF16 => 1.5e-2,
+            _ => 3e-5,
+        };
+        f32::max(of(self.dtype), of(self.scale_dtype))
+    }
+}
+
+/// The float types that the tested device supports.
+pub fn types() -> Vec<FloatDType> {
+    [
+        (FloatDType::F32, DType::F32),
+        (FloatDType::F16, DType::F16),
+        (FloatDType::BF16, DType::BF16),
+    ]
+    .into_iter()
+    .filter(|(_, dtype)| device().supports_dtype(*dtype))
+    .map(|(float, _)| float)
+    .collect()
+}
+
+/// Problems of few and many rows, of one column and many, of groups that blocks of words do and do not
+/// divide. Sizes are drawn from lists: a device compiles kernels for some of them.
+pub fn problems() -> impl Strategy<Value = Problem> {
+    let rows_per_group = vec![1usize, 5, 13, 16, 24, 32, 64, 96, 128];
+    let columns = vec![1usize, 2, 5, 12, 19, 32, 70];
+    let rows = vec![0usize, 1, 2, 3, 7, 9, 33, 130];
+    (
+        prop::sample::select(Bits::ALL.to_vec()),
+        prop::sample::select(rows_per_group),
+        1usize..4,
+        prop::sample::select(columns),
+        prop::sample::select(rows),
+        any::<[bool; 2]>(),
+        prop::sample::select(types()),
+        prop::sample::select(types()),
+        any::<u64>(),
+    )
+        .prop_map(
+            |(bits, rows_per_group, groups, n, m, [bias, symmetric], dtype, scale_dtype, seed)| {
+                Problem {
+                    bits,
+                    rows_per_group,
+                    groups,
+                    n,
+                    m,
+                    bias,
+                    symmetric,
+                    dtype,
+                    scale_dtype,
+                    seed,
+                }
+            },
+        )
+}
+
+/// How many problems each test takes.
+pub fn config() -> ProptestConfig {
+    let cases = match std::env::var("PROPTEST_CASES") {
+        Ok(_) => ProptestConfig::default().cases,
+        Err(_) => 48,
+    };
+    ProptestConfig {
+        cases,
+        // Shrinking compiles kernels: a few steps are enough to see what fails.
+        max_shrink_iters: 32,
+        ..ProptestConfig::default()
+    }
+}
+
+/// A tensor rounded to the type of an operand, on Flex in f32 and on the tested device.
+#[derive(Clone)]
+pub struct Pair<const D: usize> {
+    pub exact: Tensor<D>,
+    pub tested: Tensor<D>,
+}
+
+impl<const D: usize> Pair<D> {
+    pub fn new(exact: Tensor<D>, dtype: FloatDType) -> Self {
+        let rounded = exact.cast(dtype);
+        let tested = to_device(rounded.clone(), &device());
+        Pair {
+            exact: rounded.cast(FloatDType::F32),
+            tested,
+        }
+    }
+
+    pub fn uniform(shape: [usize; D], low: f64, high: f64, dtype: FloatDType) -> Self {
+        let values = Tensor::random(shape, Distribution::Uniform(low, high), &Device::flex());
+        Self::new(values, dtype)
+    }
+
+    pub fn rounded(shape: [usize; D], low: f64, high: f64, dtype: FloatDType) -> Self {
+        let values = Tensor::random(shape, Distribution::Uniform(low, high), &Device::flex());
+        Self::new(values.round(), dtype)
+    }
+
+    /// Leaves of two graphs.
+    pub fn leaves(&self) -> Self {
+        Pair {
+            exact: Tensor::from_inner(self.exact.clone()).require_grad(),
+            tested: Tensor::from_inner(self.tested.clone()).require_grad(),
+        }
+    }
+}
+
+fn to_device<const D: usize>(tensor: Tensor<D>, device: &Device) -> Tensor<D> {
+    let dtype = tensor.dtype();
+    Tensor::from_data(tensor.into_data(), (device, dtype))
+}
+
+/// A packed weight.
+pub struct Weight {
+    pub codes: Tensor<2, Int>,
+    /// On the tested device.
+    pub words: Tensor<2, Int>,
+    pub s: Pair<2>,
+    pub z: Pair<2>,
+}
+
+impl Weight {
+    pub fn random(p: &Problem) -> Self {
+        Device::flex().seed(p.seed);
+        let max = f64::from(p.bits.max_code());
+        let shape = [p.groups, p.n];
+        let codes = Tensor::<2>::random(
+            [p.k(), p.n],
+            Distribution::Uniform(-0.49, max + 0.49),
+            &Device::flex(),
+        );
+        let codes = codes.round().clamp(0.0, max).int();
+        let words = pack(codes.clone(), p.bits).unwrap();
+        let middle = (max + 1.0) / 2.0;
+        let (low, high) = match p.symmetric {
+            true => (middle, middle + 0.25),
+            false => (0.0, max),
+        };
+        Weight {
+            codes,
+            words: Tensor::from_data(words.into_data(), (&device(), DType::I32)),
+            s: Pair::uniform(shape, 0.01, 0.2, p.scale_dtype),
+            z: Pair::rounded(shape, low, high, p.scale_dtype),
+        }
+    }
+
+    /// `(q - z) * s` from plain ops on Flex.
+    pub fn dense(&self, p: &Problem, s: Tensor<2>, z: Tensor<2>) -> Tensor<2> {
+        let q = Tensor::from_inner(self.codes.clone().float());
+        let q: Tensor<3> = q.reshape([p.groups, p.rows_per_group, p.n]);
+        let w = (q - z.unsqueeze_dim::<3>(1)) * s.unsqueeze_dim::<3>(1);
+        w.reshape([p.k(), p.n])
+    }
+}
+
+/// Fails where a value is farther off than `tolerance` of the largest, or the type is another.
+pub fn assert_close<const D: usize>(
+    what: &str,
+    actual: Tensor<D>,
+    dtype: FloatDType,
+    expected: Tensor<D>,
+    tolerance: f32,
+) {
+    assert_eq!(actual.dims(), expected.dims(), "{what}");
+    assert_eq!(actual.dtype(), DType::from(dtype), "{what}");
+    let values = |data: TensorData| -> Vec<f32> { data.iter::<f32>().collect() };
+    let (actual, expected) = (values(actual.into_data()), values(expected.into_data()));
+    let scale = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+    for (i, (a, e)) in actual.iter().zip(&expected).enumerate() {
+        assert!(
+            (a - e).abs() <= tolerance * scale,
+            "{what} {i}: {a} is not {e} (largest {scale})"
+        );
+    }
+}
