@@ -2,7 +2,7 @@
 
 use crate::capability::{Operand, expect_capable};
 use crate::error::{expect_groups, expect_shape};
-use crate::{Bits, Fields, PackError, QuantOps, OpError, pack_codes};
+use crate::{Bits, Fields, OpError, PackError, QuantOps, pack_codes};
 use burn::backend::Dispatch;
 use burn::tensor::{DType, FloatDType, Int, Tensor, TensorData};
 
@@ -178,7 +178,10 @@ pub fn quant_linear<const D: usize>(
         Operand::new("z", &z.dims(), z.dtype()),
         Operand::new("y", &[rows, n], x.dtype()),
     ];
-    operands.extend(bias.iter().map(|b| Operand::new("bias", &b.dims(), b.dtype())));
+    operands.extend(
+        bias.iter()
+            .map(|b| Operand::new("bias", &b.dims(), b.dtype())),
+    );
     expect_capable(OP, &x.device(), &operands)?;
     let z = in_type(z, s.dtype());
     let bias = bias.map(|bias| in_type(bias, x.dtype()));

@@ -79,8 +79,8 @@ impl Capability {
     /// None for a backend whose ops need no launch and check themselves.
     #[cfg(feature = "cube")]
     fn of(device: &Device) -> Option<Self> {
-        use burn::backend::cubecl::dtype_to_storage_type;
         use burn::backend::DispatchDevice;
+        use burn::backend::cubecl::dtype_to_storage_type;
         use burn_cubecl::CubeDevice;
         use burn_cubecl::cubecl::features::TypeUsage;
 

@@ -71,13 +71,13 @@ pub(crate) fn expect_shape(
     })
 }
 
-/// Fails unless `groups` divides `d_input` (an empty weight has no groups).
+/// Fails unless `groups` divides `d_input`, and there are rows to divide.
 pub(crate) fn expect_groups(
     op: &'static str,
     d_input: usize,
     groups: usize,
 ) -> Result<(), OpError> {
-    if groups != 0 && d_input.is_multiple_of(groups) {
+    if groups != 0 && d_input != 0 && d_input.is_multiple_of(groups) {
         return Ok(());
     }
     Err(OpError::Groups {

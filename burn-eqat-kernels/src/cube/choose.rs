@@ -83,7 +83,7 @@ impl Operands for Scale {
 /// # Panics
 ///
 /// When none is: Burn's own matrix product, the last of them, failed.
-pub(crate) fn first_open<T: Operands>(operands: T) -> T::Output {
+fn first_open<T: Operands>(operands: T) -> T::Output {
     let weight = operands.weight();
     let mut closed = Vec::new();
     for route in routes(T::PRODUCT, weight.problem.m, &weight.limits) {
@@ -95,12 +95,33 @@ pub(crate) fn first_open<T: Operands>(operands: T) -> T::Output {
     panic!("no way to {:?} is open: {}", T::PRODUCT, closed.join("; "))
 }
 
-#[cfg(not(feature = "autotune"))]
-pub(crate) use first_open as forward;
-#[cfg(not(feature = "autotune"))]
-pub(crate) use first_open as input;
-#[cfg(not(feature = "autotune"))]
-pub(crate) use first_open as scale;
+/// By the fastest way where tuning is compiled in and worth it, else by the first that is open.
+macro_rules! choose {
+    ($(#[$doc:meta])* $name:ident, $operands:ty) => {
+        $(#[$doc])*
+        pub(crate) fn $name(operands: $operands) -> <$operands as Operands>::Output {
+            // On the CPU runtime a kernel takes longer to compile than its choice would save.
+            #[cfg(feature = "autotune")]
+            if !operands.weight().limits.cpu {
+                return super::tune::$name(operands);
+            }
+            first_open(operands)
+        }
+    };
+}
 
-#[cfg(feature = "autotune")]
-pub(crate) use super::tune::{forward, input, scale};
+choose!(
+    /// The forward product.
+    forward,
+    Forward
+);
+choose!(
+    /// The gradient by the input.
+    input,
+    Input
+);
+choose!(
+    /// The gradients by step sizes and zero points.
+    scale,
+    Scale
+);

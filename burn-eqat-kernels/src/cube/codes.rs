@@ -21,37 +21,44 @@ pub(crate) struct Weight {
     pub group: usize,
 }
 
-/// The words of block `at` of column vector `column`; zeros past the last word.
+/// The words of `count` blocks from block `at` of column vector `column` on. With `whole`, all of them
+/// are there; else those past the last word are zeros.
 #[cube]
-pub(crate) fn load_block<N: Size>(
+pub(crate) fn load_blocks<N: Size>(
     words: &[Vector<u32, N>],
     weight: &Weight,
     at: usize,
     column: usize,
+    #[comptime] count: usize,
     #[comptime] block: Block,
+    #[comptime] whole: bool,
 ) -> Array<Vector<u32, N>> {
-    let mut loaded = Array::<Vector<u32, N>>::new(block.words);
+    let mut loaded = Array::<Vector<u32, N>>::new(comptime!(count * block.words));
     #[unroll]
-    for i in 0..block.words {
+    for i in 0..comptime!(count * block.words) {
         let row = at * block.words + i;
-        loaded[i] = if row < weight.word_rows {
-            words[row * weight.vectors + column]
+        if comptime!(whole) {
+            loaded[i] = words[row * weight.vectors + column];
         } else {
-            Vector::new(0u32)
-        };
+            loaded[i] = Vector::new(0u32);
+            if row < weight.word_rows {
+                loaded[i] = words[row * weight.vectors + column];
+            }
+        }
     }
     loaded
 }
 
-/// Window `at` of a block, its codes from the low bit up.
+/// Window `at` of the block whose words begin at `first`, its codes from the low bit up.
 #[cube]
 pub(crate) fn window<N: Size>(
     words: &Array<Vector<u32, N>>,
+    #[comptime] first: usize,
     #[comptime] at: usize,
     #[comptime] block: Block,
 ) -> Vector<u32, N> {
     let start = comptime!(at * block.window * block.bits);
-    let (word, shift) = comptime!((start / 32, start % 32));
+    let (word, shift) = comptime!((first + start / 32, start % 32));
     let end = comptime!(shift + block.window_fields(at) * block.bits);
     let mut bits = words[word];
     if comptime!(shift > 0) {
@@ -84,7 +91,7 @@ pub(crate) fn block_codes<N: Size>(
     let mut codes = Array::<Vector<f32, N>>::new(block.fields);
     #[unroll]
     for at in 0..block.windows() {
-        let bits = window::<N>(words, at, block);
+        let bits = window::<N>(words, 0usize, at, block);
         #[unroll]
         for i in 0..block.window_fields(at) {
             let inverse = comptime!(1.0f32 / (1u32 << (i * block.bits)) as f32);
@@ -108,7 +115,8 @@ pub(crate) fn block_weights<S: Float, N: Size>(
     #[comptime] block: Block,
     #[comptime] aligned: bool,
 ) -> Array<Vector<f32, N>> {
-    let loaded = load_block::<N>(words, weight, at, column, block);
+    // Where groups are made of whole blocks, so is the weight.
+    let loaded = load_blocks::<N>(words, weight, at, column, 1usize, block, aligned);
     let mut weights = block_codes::<N>(&loaded, block);
     let first = at * block.fields;
     if comptime!(aligned) {

@@ -1,5 +1,5 @@
 //! Every way to every product against the portable ops on Flex, on the device that
-//! `EQAT_TEST_DEVICE` names.
+//! Burn's `BURN_DEVICE` names.
 //!
 //! The suite in `tests/` runs the ops, which take one way each; here all of them are taken.
 
@@ -16,22 +16,13 @@ use burn_cubecl::{CubeBackend, CubeDevice};
 use proptest::prelude::*;
 
 fn device() -> Option<CubeDevice> {
-    let device = match std::env::var("EQAT_TEST_DEVICE").as_deref() {
-        #[cfg(feature = "wgpu")]
-        Ok("wgpu") => Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
-        #[cfg(feature = "cuda")]
-        Ok("cuda") => Device::cuda(0),
-        #[cfg(feature = "cpu")]
-        Ok("cpu") => Device::cpu(),
-        _ => {
-            println!("skipped: EQAT_TEST_DEVICE names no CubeCL device that is compiled in");
-            return None;
-        }
-    };
-    match device.as_dispatch() {
-        DispatchDevice::Cube(device) => Some(device.clone()),
-        _ => None,
+    if std::env::var("BURN_DEVICE").is_ok()
+        && let DispatchDevice::Cube(device) = Device::default().as_dispatch()
+    {
+        return Some(device.clone());
     }
+    println!("skipped: BURN_DEVICE names no device of CubeCL's");
+    None
 }
 
 /// Sizes and types of a product.
@@ -91,7 +82,9 @@ impl Operands {
         let (k, n, m) = (case.group * case.groups, case.n, case.m);
         let mut state = case.seed | 1;
         let mut uniform = || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             (state >> 40) as f32 / (1u64 << 24) as f32
         };
         let levels = case.bits.max_code() as f32 + 1.0;
@@ -217,7 +210,10 @@ fn check(case: &Case, device: &CubeDevice) {
         }
         match product::scale(route, x.clone(), grad.clone(), &weight) {
             Ok((made_s, made_z)) => {
-                assert_eq!((made_s.dtype(), made_z.dtype()), (case.scale_dtype, case.scale_dtype));
+                assert_eq!(
+                    (made_s.dtype(), made_z.dtype()),
+                    (case.scale_dtype, case.scale_dtype)
+                );
                 assert_close(&what("ds"), &read(made_s), &ds, scales);
                 assert_close(&what("dz"), &read(made_z), &dz, scales);
             }
@@ -250,7 +246,7 @@ fn may_be_closed_backward(route: Route, weight: &PackedWeight) -> bool {
 fn every_way_makes_the_same_product() {
     let Some(device) = device() else { return };
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
-        cases: 24,
+        cases: ProptestConfig::default().cases.min(24),
         failure_persistence: None,
         max_shrink_iters: 16,
         ..ProptestConfig::default()

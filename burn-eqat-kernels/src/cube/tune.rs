@@ -53,6 +53,12 @@ impl AutotuneOutput for Pair {}
 
 /// Every way that this kind of product has on a device, for any number of rows.
 fn ways<T: Operands>(limits: &Limits) -> Vec<Route> {
+    // The tuner keeps one set for a device, and whether its matrix units take part is a question of the
+    // type: `worth_trying` answers it for each problem.
+    let limits = &Limits {
+        matrix: limits.plane.is_some(),
+        ..*limits
+    };
     let mut ways: Vec<Route> = Vec::new();
     for m in [1, usize::MAX] {
         for route in routes(T::PRODUCT, m, limits) {

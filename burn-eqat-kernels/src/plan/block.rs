@@ -50,6 +50,11 @@ impl Block {
         }
     }
 
+    /// Bits below field `i` of a block in its window.
+    pub const fn shift(&self, i: usize) -> usize {
+        i % self.window * self.bits
+    }
+
     /// How many blocks hold `len` codes.
     pub const fn blocks(&self, len: usize) -> usize {
         len.div_ceil(self.fields)

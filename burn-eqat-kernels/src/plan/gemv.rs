@@ -31,6 +31,13 @@ pub(crate) struct GemvPlan {
 /// The most rows of an input that one launch takes.
 pub(crate) const MAX_ROWS: usize = 8;
 
+/// Floats by which runs of the staged input lie further apart than they are long, so that slices read
+/// from different banks of shared memory.
+const RUN_SKEW: usize = 4;
+
+/// Bytes of shared memory that a cube takes, at most.
+const SHARED: usize = 32 << 10;
+
 impl GemvPlan {
     /// A plan for at most [`MAX_ROWS`] rows and columns in vectors of `width`; `lanes` is how many
     /// column vectors a plane should read side by side. None where shared memory does not hold it.
@@ -50,9 +57,11 @@ impl GemvPlan {
         let units = previous_power_of_two(limits.units.min(256));
         let lanes = lanes.min(units).min(vectors.next_power_of_two());
 
-        // The input of a range, and one sum of a column vector for each unit.
-        let run_bytes = rows * (run * block.fields + 1) * 4;
-        let fit = limits.shared.saturating_sub(units * width * 4) / run_bytes;
+        // The input of a range, and one sum of a column vector for each unit. Some devices have much
+        // more shared memory than a cube can take without keeping others off its multiprocessor.
+        let shared = limits.shared.min(SHARED);
+        let run_bytes = rows * (run * block.fields + RUN_SKEW + 1) * 4;
+        let fit = shared.saturating_sub(units * width * 4) / run_bytes;
         if fit == 0 {
             return None;
         }
@@ -80,6 +89,11 @@ impl GemvPlan {
             splits: runs.div_ceil(range),
             aligned,
         })
+    }
+
+    /// Floats from one staged run to the next, for runs of so many rows.
+    pub fn run_stride(&self, run_rows: usize) -> usize {
+        run_rows + RUN_SKEW
     }
 
     /// Units of a cube.
@@ -140,7 +154,7 @@ mod tests {
             if plan.aligned {
                 prop_assert_eq!(problem.group() % (plan.run * block.fields), 0);
             }
-            let bytes = plan.rows * plan.range * (plan.run * block.fields + 1) * 4
+            let bytes = plan.rows * plan.range * (plan.run_stride(plan.run * block.fields) + 1) * 4
                 + plan.units() * vector * 4;
             prop_assert!(bytes <= limits.shared, "{:?}", plan);
             if plan.plane > 0 {

@@ -13,6 +13,8 @@ pub(crate) struct Limits {
     pub busy: usize,
     /// Columns that one load should take, at most.
     pub vector: usize,
+    /// Elements of the widest vector.
+    pub widest: usize,
     /// Cubes along one axis, at most.
     pub cubes: usize,
     /// Whether the matrix units multiply 16x16x16 tiles of the input's type into f32.
@@ -30,6 +32,7 @@ impl Limits {
         plane: Some(32),
         busy: 132 * 4,
         vector: 4,
+        widest: 4,
         cubes: 65535,
         matrix: true,
         cpu: false,
@@ -42,6 +45,7 @@ impl Limits {
         plane: None,
         busy: 4,
         vector: 16,
+        widest: 16,
         cubes: 65535,
         matrix: false,
         cpu: true,
@@ -54,6 +58,7 @@ impl Limits {
         plane: None,
         busy: 64,
         vector: 4,
+        widest: 4,
         cubes: 65535,
         matrix: false,
         cpu: false,

@@ -20,12 +20,14 @@ const TILE_ROWS: usize = 128;
 /// can do is taken without tuning.
 pub(crate) fn routes(product: Product, m: usize, limits: &Limits) -> Vec<Route> {
     if product == Product::Forward && m <= super::gemv::MAX_ROWS {
+        let matrix = limits.matrix.then_some(Route::Tile(Engine::Matrix));
         return match limits.plane {
             // Neighbouring planes or neighbouring units take neighbouring columns.
             Some(plane) => vec![Route::Gemv(plane / 4), Route::Gemv(plane)],
             None => vec![Route::Gemv(32)],
         }
         .into_iter()
+        .chain(matrix)
         .chain([Route::Tile(Engine::Units), Route::Slab])
         .collect();
     }

@@ -26,9 +26,6 @@ pub(crate) enum Product {
 pub(crate) const DEPTH: usize = 32;
 /// Side of the tiles of the matrix units.
 const SIDE: usize = 16;
-/// Elements by which rows of a staged tile are longer than their content, so that neighbouring rows
-/// start in other banks of shared memory.
-const SKEW: usize = 8;
 
 /// A tile of `rows` x `columns` of the output for each cube.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +44,9 @@ pub(crate) struct TilePlan {
     pub plane: usize,
     /// Ranges of the summed dimension, added up by a second kernel.
     pub splits: usize,
+    /// Elements by which rows of a staged tile lie further apart than they are long, so that
+    /// neighbouring rows start in other banks of shared memory.
+    pub skew: usize,
 }
 
 impl TilePlan {
@@ -70,7 +70,7 @@ impl TilePlan {
             _ => Self::splits(tiles, rows * columns, depth, limits),
         };
         let plan = TilePlan { splits, ..plan };
-        (plan.shared(product, width) <= limits.shared).then_some(plan)
+        (plan.shared(product) <= limits.shared).then_some(plan)
     }
 
     fn units_plan(product: Product, rows: usize, width: usize, limits: &Limits) -> Option<Self> {
@@ -108,6 +108,11 @@ impl TilePlan {
             across,
             plane: 1,
             splits: 1,
+            // Where units read down the rows of a tile, rather than along one.
+            skew: match product {
+                Product::Input if width <= 4 => 4,
+                _ => 0,
+            },
         })
     }
 
@@ -130,6 +135,7 @@ impl TilePlan {
             across,
             plane,
             splits: 1,
+            skew: 8,
         })
     }
 
@@ -167,10 +173,7 @@ impl TilePlan {
 
     /// Elements from one row of a staged tile of `len` elements to the next.
     pub fn stride(&self, len: usize) -> usize {
-        match self.engine {
-            Engine::Units => len,
-            Engine::Matrix => len + SKEW,
-        }
+        len + self.skew
     }
 
     /// Rows and row length of the staged left side, in elements.
@@ -181,8 +184,7 @@ impl TilePlan {
         }
     }
 
-    /// Rows and row length of the staged right side, in elements. The input's gradient sums over
-    /// whole vectors of columns, at least one.
+    /// Rows and row length of the staged right side, in elements.
     pub fn right(&self, product: Product) -> (usize, usize) {
         match product {
             Product::Forward | Product::Scale => (DEPTH, self.columns),
@@ -205,7 +207,7 @@ impl TilePlan {
     }
 
     /// Bytes of shared memory.
-    fn shared(&self, product: Product, _width: usize) -> usize {
+    fn shared(&self, product: Product) -> usize {
         let element = match self.engine {
             Engine::Units => 4,
             Engine::Matrix => 2,
@@ -250,7 +252,7 @@ mod tests {
                 return Ok(());
             };
             prop_assert!(plan.units() <= limits.units, "{:?}", plan);
-            prop_assert!(plan.shared(product, width) <= limits.shared, "{:?}", plan);
+            prop_assert!(plan.shared(product) <= limits.shared, "{:?}", plan);
             prop_assert_eq!(plan.unit_rows() * plan.down, plan.rows);
             prop_assert_eq!(plan.unit_columns() * plan.across, plan.columns);
             prop_assert!(plan.steps(depth) * plan.splits * DEPTH >= depth);

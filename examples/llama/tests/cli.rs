@@ -67,6 +67,43 @@ fn quantize<'a>(more: &[&'a str]) -> Vec<&'a str> {
         .collect()
 }
 
+/// Both phases on the device that Burn's `BURN_DEVICE` names end where Flex does, within 1 %.
+#[test]
+fn another_device_ends_where_flex_does() {
+    let Ok(device) = std::env::var("BURN_DEVICE") else {
+        println!("skipped: BURN_DEVICE names no device");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    // A part of the bundled text: what takes time on these devices is the number of kernels.
+    let stories = fs::read_to_string(bundled().join("../eval.txt")).unwrap();
+    let few = dir.path().join("few.txt");
+    fs::write(&few, &stories[..stories.len() / 8]).unwrap();
+    let perplexities = |device: &str| -> Vec<f64> {
+        let report = dir.path().join(format!("{device}.json"));
+        succeeds(&quantize(&[
+            "--device",
+            device,
+            "--eval-text",
+            text(&few),
+            "--report",
+            text(&report),
+        ]));
+        let report = json(&report);
+        let stages = report["stages"].as_array().unwrap();
+        stages
+            .iter()
+            .map(|s| s["perplexity"].as_f64().unwrap())
+            .collect()
+    };
+    let (here, flex) = (perplexities(&device), perplexities("flex"));
+    println!("{device}: {here:?}, flex: {flex:?}");
+    assert_eq!((here.len(), flex.len()), (4, 4));
+    for (here, flex) in here.iter().zip(&flex) {
+        assert!((here / flex - 1.0).abs() < 0.01, "{here} is not {flex}");
+    }
+}
+
 #[test]
 fn quantize_eval_generate() {
     let dir = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@
 //! - Refuses: nothing; what the device lacks is refused before the launch.
 //! - Work: one unit unpacks one block of words (16, 32, 8 or 4 codes) of one column vector.
 
-use crate::cube::codes::{Weight, block_codes, block_weights, load_block, row_codes};
+use crate::cube::codes::{Weight, block_codes, block_weights, load_blocks, row_codes};
 use crate::cube::group::{Chunks, GroupPlace, finish};
 use crate::plan::{Block, GroupCube};
 use burn_cubecl::cubecl;
@@ -75,7 +75,7 @@ pub(crate) fn unpack_kernel<I: Int, N: Size>(
     }
     let at = ABSOLUTE_POS / weight.vectors;
     let column = ABSOLUTE_POS % weight.vectors;
-    let loaded = load_block::<N>(words, &weight, at, column, block);
+    let loaded = load_blocks::<N>(words, &weight, at, column, 1usize, block, false);
     let codes = block_codes::<N>(&loaded, block);
     #[unroll]
     for i in 0..block.fields {
@@ -130,6 +130,14 @@ pub(crate) fn dequantize_backward_kernel<S: Float, G: Float, N: Size>(
         sum_z = Vector::new(0.0f32) - sum_z * Vector::<f32, N>::cast_from(s[at]);
     }
     finish::<N>(
-        &mut shared_s, &mut shared_z, sum_s, sum_z, ds, dz, &place, &part, cube,
+        &mut shared_s,
+        &mut shared_z,
+        sum_s,
+        sum_z,
+        ds,
+        dz,
+        &place,
+        &part,
+        cube,
     );
 }

@@ -126,6 +126,14 @@ pub(crate) fn fake_quantize_backward_kernel<W: Float, S: Float, N: Size>(
         sum_z = sum_z * levels.scale;
     }
     finish::<N>(
-        &mut shared_s, &mut shared_z, sum_s, sum_z, ds, dz, &place, &weight, cube,
+        &mut shared_s,
+        &mut shared_z,
+        sum_s,
+        sum_z,
+        ds,
+        dz,
+        &place,
+        &weight,
+        cube,
     );
 }

@@ -8,7 +8,7 @@
 //!   cube's range is staged in shared memory, divided by the power of two at which each code stands
 //!   in its window, so that a code costs a mask, a subtraction and a multiply-add, and no shift.
 
-use crate::cube::codes::{Weight, block_weights, load_block, scaled_code, window};
+use crate::cube::codes::{Weight, block_weights, load_blocks, scaled_code, window};
 use crate::plan::{Block, GemvPlan};
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -32,9 +32,10 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
         terminate!();
     }
     let run_rows = comptime!(plan.run * block.fields);
-    let range_rows = comptime!(plan.range * plan.run * block.fields);
+    let range_rows = comptime!(plan.range * run_rows);
+    let run_stride = comptime!(plan.run_stride(run_rows));
     let units = comptime!(plan.lanes * plan.slices);
-    let mut input = Shared::<[f32]>::new_slice(plan.rows * range_rows);
+    let mut input = Shared::<[f32]>::new_slice(comptime!(plan.rows * plan.range * run_stride));
     let mut input_sums = Shared::<[f32]>::new_slice(plan.rows * plan.range);
     let mut sums = Shared::<[Vector<f32, N>]>::new_slice(units);
 
@@ -49,8 +50,12 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
     let slice = place / plan.lanes;
     let first_row = split * range_rows;
 
-    // Stage the input: scaled values, and their plain sums over each run.
-    for at in range_stepped(unit, plan.rows * range_rows, units) {
+    // Stage the input, each value divided by the power of two at which its code stands.
+    let total = comptime!(plan.rows * range_rows);
+    let steps = comptime!(total.div_ceil(units));
+    #[unroll(steps <= 16)]
+    for step in 0..steps {
+        let at = step * units + unit;
         let row = at / range_rows;
         let i = at % range_rows;
         let k = first_row + i;
@@ -63,24 +68,26 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
             // 2^-shift, by its exponent.
             value = value * f32::reinterpret((127u32 - shift) << 23u32);
         }
-        input[at] = value;
+        if at < total {
+            input[(row * plan.range + i / run_rows) * run_stride + i % run_rows] = value;
+        }
     }
+    sync_cube();
+    // And the plain sum of each run, for the zero points.
     if comptime!(plan.aligned) {
         for at in range_stepped(unit, plan.rows * plan.range, units) {
-            let row = at / plan.range;
-            let k = first_row + at % plan.range * run_rows;
             let mut sum = 0.0f32;
-            if row < m {
-                for i in 0..run_rows {
-                    if k + i < weight.rows {
-                        sum += f32::cast_from(x[row * weight.rows + k + i]);
-                    }
+            for b in 0..plan.run {
+                #[unroll]
+                for i in 0..block.fields {
+                    let back = comptime!((1u32 << block.shift(i)) as f32);
+                    sum += input[at * run_stride + b * block.fields + i] * back;
                 }
             }
             input_sums[at] = sum;
         }
+        sync_cube();
     }
-    sync_cube();
 
     let mut totals = Array::<Vector<f32, N>>::new(plan.rows);
     #[unroll]
@@ -93,18 +100,40 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
             if run_row < weight.rows {
                 if comptime!(plan.aligned) {
                     add_run::<S, N>(
-                        words, s, z, &input, &input_sums, &mut totals, &weight, run, run_row, column,
-                        plan, block,
+                        words,
+                        s,
+                        z,
+                        &input,
+                        &input_sums,
+                        &mut totals,
+                        &weight,
+                        run,
+                        run_row,
+                        column,
+                        plan,
+                        block,
                     );
                 } else {
                     add_block::<S, N>(
-                        words, s, z, &input, &mut totals, &weight, run, run_row, column, plan, block,
+                        words,
+                        s,
+                        z,
+                        &input,
+                        &mut totals,
+                        &weight,
+                        run,
+                        run_row,
+                        column,
+                        plan,
+                        block,
                     );
                 }
             }
         }
     }
 
+    // All units of a plane are to take part in what follows.
+    sync_cube();
     // Add the slices up, row by row.
     #[unroll]
     for row in 0..plan.rows {
@@ -124,7 +153,11 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
         sync_cube();
         if slice == 0 && column < weight.vectors && row < m {
             // With planes, the first slice of each plane holds the sum of all of its slices.
-            let stride = comptime!(if plan.plane > 0 { plan.plane } else { plan.lanes });
+            let stride = comptime!(if plan.plane > 0 {
+                plan.plane
+            } else {
+                plan.lanes
+            });
             #[unroll]
             for part in 1..comptime!(units / stride) {
                 total += sums[place + part * stride];
@@ -157,33 +190,34 @@ fn add_run<S: Float, N: Size>(
     #[comptime] block: Block,
 ) {
     let run_rows = comptime!(plan.run * block.fields);
-    let range_rows = comptime!(plan.range * plan.run * block.fields);
+    let run_stride = comptime!(plan.run_stride(run_rows));
+    let place = run_row / weight.group * weight.vectors + column;
+    let scale = Vector::<f32, N>::cast_from(s[place]);
+    let zero = Vector::<f32, N>::cast_from(z[place]);
+    let first_block = run_row / block.fields;
+    let loaded = load_blocks::<N>(words, weight, first_block, column, plan.run, block, true);
     let mut products = Array::<Vector<f32, N>>::new(plan.rows);
     #[unroll]
     for row in 0..plan.rows {
         products[row] = Vector::new(0.0f32);
     }
-    let first_block = run_row / block.fields;
     #[unroll]
     for at in 0..plan.run {
-        let loaded = load_block::<N>(words, weight, first_block + at, column, block);
         #[unroll]
         for w in 0..block.windows() {
-            let bits = window::<N>(&loaded, w, block);
+            let bits = window::<N>(&loaded, comptime!(at * block.words), w, block);
             #[unroll]
             for i in 0..block.window_fields(w) {
                 let code = scaled_code::<N>(bits, i, block);
-                let k = run * run_rows + comptime!(at * block.fields + w * block.window + i);
+                let k = comptime!(at * block.fields + w * block.window + i);
                 #[unroll]
                 for row in 0..plan.rows {
-                    products[row] += code * Vector::new(input[row * range_rows + k]);
+                    products[row] +=
+                        code * Vector::new(input[(row * plan.range + run) * run_stride + k]);
                 }
             }
         }
     }
-    let place = run_row / weight.group * weight.vectors + column;
-    let scale = Vector::<f32, N>::cast_from(s[place]);
-    let zero = Vector::<f32, N>::cast_from(z[place]);
     #[unroll]
     for row in 0..plan.rows {
         let sum = Vector::new(input_sums[row * plan.range + run]);
@@ -207,16 +241,16 @@ fn add_block<S: Float, N: Size>(
     #[comptime] plan: GemvPlan,
     #[comptime] block: Block,
 ) {
-    let range_rows = comptime!(plan.range * plan.run * block.fields);
+    let run_stride = comptime!(plan.run_stride(block.fields));
     let at = run_row / block.fields;
     let weights = block_weights::<S, N>(words, s, z, weight, at, column, block, false);
     #[unroll]
     for i in 0..block.fields {
-        let k = run * block.fields + i;
         #[unroll]
         for row in 0..plan.rows {
             // The input is zero past the last row of the weight.
-            totals[row] += weights[i] * Vector::new(input[row * range_rows + k]);
+            let value = input[(row * plan.range + run) * run_stride + i];
+            totals[row] += weights[i] * Vector::new(value);
         }
     }
 }

@@ -52,6 +52,13 @@ pub(crate) fn gemv(
     }
     match whole {
         true => out,
-        false => reduce(out, [m, n], Parts::Outer(plan.splits), late_bias, dtype, weight.width),
+        false => reduce(
+            out,
+            [m, n],
+            Parts::Outer(plan.splits),
+            late_bias,
+            dtype,
+            weight.width,
+        ),
     }
 }

@@ -96,13 +96,7 @@ fn stage<X: Float, S: Float, E: Float, NX: Size, N: Size>(
 }
 
 #[cube(launch_unchecked)]
-pub(crate) fn forward_units_kernel<
-    X: Float,
-    S: Float,
-    O: Float,
-    NX: Size,
-    N: Size,
->(
+pub(crate) fn forward_units_kernel<X: Float, S: Float, O: Float, NX: Size, N: Size>(
     x: &[Vector<X, NX>],
     words: &[Vector<u32, N>],
     s: &[Vector<S, N>],
@@ -242,7 +236,11 @@ pub(crate) fn forward_matrix_kernel<X: Float, S: Float, O: Float, NX: Size, N: S
     for i in 0..down {
         #[unroll]
         for j in 0..across {
-            spread(&mut scratch, sums.index(comptime!(i * across + j)), plane_index);
+            spread(
+                &mut scratch,
+                sums.index(comptime!(i * across + j)),
+                plane_index,
+            );
             sync_cube();
             for at in range_stepped(
                 UNIT_POS_PLANE as usize,

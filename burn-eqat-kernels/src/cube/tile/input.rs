@@ -230,7 +230,11 @@ pub(crate) fn input_matrix_kernel<G: Float, S: Float, O: Float, N: Size>(
     for i in 0..down {
         #[unroll]
         for j in 0..across {
-            spread(&mut scratch, sums.index(comptime!(i * across + j)), plane_index);
+            spread(
+                &mut scratch,
+                sums.index(comptime!(i * across + j)),
+                plane_index,
+            );
             sync_cube();
             for at in range_stepped(UNIT_POS_PLANE as usize, tile, plan.plane) {
                 let row = place.row + plane_row + comptime!(i * MATRIX_TILE) + at / MATRIX_TILE;

@@ -10,7 +10,7 @@ use super::limits::elem;
 use super::reduce::{Parts, chunk_sums, reduce};
 use super::tensors::{cube_count, dims, empty};
 use super::weight::PackedWeight;
-use crate::plan::{Engine, Product, TilePlan, gcd, vector_width};
+use crate::plan::{Engine, Limits, Product, TilePlan, gcd, vector_width};
 use burn::tensor::DType;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
@@ -28,8 +28,11 @@ macro_rules! launch_by {
     };
 }
 
-/// Columns that one load of the staged tiles takes, at most: their rows are skewed by eight.
-const WIDEST: usize = 8;
+/// Elements that one load of the input takes, at most: 16 bytes where there are such vectors, never more
+/// than the skew of a tile's rows.
+fn load_width(dtype: DType, limits: &Limits) -> usize {
+    (16 / dtype.size()).min(limits.widest).min(8)
+}
 
 /// `x [m, k]` times the weight plus `bias [n]`, in the type of `x`. None where the device cannot do it
 /// with that engine.
@@ -44,7 +47,7 @@ pub(crate) fn forward(
     let [m, k] = dims(&x);
     let sizes = [m, problem.n, k];
     let plan = TilePlan::new(engine, Product::Forward, sizes, weight.width, limits)?;
-    let x_width = vector_width(k, limits.vector.min(WIDEST));
+    let x_width = vector_width(k, load_width(dtype, limits));
     let whole = plan.splits == 1;
     let (out_dtype, bias, late_bias) = match whole {
         true => (dtype, bias, None),
@@ -55,27 +58,32 @@ pub(crate) fn forward(
     // SAFETY: cubes past `cubes` return; tiles are staged with zeros past their matrices and written
     // only inside of the output.
     unsafe {
-        launch_by!(engine, forward_units_kernel, forward_matrix_kernel, (
-            &out.client,
-            cube_count(cubes, limits),
-            CubeDim::new_1d(plan.units() as u32),
-            x_width,
-            weight.width,
-            x.into_buffer_arg(),
-            weight.words.clone().into_buffer_arg(),
-            weight.s.clone().into_buffer_arg(),
-            weight.z.clone().into_buffer_arg(),
-            bias.map(CubeTensor::into_buffer_arg).into(),
-            out.clone().into_buffer_arg(),
-            weight.sizes(),
-            m,
-            plan.steps(k),
-            cubes,
-            plan,
-            problem.block(),
-            problem.aligned(),
-            [elem(dtype), elem(weight.s.dtype), elem(out_dtype)],
-        ));
+        launch_by!(
+            engine,
+            forward_units_kernel,
+            forward_matrix_kernel,
+            (
+                &out.client,
+                cube_count(cubes, limits),
+                CubeDim::new_1d(plan.units() as u32),
+                x_width,
+                weight.width,
+                x.into_buffer_arg(),
+                weight.words.clone().into_buffer_arg(),
+                weight.s.clone().into_buffer_arg(),
+                weight.z.clone().into_buffer_arg(),
+                bias.map(CubeTensor::into_buffer_arg).into(),
+                out.clone().into_buffer_arg(),
+                weight.sizes(),
+                m,
+                plan.steps(k),
+                cubes,
+                plan,
+                problem.block(),
+                problem.aligned(),
+                [elem(dtype), elem(weight.s.dtype), elem(out_dtype)],
+            )
+        );
     }
     Some(match whole {
         true => out,
@@ -104,25 +112,30 @@ pub(crate) fn input(grad: CubeTensor, weight: &PackedWeight, engine: Engine) -> 
     let cubes = m.div_ceil(plan.rows) * k.div_ceil(plan.columns) * plan.splits;
     // SAFETY: as in `forward`.
     unsafe {
-        launch_by!(engine, input_units_kernel, input_matrix_kernel, (
-            &out.client,
-            cube_count(cubes, limits),
-            CubeDim::new_1d(plan.units() as u32),
-            weight.width,
-            grad.into_buffer_arg(),
-            weight.words.clone().into_buffer_arg(),
-            weight.s.clone().into_buffer_arg(),
-            weight.z.clone().into_buffer_arg(),
-            out.clone().into_buffer_arg(),
-            weight.sizes(),
-            m,
-            plan.steps(n),
-            cubes,
-            plan,
-            problem.block(),
-            problem.aligned(),
-            [elem(dtype), elem(weight.s.dtype), elem(out_dtype)],
-        ));
+        launch_by!(
+            engine,
+            input_units_kernel,
+            input_matrix_kernel,
+            (
+                &out.client,
+                cube_count(cubes, limits),
+                CubeDim::new_1d(plan.units() as u32),
+                weight.width,
+                grad.into_buffer_arg(),
+                weight.words.clone().into_buffer_arg(),
+                weight.s.clone().into_buffer_arg(),
+                weight.z.clone().into_buffer_arg(),
+                out.clone().into_buffer_arg(),
+                weight.sizes(),
+                m,
+                plan.steps(n),
+                cubes,
+                plan,
+                problem.block(),
+                problem.aligned(),
+                [elem(dtype), elem(weight.s.dtype), elem(out_dtype)],
+            )
+        );
     }
     Some(match whole {
         true => out,
@@ -147,34 +160,46 @@ pub(crate) fn scale(
     let plan = TilePlan::new(engine, Product::Scale, [group, n, m], weight.width, limits)?;
     let chunks = group.div_ceil(plan.rows);
     // Groups begin and end at whole vectors of the input.
-    let x_width = vector_width(gcd(problem.k, group), limits.vector.min(WIDEST));
+    let x_width = vector_width(gcd(problem.k, group), load_width(x.dtype, limits));
     let ds = empty(&grad, [groups * chunks, n], DType::F32);
     let dz = empty(&grad, [groups * chunks, n], DType::F32);
     let cubes = groups * chunks * n.div_ceil(plan.columns);
     let dtypes = [elem(x.dtype), elem(weight.s.dtype)];
     // SAFETY: as in `forward`.
     unsafe {
-        launch_by!(engine, scale_units_kernel, scale_matrix_kernel, (
-            &ds.client,
-            cube_count(cubes, limits),
-            CubeDim::new_1d(plan.units() as u32),
-            x_width,
-            weight.width,
-            x.into_buffer_arg(),
-            weight.words.clone().into_buffer_arg(),
-            weight.s.clone().into_buffer_arg(),
-            weight.z.clone().into_buffer_arg(),
-            grad.into_buffer_arg(),
-            ds.clone().into_buffer_arg(),
-            dz.clone().into_buffer_arg(),
-            weight.sizes(),
-            m,
-            chunks,
-            cubes,
-            plan,
-            problem.block(),
-            dtypes,
-        ));
+        launch_by!(
+            engine,
+            scale_units_kernel,
+            scale_matrix_kernel,
+            (
+                &ds.client,
+                cube_count(cubes, limits),
+                CubeDim::new_1d(plan.units() as u32),
+                x_width,
+                weight.width,
+                x.into_buffer_arg(),
+                weight.words.clone().into_buffer_arg(),
+                weight.s.clone().into_buffer_arg(),
+                weight.z.clone().into_buffer_arg(),
+                grad.into_buffer_arg(),
+                ds.clone().into_buffer_arg(),
+                dz.clone().into_buffer_arg(),
+                weight.sizes(),
+                m,
+                chunks,
+                cubes,
+                plan,
+                problem.block(),
+                dtypes,
+            )
+        );
     }
-    Some(chunk_sums(ds, dz, [groups, n], chunks, weight.s.dtype, weight.width))
+    Some(chunk_sums(
+        ds,
+        dz,
+        [groups, n],
+        chunks,
+        weight.s.dtype,
+        weight.width,
+    ))
 }

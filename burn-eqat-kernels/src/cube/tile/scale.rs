@@ -160,7 +160,9 @@ pub(crate) fn scale_units_kernel<X: Float, S: Float, NX: Size, N: Size>(
         sums[i] = Vector::new(0.0f32);
     }
     for row in range_stepped(0, m, DEPTH) {
-        stage::<X, f32, NX, N>(x, grad, &mut left, &mut right, &weight, m, &place, row, plan);
+        stage::<X, f32, NX, N>(
+            x, grad, &mut left, &mut right, &weight, m, &place, row, plan,
+        );
         sync_cube();
         for d in 0..DEPTH {
             let grads = right[d * right_stride + lane];
@@ -195,7 +197,15 @@ pub(crate) fn scale_units_kernel<X: Float, S: Float, NX: Size, N: Size>(
     meeting_z[part * tile_vectors + lane] = sum_z;
     sync_cube();
     finish::<S, N>(
-        &meeting_s, &meeting_z, s, ds, dz, &weight, &place, tile_vectors, plan,
+        &meeting_s,
+        &meeting_z,
+        s,
+        ds,
+        dz,
+        &weight,
+        &place,
+        tile_vectors,
+        plan,
     );
 }
 
@@ -241,7 +251,9 @@ pub(crate) fn scale_matrix_kernel<X: Float, S: Float, NX: Size, N: Size>(
 
     let mut sums = zero_sums(plan);
     for row in range_stepped(0, m, DEPTH) {
-        stage::<X, X, NX, N>(x, grad, &mut left, &mut right, &weight, m, &place, row, plan);
+        stage::<X, X, NX, N>(
+            x, grad, &mut left, &mut right, &weight, m, &place, row, plan,
+        );
         sync_cube();
         multiply::<X, NX, N>(
             &left,
@@ -266,7 +278,11 @@ pub(crate) fn scale_matrix_kernel<X: Float, S: Float, NX: Size, N: Size>(
     for i in 0..down {
         #[unroll]
         for j in 0..across {
-            spread(&mut scratch, sums.index(comptime!(i * across + j)), plane_index);
+            spread(
+                &mut scratch,
+                sums.index(comptime!(i * across + j)),
+                plane_index,
+            );
             sync_cube();
             let fragment_row = plane_row + comptime!(i * MATRIX_TILE);
             let fragment_vector = (plane_column + comptime!(j * MATRIX_TILE)) / width;
@@ -281,7 +297,8 @@ pub(crate) fn scale_matrix_kernel<X: Float, S: Float, NX: Size, N: Size>(
                 let mut sum_s = Vector::<f32, N>::new(0.0);
                 let mut sum_z = Vector::<f32, N>::new(0.0);
                 if vector < weight.vectors {
-                    let zero = Vector::<f32, N>::cast_from(z[place.group * weight.vectors + vector]);
+                    let zero =
+                        Vector::<f32, N>::cast_from(z[place.group * weight.vectors + vector]);
                     for r in 0..half {
                         let row = place.start + fragment_row + first + r;
                         if row < place.end {
@@ -306,6 +323,14 @@ pub(crate) fn scale_matrix_kernel<X: Float, S: Float, NX: Size, N: Size>(
         }
     }
     finish::<S, N>(
-        &meeting_s, &meeting_z, s, ds, dz, &weight, &place, tile_vectors, plan,
+        &meeting_s,
+        &meeting_z,
+        s,
+        ds,
+        dz,
+        &weight,
+        &place,
+        tile_vectors,
+        plan,
     );
 }

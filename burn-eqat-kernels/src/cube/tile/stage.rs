@@ -34,7 +34,12 @@ pub(crate) fn stage_matrix<T: Float, E: Float, N: Size>(
     let tile_vectors = comptime!(tile_len / width);
     let stride = comptime!(plan.stride(tile_len) / width);
     let units = comptime!(plan.units());
-    for at in range_stepped(UNIT_POS as usize, comptime!(tile_rows * tile_vectors), units) {
+    let total = comptime!(tile_rows * tile_vectors);
+    let steps = comptime!(total.div_ceil(units));
+    // Unrolled, so that the loads of several steps are under way together.
+    #[unroll(steps <= 8)]
+    for step in 0..steps {
+        let at = step * units + UNIT_POS as usize;
         let i = at / tile_vectors;
         let j = at % tile_vectors;
         let row = window.row + i;
@@ -43,7 +48,9 @@ pub(crate) fn stage_matrix<T: Float, E: Float, N: Size>(
         if row < window.rows && vector < window.vectors {
             value = Vector::cast_from(matrix[row * window.stride + vector]);
         }
-        tile[i * stride + j] = value;
+        if at < total {
+            tile[i * stride + j] = value;
+        }
     }
 }
 
