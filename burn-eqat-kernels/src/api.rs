@@ -103,6 +103,32 @@ pub fn unpack(
     )))
 }
 
+/// Unpacks words that run along the columns, as zero points' do, to the codes of the first `d_output`
+/// columns, on the device.
+///
+/// # Shapes
+///
+/// - `words`: `[groups, ceil(d_output * b / 32)]`
+/// - output: `[groups, d_output]`
+///
+/// # Errors
+///
+/// When there are not as many words as `d_output` codes need.
+pub fn unpack_columns(
+    words: Tensor<2, Int>,
+    bits: Bits,
+    d_output: usize,
+) -> Result<Tensor<2, Int>, OpError> {
+    let [groups, _] = words.dims();
+    let expected = [groups, bits.words(d_output)];
+    expect_shape("unpack_columns", "words", &words.dims(), &expected)?;
+    Ok(Tensor::from_dispatch(Dispatch::quant_unpack_columns(
+        words.into_dispatch(),
+        bits,
+        d_output,
+    )))
+}
+
 /// The dense weight of packed codes: `(q - z) * s`, with gradients by `s` and `z`.
 ///
 /// # Shapes

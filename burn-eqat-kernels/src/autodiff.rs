@@ -38,6 +38,10 @@ impl<B: QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
         B::quant_unpack(words, bits, len)
     }
 
+    fn quant_unpack_columns(words: IntTensor<Self>, bits: Bits, len: usize) -> IntTensor<Self> {
+        B::quant_unpack_columns(words, bits, len)
+    }
+
     fn quant_dequantize(
         words: IntTensor<Self>,
         s: FloatTensor<Self>,

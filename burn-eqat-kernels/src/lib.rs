@@ -10,7 +10,7 @@
 //! | [`fake_quantize`] | `w [k, n]`, `s`, `z [g, n]` | `w' [k, n]` | `w`, `s`, `z` |
 //! | [`dequantize`] | words, `s`, `z [g, n]` | `w' [k, n]` | `s`, `z` |
 //! | [`quant_linear`] | `x [.., k]`, words, `s`, `z`, bias | `[.., n]` | `x`, `s`, `z`, bias |
-//! | [`pack`], [`unpack`] | codes / words | words / codes | - |
+//! | [`pack`], [`unpack`], [`unpack_columns`] | codes / words | words / codes | - |
 //!
 //! Every op has a portable body made of Burn ops ([`QuantOps`]'s defaults), so it runs on each of
 //! Burn's backends; a backend may fill in a faster one, as CubeCL's do (CUDA, ROCm, Metal, Vulkan,
@@ -42,7 +42,7 @@ mod ops;
 mod plan;
 mod portable;
 
-pub use api::{dequantize, fake_quantize, pack, quant_linear, unpack};
+pub use api::{dequantize, fake_quantize, pack, quant_linear, unpack, unpack_columns};
 pub use bits::{Bits, BitsError};
 pub use error::OpError;
 pub use layout::{Fields, PackError, pack_codes, unpack_codes};

@@ -72,6 +72,12 @@ pub trait QuantOps: ::burn::backend::Backend {
         portable::unpack::<Self>(words, bits, len)
     }
 
+    /// Codes `[g, len]` of the words `[g, ceil(len * b / 32)]`, which run along the columns.
+    #[fusion(dtype = words, shape = Shape::new([words[0], *len]))]
+    fn quant_unpack_columns(words: IntTensor<Self>, bits: Bits, len: usize) -> IntTensor<Self> {
+        portable::unpack_columns::<Self>(words, bits, len)
+    }
+
     /// `(q - z) * s`, `[d_input, n]`, in the type of `s`.
     #[fusion(dtype = s, shape = rows_of(*d_input, s))]
     fn quant_dequantize(

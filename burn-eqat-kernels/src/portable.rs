@@ -181,6 +181,11 @@ pub fn unpack<B: Backend>(words: IntTensor<B>, bits: Bits, len: usize) -> IntTen
     B::bitwise_or(codes, high)
 }
 
+/// Unpacks `[rows, words]` to the codes `[rows, len]`, as integers.
+pub fn unpack_columns<B: Backend>(words: IntTensor<B>, bits: Bits, len: usize) -> IntTensor<B> {
+    B::int_transpose(unpack::<B>(B::int_transpose(words), bits, len))
+}
+
 /// `q - z`, grouped.
 fn levels<B: Backend>(
     words: IntTensor<B>,

@@ -99,6 +99,10 @@ impl QuantOps for CubeBackend {
         dequantize::unpack(words, bits, len, &limits)
     }
 
+    fn quant_unpack_columns(words: IntTensor<Self>, bits: Bits, len: usize) -> IntTensor<Self> {
+        dequantize::unpack_columns(words, bits, len)
+    }
+
     fn quant_dequantize(
         words: IntTensor<Self>,
         s: FloatTensor<Self>,

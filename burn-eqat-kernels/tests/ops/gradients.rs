@@ -1,8 +1,11 @@
 //! Values and gradients of every op on random problems.
 
+use crate::device;
 use crate::operands::{Pair, Problem, Weight, assert_close, config, problems};
-use burn::tensor::{FloatDType, Tensor};
-use burn_eqat_kernels::{Bits, dequantize, fake_quantize, quant_linear, unpack};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
+use burn_eqat_kernels::{
+    Bits, Fields, dequantize, fake_quantize, pack_codes, quant_linear, unpack, unpack_columns,
+};
 use proptest::prelude::*;
 
 proptest! {
@@ -13,6 +16,22 @@ proptest! {
         let weight = Weight::random(&p);
         let codes = unpack(weight.words, p.bits, p.k()).unwrap();
         codes.into_data().assert_eq(&weight.codes.into_data(), false);
+    }
+
+    #[test]
+    fn unpack_columns_gives_the_zero_points(p in problems()) {
+        let weight = Weight::random(&p);
+        let values: Vec<i64> = weight.z.exact.into_data().iter::<i64>().collect();
+        let shape = [p.groups, p.n];
+        let words: Vec<i32> = pack_codes(&values, shape, 1, p.bits, Fields::Dense)
+            .unwrap()
+            .into_iter()
+            .map(|word| word as i32)
+            .collect();
+        let words = TensorData::new(words, [p.groups, p.bits.words(p.n)]);
+        let words = Tensor::<2, Int>::from_data(words, (&device(), DType::I32));
+        let unpacked = unpack_columns(words, p.bits, p.n).unwrap().into_data();
+        prop_assert_eq!(unpacked.iter::<i64>().collect::<Vec<_>>(), values);
     }
 
     #[test]
@@ -83,7 +102,7 @@ proptest! {
     #[test]
     fn fake_quantize_and_its_gradients(p in problems()) {
         let max = f64::from(p.bits.max_code());
-        burn::tensor::Device::flex().seed(p.seed);
+        Device::flex().seed(p.seed);
         let w = Pair::uniform([p.k(), p.n], -1.0, 1.0, p.dtype).leaves();
         // Step sizes below the clamp and zero points outside of the code range among them.
         let shape = [p.groups, p.n];
@@ -164,7 +183,7 @@ fn quant_linear_follows_finite_differences() {
             let moved = |step: f32| {
                 let mut values = at.clone();
                 values[i] += step;
-                let data = burn::tensor::TensorData::new(values, shape);
+                let data = TensorData::new(values, shape);
                 f(Tensor::from_data(data, &device))
             };
             let step = 1e-2f32;

@@ -2,7 +2,7 @@ use crate::Scheme;
 use burn::module::{Module, Param, ParamId, Reparameterization};
 use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
 use burn_eqat_kernels::{
-    Bits, Fields, PackError, dequantize, pack, pack_codes, quant_linear, unpack,
+    Bits, Fields, PackError, dequantize, pack, pack_codes, quant_linear, unpack, unpack_columns,
 };
 
 /// A packed weight: the parameter's base holds the step sizes `[groups, d_output]`, the attachment
@@ -103,10 +103,8 @@ impl Packed {
 
     /// The zero points as integers, `[groups, d_output]`.
     pub fn unpacked_zero_points(&self) -> Tensor<2, Int> {
-        let words = self.zero_points.val().transpose();
-        unpack(words, self.scheme.bits, self.d_output)
+        unpack_columns(self.zero_points.val(), self.scheme.bits, self.d_output)
             .expect("the words are made for this weight")
-            .transpose()
     }
 
     fn zero_point_values(&self, scale: &Tensor<2>) -> Tensor<2> {

@@ -86,6 +86,41 @@ pub(crate) fn unpack_kernel<I: Int, N: Size>(
     }
 }
 
+/// Unpacks words that run along the columns of `out [rows, len]`; one unit unpacks one block.
+#[cube(launch_unchecked)]
+pub(crate) fn unpack_columns_kernel<I: Int, N: Size>(
+    words: &[Vector<u32, N>],
+    out: &mut [Vector<I, N>],
+    len: usize,
+    row_words: usize,
+    blocks: usize,
+    total: usize,
+    #[comptime] block: Block,
+    #[define(I)] _dtype: ElemType,
+) {
+    if ABSOLUTE_POS >= total {
+        terminate!();
+    }
+    let row = ABSOLUTE_POS / blocks;
+    let at = ABSOLUTE_POS % blocks;
+    // A row is a weight of one column, whose words lie side by side.
+    let column = Weight {
+        rows: len,
+        word_rows: row_words,
+        vectors: 1,
+        group: len,
+    };
+    let loaded = load_blocks::<N>(words, &column, at, row * row_words, 1usize, block, false);
+    let codes = block_codes::<N>(&loaded, block);
+    #[unroll]
+    for i in 0..block.fields {
+        let place = at * block.fields + i;
+        if place < len {
+            out[row * len + place] = Vector::cast_from(codes[i]);
+        }
+    }
+}
+
 /// Sums `grad * (q - z)` and `-grad * s` over a chunk of a group: the gradients of `s` and `z`.
 ///
 /// A cube takes `lanes` column vectors of one chunk of one group, see [`crate::plan::GroupPlan`].

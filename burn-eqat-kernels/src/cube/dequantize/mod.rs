@@ -13,7 +13,9 @@ use crate::plan::{Block, ColumnPlan, GroupPlan, Limits};
 use burn::tensor::DType;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
-use kernel::{PartLaunch, dequantize_backward_kernel, dequantize_kernel, unpack_kernel};
+use kernel::{
+    PartLaunch, dequantize_backward_kernel, dequantize_kernel, unpack_columns_kernel, unpack_kernel,
+};
 use std::ops::Range;
 
 /// The rows and columns of a weight that a slab takes; both start at multiples of a block or vector.
@@ -94,6 +96,39 @@ pub(crate) fn unpack(words: CubeTensor, bits: Bits, len: usize, limits: &Limits)
             out.clone().into_buffer_arg(),
             WeightLaunch::new(len, word_rows, plan.vectors, len),
             plan.total,
+            block,
+            elem(dtype),
+        );
+    }
+    out
+}
+
+/// The codes `[rows, len]` of words that run along the columns, in their type.
+pub(crate) fn unpack_columns(words: CubeTensor, bits: Bits, len: usize) -> CubeTensor {
+    let dtype = words.dtype;
+    let words = word_rows(words);
+    let [rows, row_words] = dims(&words);
+    let block = Block::of(bits);
+    let out = empty(&words, [rows, len], dtype);
+    let blocks = block.blocks(len);
+    let total = rows * blocks;
+    if total == 0 {
+        return out;
+    }
+    let (count, dim) = elementwise(&out, total);
+    // SAFETY: units past `total` return; codes past `len` are not written, words past the last not read.
+    unsafe {
+        unpack_columns_kernel::launch_unchecked(
+            &out.client,
+            count,
+            dim,
+            1,
+            words.into_buffer_arg(),
+            out.clone().into_buffer_arg(),
+            len,
+            row_words,
+            blocks,
+            total,
             block,
             elem(dtype),
         );
