@@ -38,7 +38,9 @@ mod cube;
 mod error;
 mod layout;
 mod ops;
+// Only tests use it without a CubeCL backend.
 #[cfg(any(feature = "cube", test))]
+#[cfg_attr(not(feature = "cube"), allow(dead_code, unused_imports))]
 mod plan;
 mod portable;
 

@@ -62,10 +62,10 @@ pub(crate) fn window<N: Size>(
     let end = comptime!(shift + block.window_fields(at) * block.bits);
     let mut bits = words[word];
     if comptime!(shift > 0) {
-        bits = bits >> Vector::new(comptime!(shift as u32));
+        bits >>= Vector::new(comptime!(shift as u32));
     }
     if comptime!(end > 32) {
-        bits = bits | (words[comptime!(word + 1)] << Vector::new(comptime!(32 - shift as u32)));
+        bits |= words[comptime!(word + 1)] << Vector::new(comptime!(32 - shift as u32));
     }
     bits
 }
@@ -142,6 +142,7 @@ pub(crate) fn block_weights<S: Float, N: Size>(
 
 /// The codes of one row of column vector `column`, wherever it lies in its block.
 #[cube]
+#[allow(clippy::collapsible_if)] // the first is decided when the kernel is compiled
 pub(crate) fn row_codes<N: Size>(
     words: &[Vector<u32, N>],
     weight: &Weight,
@@ -157,7 +158,7 @@ pub(crate) fn row_codes<N: Size>(
     if comptime!(32 % block.bits != 0) {
         if shift + comptime!(block.bits as u32) > 32u32 {
             let high = words[place + weight.vectors] << Vector::new(32u32 - shift);
-            bits = bits | high;
+            bits |= high;
         }
     }
     Vector::<f32, N>::cast_from(bits & Vector::new(comptime!((1u32 << block.bits) - 1)))

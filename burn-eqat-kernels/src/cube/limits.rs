@@ -51,7 +51,7 @@ impl Limits {
                 Some(_) => (hardware.load_width as usize / 32).clamp(4, 16),
                 None => 4,
             },
-            widest: hardware.max_vector_size as usize,
+            widest: hardware.max_vector_size,
             cubes: x.min(y).min(z) as usize,
             matrix,
             cpu: cpu.is_some(),

@@ -27,7 +27,8 @@ mod tests {
         assert_eq!(ranges[0], 0..4096);
         assert_eq!(ranges[6], 24576..28672);
         assert!(ranges.iter().all(|r| r.len() * 8192 * 2 <= SLAB_BYTES));
-        assert_eq!(slabs(100, 4, 32).collect::<Vec<_>>(), [0..100]);
+        assert_eq!(slabs(100, 4, 32).next(), Some(0..100));
+        assert_eq!(slabs(100, 4, 32).len(), 1);
         assert_eq!(slabs(0, 4, 32).len(), 0);
         // Lines longer than a slab are taken a unit at a time.
         assert_eq!(slabs(70, SLAB_BYTES, 32).len(), 3);

@@ -123,7 +123,7 @@ pub(crate) fn fake_quantize_backward_kernel<W: Float, S: Float, N: Size>(
             sum_s += g * (clamped - levels.zero - inside * ratio);
             sum_z += through - g;
         }
-        sum_z = sum_z * levels.scale;
+        sum_z *= levels.scale;
     }
     finish::<N>(
         &mut shared_s,

@@ -66,7 +66,7 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
         if comptime!(plan.aligned) {
             let shift = u32::cast_from(i % block.fields % block.window * block.bits);
             // 2^-shift, by its exponent.
-            value = value * f32::reinterpret((127u32 - shift) << 23u32);
+            value *= f32::reinterpret((127u32 - shift) << 23u32);
         }
         if at < total {
             input[(row * plan.range + i / run_rows) * run_stride + i % run_rows] = value;
