@@ -2,8 +2,8 @@
 //! every faster body is tested against.
 //!
 //! Everything here takes two-dimensional operands whose shapes were checked by [`crate::api`]. Levels
-//! and the sums over groups are computed in f32 where operands are in half precision; products of
-//! matrices are in the type of the activations.
+//! and the sums over groups are computed in f32 where operands are in half precision; the products with
+//! the weight are in the type of the activations.
 
 use crate::Bits;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -272,6 +272,8 @@ pub fn quant_linear_backward_scale<B: Backend>(
     bits: Bits,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let d_input = x.shape()[1];
+    // Rounded to half precision, the products of a group would not cancel.
+    let (x, grad) = (widen::<B>(x), widen::<B>(grad));
     let dw = B::float_matmul(B::float_transpose(x), grad);
     dequantize_backward::<B>(words, s, z, dw, bits, d_input)
 }
