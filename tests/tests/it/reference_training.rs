@@ -6,11 +6,11 @@ use burn::module::{Module, ModuleMapper, Param, ParamGroup};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{DType, Device, Tensor};
 use burn::train::TrainStep;
-use burn_eqat::kernels::fake_quantize;
+use burn_eqat::kernels::{dequantize, pack};
 use burn_eqat::train::{
     BlockApConfig, BlockSample, BlockTrainer, Blockwise, Hidden, clip_grad_norm,
 };
-use burn_eqat::{FakeQuant, QuantLinear, Quantize};
+use burn_eqat::{FakeQuant, QuantLinear, Quantize, quantize_codes};
 use burn_eqat_tests::{Values, assert_close, assert_near, data, golden, values};
 use llama::LoadedLlama;
 use llama::model::{DecoderBlock, Llama, TokenBatch};
@@ -213,9 +213,17 @@ fn quantize_in_half(model: Llama) -> Llama {
             let half = |t: Tensor<2>| t.cast(DType::F16);
             let (w, s) = (half(linear.weight.base()), half(fake.scale.val()));
             let z = half(fake.zero_point.val());
-            let quantized = fake_quantize(w, s, z, fake.scheme().bits).unwrap();
+            let [d_input, _] = w.dims();
+            let codes = quantize_codes(w, s, z, fake.scheme().bits);
+            let quantized = dequantize(
+                pack(codes, fake.scheme().bits).unwrap(),
+                fake.scale.val(),
+                fake.zero_point.val(),
+                fake.scheme().bits,
+                d_input,
+            );
             let path = format!("model.layers.{i}.{name}.weight");
-            values.insert(path, quantized.cast(DType::F32));
+            values.insert(path, quantized.unwrap());
         }
     }
     let path = Vec::new();
