@@ -36,7 +36,8 @@ struct Options {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "1,2,4,8,16,32,64,256,2048"
+        default_value = "1,2,4,8,16,32,64,256,2048",
+        value_parser = at_least_one
     )]
     rows: Vec<usize>,
     /// Parts to measure: forward, input (its gradient), scale (its gradient), fake (quantization)
@@ -47,7 +48,7 @@ struct Options {
     )]
     ops: Vec<Op>,
     /// Bytes that a copy moves to measure the bandwidth, in MiB
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 1024, value_parser = at_least_one)]
     copy_mib: usize,
     /// Seconds that each measurement may take
     #[arg(long, default_value_t = 0.3)]
@@ -75,6 +76,14 @@ fn parse_shape(text: &str) -> Result<Shape, String> {
     parsed.ok_or_else(|| format!("{text:?} is not a shape like 11008x4096"))
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1 is expected".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err(format!("{text:?} is no number")),
+    }
+}
+
 fn parse_bits(text: &str) -> Result<Bits, String> {
     let bits: usize = text.parse().map_err(|_| format!("{text:?} is no number"))?;
     Bits::try_from(bits).map_err(|error| error.to_string())
@@ -93,20 +102,22 @@ fn activations(device: &Device) -> FloatDType {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
+    let group = options.group_size;
+    if let Some(Shape { k, .. }) = options
+        .shapes
+        .iter()
+        .find(|shape| group == 0 || !shape.k.is_multiple_of(group))
+    {
+        return Err(format!("groups of {group} rows do not divide {k} rows").into());
+    }
     let device = Device::default();
     let dtype = activations(&device);
     let copy = measure::copy_bandwidth(&device, options.copy_mib << 20, options.seconds);
     let mut report = Report::new(&device, dtype, copy, options.beside.as_deref())?;
+    report.save(&options.output)?;
     println!("{}", report.heading());
 
     for Shape { n, k } in options.shapes.iter().copied() {
-        if !k.is_multiple_of(options.group_size) {
-            return Err(format!(
-                "groups of {} rows do not divide {k} rows",
-                options.group_size
-            )
-            .into());
-        }
         for op in options.ops.iter().copied() {
             // Fake quantization has no input.
             let rows = if op == Op::Fake {
@@ -128,11 +139,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     };
                     for (part, bytes, seconds) in work.measure(&device, options.seconds) {
                         report.add(Row::new(part, &work, bytes, seconds, dense));
+                        // What took long is not lost to what comes after it.
+                        report.save(&options.output)?;
                     }
                 }
             }
         }
     }
-    report.save(&options.output)?;
     Ok(())
 }

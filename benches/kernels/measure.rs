@@ -17,20 +17,21 @@ pub fn copies(bytes: usize) -> usize {
 /// Calls are issued in batches without waiting, as a model does; each batch is waited for.
 pub fn median(device: &Device, budget: f64, mut run: impl FnMut(usize)) -> f64 {
     let wait = || device.sync().expect("the device runs");
+    // Counted over all batches, so that each goes on where the last one stopped.
+    let mut calls = 0..;
+    let mut run = || run(calls.next().expect("there is no last number"));
     // Compiles, tunes and warms up.
-    for call in 0..3 {
-        run(call);
-    }
+    (0..3).for_each(|_| run());
     wait();
     let start = Instant::now();
-    run(3);
+    run();
     wait();
     let once = start.elapsed().as_secs_f64();
     let batch = ((budget / 12.0 / once) as usize).clamp(1, 200);
     let mut times: Vec<f64> = (0..11)
         .map(|_| {
             let start = Instant::now();
-            (0..batch).for_each(&mut run);
+            (0..batch).for_each(|_| run());
             wait();
             start.elapsed().as_secs_f64() / batch as f64
         })

@@ -161,15 +161,20 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Writes `path` with the endings `json` and `md`.
+    /// Writes `path` with `.json` and `.md` added.
     pub fn save(&self, path: &Path) -> std::io::Result<()> {
         let mut table = self.heading();
         for row in &self.rows {
             write!(table, "\n{}", row.line()).expect("a string takes everything");
         }
         table.push('\n');
-        std::fs::write(path.with_extension("md"), table)?;
+        let with = |ending: &str| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(ending);
+            name
+        };
+        std::fs::write(with(".md"), table)?;
         let json = serde_json::to_string_pretty(self)?;
-        std::fs::write(path.with_extension("json"), json + "\n")
+        std::fs::write(with(".json"), json + "\n")
     }
 }

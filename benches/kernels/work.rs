@@ -159,8 +159,12 @@ impl Work {
             ));
         });
         vec![
-            ("fake_quantize", 2 * weight + scales, forward),
-            ("fake_quantize backward", 3 * weight + 2 * scales, backward),
+            ("fake_quantize, f32", 2 * weight + scales, forward),
+            (
+                "fake_quantize backward, f32",
+                3 * weight + 2 * scales,
+                backward,
+            ),
         ]
     }
 }

@@ -1,6 +1,6 @@
 //! The ops on `Tensor`s: shapes checked first, then dispatched to the tensor's backend.
 
-use crate::capability::{Operand, expect_capable};
+use crate::capability::{Operand, expect_capable, expect_room};
 use crate::error::{expect_groups, expect_shape};
 use crate::{Bits, Fields, OpError, PackError, QuantOps, pack_codes};
 use burn::backend::Dispatch;
@@ -11,6 +11,16 @@ fn in_type<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
     match tensor.dtype() == dtype {
         true => tensor,
         false => tensor.cast(FloatDType::from(dtype)),
+    }
+}
+
+/// Step sizes beside operands of type `dtype`: as they are, since half precisions and f32 go together,
+/// but f64 goes with itself only.
+fn beside(s: Tensor<2>, dtype: DType) -> Tensor<2> {
+    match (s.dtype(), dtype) {
+        (_, DType::F64) => in_type(s, DType::F64),
+        (DType::F64, _) => in_type(s, DType::F32),
+        _ => s,
     }
 }
 
@@ -48,6 +58,12 @@ pub fn fake_quantize(
         Operand::new("z", &[groups, n], z.dtype()),
     ];
     expect_capable(OP, &w.device(), &operands)?;
+    // Rounded to a narrower type first, a zero point could round to another code.
+    let (s, z) = match s.dtype() == z.dtype() {
+        true => (s, z),
+        false => (in_type(s, DType::F32), in_type(z, DType::F32)),
+    };
+    let s = beside(s, w.dtype());
     let z = in_type(z, s.dtype());
     Ok(Tensor::from_dispatch(Dispatch::quant_fake(
         w.into_dispatch(),
@@ -94,8 +110,11 @@ pub fn unpack(
     bits: Bits,
     d_input: usize,
 ) -> Result<Tensor<2, Int>, OpError> {
+    const OP: &str = "unpack";
     let [_, n] = words.dims();
-    expect_shape("unpack", "words", &words.dims(), &[bits.words(d_input), n])?;
+    expect_shape(OP, "words", &words.dims(), &[bits.words(d_input), n])?;
+    expect_words(OP, &words)?;
+    expect_room(OP, &words.device(), [d_input, n])?;
     Ok(Tensor::from_dispatch(Dispatch::quant_unpack(
         words.into_dispatch(),
         bits,
@@ -120,8 +139,11 @@ pub fn unpack_columns(
     d_output: usize,
 ) -> Result<Tensor<2, Int>, OpError> {
     let [groups, _] = words.dims();
+    const OP: &str = "unpack_columns";
     let expected = [groups, bits.words(d_output)];
-    expect_shape("unpack_columns", "words", &words.dims(), &expected)?;
+    expect_shape(OP, "words", &words.dims(), &expected)?;
+    expect_words(OP, &words)?;
+    expect_room(OP, &words.device(), [groups, d_output])?;
     Ok(Tensor::from_dispatch(Dispatch::quant_unpack_columns(
         words.into_dispatch(),
         bits,
@@ -209,6 +231,7 @@ pub fn quant_linear<const D: usize>(
             .map(|b| Operand::new("bias", &b.dims(), b.dtype())),
     );
     expect_capable(OP, &x.device(), &operands)?;
+    let s = beside(s, x.dtype());
     let z = in_type(z, s.dtype());
     let bias = bias.map(|bias| in_type(bias, x.dtype()));
     let x: Tensor<2> = x.reshape([rows, d_input]);
@@ -222,6 +245,19 @@ pub fn quant_linear<const D: usize>(
     Ok(y.reshape(shape))
 }
 
+/// Fails unless the words have 32 bits, or 64 that hold them.
+fn expect_words(op: &'static str, words: &Tensor<2, Int>) -> Result<(), OpError> {
+    match words.dtype() {
+        DType::I32 | DType::U32 | DType::I64 => Ok(()),
+        dtype => Err(OpError::Type {
+            op,
+            operand: "words",
+            dtype,
+            device: format!("{:?}", words.device()),
+        }),
+    }
+}
+
 fn expect_packed(
     op: &'static str,
     words: &Tensor<2, Int>,
@@ -233,5 +269,6 @@ fn expect_packed(
     let [groups, n] = s.dims();
     expect_groups(op, d_input, groups)?;
     expect_shape(op, "words", &words.dims(), &[bits.words(d_input), n])?;
+    expect_words(op, words)?;
     expect_shape(op, "z", &z.dims(), &[groups, n])
 }

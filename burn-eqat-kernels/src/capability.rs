@@ -50,9 +50,7 @@ pub(crate) fn expect_capable(
             });
         }
         let bytes = operand.elements as u64 * operand.dtype.size() as u64;
-        // Kernels count elements in 32 bits.
-        let addressable = u64::from(u32::MAX) * operand.dtype.size() as u64;
-        let limit = capability.buffer.min(addressable);
+        let limit = capability.buffer.min(addressable(operand.dtype));
         if bytes > limit {
             return Err(OpError::Buffer {
                 op,
@@ -66,6 +64,32 @@ pub(crate) fn expect_capable(
     Ok(())
 }
 
+/// Fails unless the device can hold as many 32-bit codes.
+pub(crate) fn expect_room(
+    op: &'static str,
+    device: &Device,
+    [rows, columns]: [usize; 2],
+) -> Result<(), OpError> {
+    let bytes = rows as u64 * columns as u64 * 4;
+    match Capability::of(device) {
+        Some(capability) if bytes > capability.buffer.min(addressable(DType::I32)) => {
+            Err(OpError::Buffer {
+                op,
+                operand: "the codes",
+                bytes,
+                limit: capability.buffer.min(addressable(DType::I32)),
+                device: capability.name,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that kernels, which count elements in 32 bits, can address.
+fn addressable(dtype: DType) -> u64 {
+    u64::from(u32::MAX) * dtype.size() as u64
+}
+
 /// What a device states about itself.
 struct Capability {
     name: String,
@@ -76,7 +100,7 @@ struct Capability {
 }
 
 impl Capability {
-    /// None for a backend whose ops need no launch and check themselves.
+    /// None for a backend other than CubeCL's.
     #[cfg(feature = "cube")]
     fn of(device: &Device) -> Option<Self> {
         use burn::backend::DispatchDevice;
@@ -96,9 +120,11 @@ impl Capability {
             name: properties.identity.name.clone(),
             buffer: properties.memory.max_page_size,
             computes: Box::new(move |dtype| {
-                properties
-                    .type_usage(dtype_to_storage_type(dtype))
-                    .is_superset(TypeUsage::Buffer | TypeUsage::Conversion)
+                // Kernels compute in f32, which would not do for f64.
+                dtype != DType::F64
+                    && properties
+                        .type_usage(dtype_to_storage_type(dtype))
+                        .is_superset(TypeUsage::Buffer | TypeUsage::Conversion)
             }),
         })
     }

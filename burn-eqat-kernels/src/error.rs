@@ -46,7 +46,7 @@ pub enum OpError {
         operand: &'static str,
         /// Its size, in bytes.
         bytes: u64,
-        /// The device's largest buffer, in bytes.
+        /// The most that the device can hold in one buffer, and kernels can address, in bytes.
         limit: u64,
         /// The device.
         device: String,

@@ -33,7 +33,8 @@ fn rows_of(rows: usize, scale: &Shape) -> Shape {
 /// MyBackend {}` is enough to start with. The methods take two-dimensional operands of shapes that
 /// were checked before; call them through the functions of this crate ([`crate::quant_linear`] and
 /// the rest), which check, flatten and differentiate. `k` is `d_input`, `n` is `d_output`, `g` the
-/// number of groups, `m` the number of rows of the input.
+/// number of groups, `m` the number of rows of the input. `z` is of the type of `s`, a bias and a
+/// gradient of an output of the type of the activations; those and `s` may differ.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),

@@ -1,9 +1,8 @@
 //! The ops in terms of Burn's own: what a backend without a faster body runs, and the oracle that
 //! every faster body is tested against.
 //!
-//! Everything here takes two-dimensional operands whose shapes were checked by [`crate::api`]. Levels
-//! and the sums over groups are computed in f32 where operands are in half precision; the products with
-//! the weight are in the type of the activations.
+//! Everything here takes two-dimensional operands whose shapes were checked by [`crate::api`]. All is
+//! computed in f32 where operands are in half precision, and rounded once at the end.
 
 use crate::Bits;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -198,6 +197,20 @@ fn levels<B: Backend>(
     B::float_sub(grouped::<B>(q, groups), per_group::<B>(z))
 }
 
+/// `(q - z) * s`, not rounded to the type of `s`.
+fn dense<B: Backend>(
+    words: IntTensor<B>,
+    s: FloatTensor<B>,
+    z: FloatTensor<B>,
+    bits: Bits,
+    d_input: usize,
+) -> FloatTensor<B> {
+    let columns = s.shape()[1];
+    let (s, z) = (widen::<B>(s), widen::<B>(z));
+    let w = B::float_mul(levels::<B>(words, z, bits, d_input), per_group::<B>(s));
+    B::float_reshape(w, Shape::new([d_input, columns]))
+}
+
 /// `(q - z) * s`.
 pub fn dequantize<B: Backend>(
     words: IntTensor<B>,
@@ -206,10 +219,8 @@ pub fn dequantize<B: Backend>(
     bits: Bits,
     d_input: usize,
 ) -> FloatTensor<B> {
-    let (columns, dtype) = (s.shape()[1], s.dtype());
-    let (s, z) = (widen::<B>(s), widen::<B>(z));
-    let w = B::float_mul(levels::<B>(words, z, bits, d_input), per_group::<B>(s));
-    cast::<B>(B::float_reshape(w, Shape::new([d_input, columns])), dtype)
+    let dtype = s.dtype();
+    cast::<B>(dense::<B>(words, s, z, bits, d_input), dtype)
 }
 
 /// Gradients of [`dequantize`] by `s` and `z`, in their types.
@@ -239,8 +250,8 @@ pub fn quant_linear<B: Backend>(
     bits: Bits,
 ) -> FloatTensor<B> {
     let (d_input, dtype) = (x.shape()[1], x.dtype());
-    let w = dequantize::<B>(words, s, z, bits, d_input);
-    B::float_matmul(x, cast::<B>(w, dtype))
+    let w = dense::<B>(words, s, z, bits, d_input);
+    cast::<B>(B::float_matmul(widen::<B>(x), w), dtype)
 }
 
 /// Adds `bias [n]` to each row of `y [m, n]`.
@@ -258,8 +269,9 @@ pub fn quant_linear_backward_input<B: Backend>(
     bits: Bits,
     d_input: usize,
 ) -> FloatTensor<B> {
-    let w = cast::<B>(dequantize::<B>(words, s, z, bits, d_input), grad.dtype());
-    B::float_matmul(grad, B::float_transpose(w))
+    let dtype = grad.dtype();
+    let w = B::float_transpose(dense::<B>(words, s, z, bits, d_input));
+    cast::<B>(B::float_matmul(widen::<B>(grad), w), dtype)
 }
 
 /// Gradients of [`quant_linear`] by `s` and `z`.
@@ -272,7 +284,6 @@ pub fn quant_linear_backward_scale<B: Backend>(
     bits: Bits,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let d_input = x.shape()[1];
-    // Rounded to half precision, the products of a group would not cancel.
     let (x, grad) = (widen::<B>(x), widen::<B>(grad));
     let dw = B::float_matmul(B::float_transpose(x), grad);
     dequantize_backward::<B>(words, s, z, dw, bits, d_input)

@@ -82,7 +82,7 @@ impl Operands for Scale {
 ///
 /// # Panics
 ///
-/// When none is: Burn's own matrix product, the last of them, failed.
+/// When none is: the device holds no tile of 16 KiB, and Burn's own matrix product failed, too.
 fn first_open<T: Operands>(operands: T) -> T::Output {
     let weight = operands.weight();
     let mut closed = Vec::new();

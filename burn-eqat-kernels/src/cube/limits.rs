@@ -1,6 +1,6 @@
 //! What a device allows, read off its client.
 
-use crate::plan::Limits;
+use crate::plan::{Limits, MATRIX_TILE};
 use burn::tensor::DType;
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::features::{MmaConfig, Plane};
@@ -10,9 +10,6 @@ use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
 pub(crate) fn elem(dtype: DType) -> ElemType {
     burn::backend::cubecl::dtype_to_storage_type(dtype)
 }
-
-/// Side of the tiles that the matrix units multiply.
-pub(crate) const MATRIX_TILE: usize = 16;
 
 impl Limits {
     /// The limits of a device for inputs of type `dtype`.

@@ -26,11 +26,12 @@ pub(crate) fn dims(tensor: &CubeTensor) -> [usize; 2] {
 
 /// `tensor` in rows without gaps, of type `dtype`.
 pub(crate) fn rows(tensor: CubeTensor, dtype: DType) -> CubeTensor {
-    let tensor = into_contiguous(tensor);
-    match tensor.dtype == dtype {
+    // In this order: a cast may leave gaps between rows.
+    let tensor = match tensor.dtype == dtype {
         true => tensor,
         false => cast(tensor, dtype),
-    }
+    };
+    into_contiguous(tensor)
 }
 
 /// Words in rows without gaps; signed or not, a kernel reads them as their bits.

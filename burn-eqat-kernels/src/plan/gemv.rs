@@ -1,6 +1,6 @@
 //! Plan of the matrix-vector kernel, for inputs of few rows.
 
-use super::{Limits, Problem, gcd};
+use super::{Limits, Problem, gcd, power_at_most};
 
 /// How a product of up to eight rows is split.
 ///
@@ -54,7 +54,7 @@ impl GemvPlan {
         };
         let runs = block.blocks(problem.k).div_ceil(run);
         let vectors = (problem.n / width).max(1);
-        let units = previous_power_of_two(limits.units.min(256));
+        let units = power_at_most(limits.units.min(256));
         let lanes = lanes.min(units).min(vectors.next_power_of_two());
 
         // The input of a range, and one sum of a column vector for each unit. Some devices have much
@@ -65,7 +65,7 @@ impl GemvPlan {
         if fit == 0 {
             return None;
         }
-        let slices = previous_power_of_two((units / lanes).min(fit).min(runs).max(1));
+        let slices = power_at_most((units / lanes).min(fit).min(runs).max(1));
         let plane = match limits.plane {
             Some(plane) if lanes < plane && (lanes * slices).is_multiple_of(plane) => plane,
             _ => 0,
@@ -78,7 +78,7 @@ impl GemvPlan {
             * wanted
                 .div_ceil(slices)
                 .next_power_of_two()
-                .min(previous_power_of_two(fit / slices));
+                .min(power_at_most(fit / slices));
         Some(GemvPlan {
             rows,
             lanes,
@@ -102,21 +102,11 @@ impl GemvPlan {
     }
 }
 
-fn previous_power_of_two(n: usize) -> usize {
-    (n / 2 + 1).next_power_of_two()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Bits;
     use proptest::prelude::*;
-
-    #[test]
-    fn powers_of_two() {
-        let powers: Vec<usize> = [1, 2, 3, 4, 7, 8, 9].map(previous_power_of_two).to_vec();
-        assert_eq!(powers, [1, 2, 2, 4, 4, 8, 8]);
-    }
 
     #[test]
     fn a_large_product_fills_a_large_device() {

@@ -43,7 +43,7 @@ impl Limits {
         units: 2,
         shared: 32 * 1024,
         plane: None,
-        busy: 4,
+        busy: 1,
         vector: 16,
         widest: 16,
         cubes: 65535,

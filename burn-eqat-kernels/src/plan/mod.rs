@@ -18,7 +18,7 @@ pub(crate) use limits::Limits;
 pub(crate) use route::{Route, routes};
 pub(crate) use rows::{ColumnPlan, GroupCube, GroupPlan};
 pub(crate) use slab::slabs;
-pub(crate) use tile::{DEPTH, Engine, Product, TilePlan};
+pub(crate) use tile::{DEPTH, Engine, MATRIX_TILE, Product, TilePlan};
 
 /// Sizes of a packed weight `[k, n]` and of what is multiplied by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,11 @@ pub(crate) fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
+/// The largest power of two that is at most `n`, which is not 0.
+pub(crate) fn power_at_most(n: usize) -> usize {
+    (n / 2 + 1).next_power_of_two()
+}
+
 /// The widest power of two, `at_most` as wide, that divides `n`.
 pub(crate) fn vector_width(n: usize, at_most: usize) -> usize {
     let mut width = 1;
@@ -69,6 +74,12 @@ pub(crate) fn vector_width(n: usize, at_most: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn powers_of_two() {
+        let powers: Vec<usize> = [1, 2, 3, 4, 7, 8, 9].map(power_at_most).to_vec();
+        assert_eq!(powers, [1, 2, 2, 4, 4, 8, 8]);
+    }
 
     #[test]
     fn vectors_divide_the_columns() {

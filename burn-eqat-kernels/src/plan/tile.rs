@@ -1,6 +1,6 @@
 //! Plans of the tiled products, for inputs of more rows and for gradients.
 
-use super::Limits;
+use super::{Limits, power_at_most};
 
 /// What multiplies the tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,7 +25,7 @@ pub(crate) enum Product {
 /// How far a tile reaches along the summed dimension in one step. A multiple of every block of codes.
 pub(crate) const DEPTH: usize = 32;
 /// Side of the tiles of the matrix units.
-const SIDE: usize = 16;
+pub(crate) const MATRIX_TILE: usize = 16;
 
 /// A tile of `rows` x `columns` of the output for each cube.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -168,7 +168,10 @@ impl TilePlan {
 
     /// 16x16 tiles of a plane, down and across.
     pub fn fragments(&self) -> (usize, usize) {
-        (self.unit_rows() / SIDE, self.unit_columns() / SIDE)
+        (
+            self.unit_rows() / MATRIX_TILE,
+            self.unit_columns() / MATRIX_TILE,
+        )
     }
 
     /// Elements from one row of a staged tile of `len` elements to the next.
@@ -202,7 +205,7 @@ impl TilePlan {
         match self.engine {
             Engine::Units => self.down,
             // A plane's units take half a 16x16 tile's column each.
-            Engine::Matrix => self.rows / SIDE * 2,
+            Engine::Matrix => self.rows / MATRIX_TILE * 2,
         }
     }
 
@@ -215,7 +218,7 @@ impl TilePlan {
         let bytes = |(rows, len): (usize, usize)| rows * self.stride(len) * element;
         let scratch = match self.engine {
             Engine::Units => 0,
-            Engine::Matrix => self.down * self.across * SIDE * SIDE * 4,
+            Engine::Matrix => self.down * self.across * MATRIX_TILE * MATRIX_TILE * 4,
         };
         let meeting = match product {
             Product::Scale => self.meeting() * self.columns * 8,
@@ -223,10 +226,6 @@ impl TilePlan {
         };
         bytes(self.left(product)) + bytes(self.right(product)) + scratch + meeting
     }
-}
-
-fn power_at_most(n: usize) -> usize {
-    (n / 2 + 1).next_power_of_two()
 }
 
 #[cfg(test)]

@@ -47,12 +47,12 @@ proptest! {
         let expected_w = weight.dense(&p, s.exact.clone(), z.exact.clone());
         let expected = (expected_w.clone() * Tensor::from_inner(slope.exact)).sum().backward();
 
-        let close = |what, actual, expected| {
-            assert_close(what, actual, p.scale_dtype, expected, p.tolerance());
+        let close = |what, dtype, actual, expected| {
+            assert_close(what, actual, dtype, expected, p.tolerance());
         };
-        close("w", w.inner(), expected_w.inner());
-        close("ds", s.tested.grad(&actual).unwrap(), s.exact.grad(&expected).unwrap());
-        close("dz", z.tested.grad(&actual).unwrap(), z.exact.grad(&expected).unwrap());
+        close("w", p.scale_dtype, w.inner(), expected_w.inner());
+        close("ds", p.scale_dtype, s.tested.grad(&actual).unwrap(), s.exact.grad(&expected).unwrap());
+        close("dz", p.zero_dtype, z.tested.grad(&actual).unwrap(), z.exact.grad(&expected).unwrap());
     }
 
     #[test]
@@ -62,7 +62,7 @@ proptest! {
         // Not contiguous, and of three dimensions.
         let x = Pair::uniform([p.k(), p.m], -1.0, 1.0, p.dtype);
         let x = Pair { exact: x.exact.transpose(), tested: x.tested.transpose() }.leaves();
-        let bias = Pair::uniform([p.n], -1.0, 1.0, p.dtype).leaves();
+        let bias = Pair::uniform([p.n], -1.0, 1.0, p.bias_dtype).leaves();
         let slope = Pair::uniform([p.m, p.n], -1.0, 1.0, p.dtype);
 
         let y: Tensor<2> = quant_linear::<3>(
@@ -91,11 +91,11 @@ proptest! {
         close("y", p.dtype, y.inner(), expected_y.inner());
         close("dx", p.dtype, x.tested.grad(&actual).unwrap(), x.exact.grad(&expected).unwrap());
         close("ds", p.scale_dtype, s.tested.grad(&actual).unwrap(), s.exact.grad(&expected).unwrap());
-        close("dz", p.scale_dtype, z.tested.grad(&actual).unwrap(), z.exact.grad(&expected).unwrap());
+        close("dz", p.zero_dtype, z.tested.grad(&actual).unwrap(), z.exact.grad(&expected).unwrap());
         let dbias = bias.tested.grad(&actual);
         prop_assert_eq!(dbias.is_some(), p.bias);
         if let Some(dbias) = dbias {
-            assert_close("dbias", dbias, p.dtype, bias.exact.grad(&expected).unwrap(), p.tolerance());
+            assert_close("dbias", dbias, p.bias_dtype, bias.exact.grad(&expected).unwrap(), p.tolerance());
         }
     }
 
@@ -107,7 +107,7 @@ proptest! {
         // Step sizes below the clamp and zero points outside of the code range among them.
         let shape = [p.groups, p.n];
         let s = Pair::uniform(shape, -0.01, 2.0 / max, p.scale_dtype).leaves();
-        let z = Pair::uniform(shape, -1.5, max + 1.5, p.scale_dtype).leaves();
+        let z = Pair::uniform(shape, -1.5, max + 1.5, p.zero_dtype).leaves();
         let slope = Pair::uniform([p.k(), p.n], -1.0, 1.0, p.dtype);
 
         let out = fake_quantize(w.tested.clone(), s.tested.clone(), z.tested.clone(), p.bits).unwrap();
@@ -121,7 +121,7 @@ proptest! {
         close("w'", p.dtype, out.inner(), expected_out.inner());
         close("dw", p.dtype, w.tested.grad(&actual).unwrap(), w.exact.grad(&expected).unwrap());
         close("ds", p.scale_dtype, s.tested.grad(&actual).unwrap(), s.exact.grad(&expected).unwrap());
-        close("dz", p.scale_dtype, z.tested.grad(&actual).unwrap(), z.exact.grad(&expected).unwrap());
+        close("dz", p.zero_dtype, z.tested.grad(&actual).unwrap(), z.exact.grad(&expected).unwrap());
     }
 }
 
@@ -155,6 +155,8 @@ fn quant_linear_follows_finite_differences() {
         symmetric: false,
         dtype: FloatDType::F32,
         scale_dtype: FloatDType::F32,
+        zero_dtype: FloatDType::F32,
+        bias_dtype: FloatDType::F32,
         seed: 3,
     };
     let weight = Weight::random(&p);

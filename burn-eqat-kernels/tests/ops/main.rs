@@ -19,3 +19,14 @@ fn device() -> Device {
         Err(_) => Device::flex(),
     }
 }
+
+/// Whether the tested device is one of CubeCL's: those say who they are.
+#[cfg(feature = "cube")]
+fn is_cube(device: &Device) -> bool {
+    device.identity().is_some()
+}
+
+#[cfg(not(feature = "cube"))]
+fn is_cube(_device: &Device) -> bool {
+    false
+}

@@ -1,6 +1,6 @@
 //! Random problems and their operands, on the tested device and on Flex.
 
-use crate::device;
+use crate::{device, is_cube};
 use burn::tensor::{DType, Device, Distribution, FloatDType, Int, Tensor, TensorData};
 use burn_eqat_kernels::{Bits, pack};
 use proptest::prelude::*;
@@ -17,8 +17,11 @@ pub struct Problem {
     pub symmetric: bool,
     /// The type of inputs, weights and outputs.
     pub dtype: FloatDType,
-    /// The type of step sizes and zero points.
+    /// The type of step sizes.
     pub scale_dtype: FloatDType,
+    /// The types of zero points and of the bias, which follow those of step sizes and inputs.
+    pub zero_dtype: FloatDType,
+    pub bias_dtype: FloatDType,
     pub seed: u64,
 }
 
@@ -36,7 +39,15 @@ impl Problem {
             FloatDType::BF16 => 1.5e-2,
             _ => 3e-5,
         };
-        f32::max(of(self.dtype), of(self.scale_dtype))
+        [
+            self.dtype,
+            self.scale_dtype,
+            self.zero_dtype,
+            self.bias_dtype,
+        ]
+        .map(of)
+        .into_iter()
+        .fold(0.0, f32::max)
     }
 }
 
@@ -46,9 +57,11 @@ pub fn types() -> Vec<FloatDType> {
         (FloatDType::F32, DType::F32),
         (FloatDType::F16, DType::F16),
         (FloatDType::BF16, DType::BF16),
+        (FloatDType::F64, DType::F64),
     ]
     .into_iter()
     .filter(|(_, dtype)| device().supports_dtype(*dtype))
+    .filter(|(_, dtype)| !(is_cube(&device()) && *dtype == DType::F64))
     .map(|(float, _)| float)
     .collect()
 }
@@ -66,24 +79,23 @@ pub fn problems() -> impl Strategy<Value = Problem> {
         prop::sample::select(columns),
         prop::sample::select(rows),
         any::<[bool; 2]>(),
-        prop::sample::select(types()),
-        prop::sample::select(types()),
+        prop::collection::vec(prop::sample::select(types()), 4),
         any::<u64>(),
     )
         .prop_map(
-            |(bits, rows_per_group, groups, n, m, [bias, symmetric], dtype, scale_dtype, seed)| {
-                Problem {
-                    bits,
-                    rows_per_group,
-                    groups,
-                    n,
-                    m,
-                    bias,
-                    symmetric,
-                    dtype,
-                    scale_dtype,
-                    seed,
-                }
+            |(bits, rows_per_group, groups, n, m, [bias, symmetric], types, seed)| Problem {
+                bits,
+                rows_per_group,
+                groups,
+                n,
+                m,
+                bias,
+                symmetric,
+                dtype: types[0],
+                scale_dtype: types[1],
+                zero_dtype: types[2],
+                bias_dtype: types[3],
+                seed,
             },
         )
 }
@@ -173,7 +185,7 @@ impl Weight {
             codes,
             words: Tensor::from_data(words.into_data(), (&device(), DType::I32)),
             s: Pair::uniform(shape, 0.01, 0.2, p.scale_dtype),
-            z: Pair::rounded(shape, low, high, p.scale_dtype),
+            z: Pair::rounded(shape, low, high, p.zero_dtype),
         }
     }
 

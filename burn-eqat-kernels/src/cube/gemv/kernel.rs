@@ -34,7 +34,7 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
     let run_rows = comptime!(plan.run * block.fields);
     let range_rows = comptime!(plan.range * run_rows);
     let run_stride = comptime!(plan.run_stride(run_rows));
-    let units = comptime!(plan.lanes * plan.slices);
+    let units = comptime!(plan.units());
     let mut input = Shared::<[f32]>::new_slice(comptime!(plan.rows * plan.range * run_stride));
     let mut input_sums = Shared::<[f32]>::new_slice(plan.rows * plan.range);
     let mut sums = Shared::<[Vector<f32, N>]>::new_slice(units);

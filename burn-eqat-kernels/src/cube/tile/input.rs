@@ -9,8 +9,7 @@
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix, stage_weights};
 use crate::cube::codes::Weight;
-use crate::cube::limits::MATRIX_TILE;
-use crate::plan::{Block, DEPTH, TilePlan};
+use crate::plan::{Block, DEPTH, MATRIX_TILE, TilePlan};
 use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
 use cubecl::prelude::*;

@@ -1,7 +1,6 @@
 //! The matrix units' side of the tiled products: a plane multiplies its part of the staged tiles.
 
-use crate::cube::limits::MATRIX_TILE;
-use crate::plan::{DEPTH, TilePlan};
+use crate::plan::{DEPTH, MATRIX_TILE, TilePlan};
 use burn_cubecl::cubecl;
 use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
 use cubecl::prelude::*;

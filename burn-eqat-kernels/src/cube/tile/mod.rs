@@ -10,7 +10,7 @@ use super::limits::elem;
 use super::reduce::{Parts, chunk_sums, reduce};
 use super::tensors::{cube_count, dims, empty};
 use super::weight::PackedWeight;
-use crate::plan::{Engine, Limits, Product, TilePlan, gcd, vector_width};
+use crate::plan::{Engine, Limits, Product, TilePlan, vector_width};
 use burn::tensor::DType;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
@@ -160,7 +160,7 @@ pub(crate) fn scale(
     let plan = TilePlan::new(engine, Product::Scale, [group, n, m], weight.width, limits)?;
     let chunks = group.div_ceil(plan.rows);
     // Groups begin and end at whole vectors of the input.
-    let x_width = vector_width(gcd(problem.k, group), load_width(x.dtype, limits));
+    let x_width = vector_width(group, load_width(x.dtype, limits));
     let ds = empty(&grad, [groups * chunks, n], DType::F32);
     let dz = empty(&grad, [groups * chunks, n], DType::F32);
     let cubes = groups * chunks * n.div_ceil(plan.columns);

@@ -10,8 +10,7 @@
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix};
 use crate::cube::codes::{Weight, row_codes};
-use crate::cube::limits::MATRIX_TILE;
-use crate::plan::{Block, DEPTH, TilePlan};
+use crate::plan::{Block, DEPTH, MATRIX_TILE, TilePlan};
 use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
 use cubecl::prelude::*;
