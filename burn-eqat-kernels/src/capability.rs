@@ -41,25 +41,15 @@ pub(crate) fn expect_capable(
         return Ok(());
     };
     for operand in operands {
-        if !(capability.computes)(operand.dtype) {
+        if !capability.computes(operand.dtype) {
             return Err(OpError::Type {
                 op,
                 operand: operand.name,
                 dtype: operand.dtype,
-                device: capability.name,
+                device: capability.name(),
             });
         }
-        let bytes = operand.elements as u64 * operand.dtype.size() as u64;
-        let limit = capability.buffer.min(addressable(operand.dtype));
-        if bytes > limit {
-            return Err(OpError::Buffer {
-                op,
-                operand: operand.name,
-                bytes,
-                limit,
-                device: capability.name,
-            });
-        }
+        capability.expect_fits(op, operand)?;
     }
     Ok(())
 }
@@ -68,69 +58,95 @@ pub(crate) fn expect_capable(
 pub(crate) fn expect_room(
     op: &'static str,
     device: &Device,
-    [rows, columns]: [usize; 2],
+    shape: [usize; 2],
 ) -> Result<(), OpError> {
-    let bytes = rows as u64 * columns as u64 * 4;
     match Capability::of(device) {
-        Some(capability) if bytes > capability.buffer.min(addressable(DType::I32)) => {
-            Err(OpError::Buffer {
-                op,
-                operand: "the codes",
-                bytes,
-                limit: capability.buffer.min(addressable(DType::I32)),
-                device: capability.name,
-            })
+        Some(capability) => {
+            capability.expect_fits(op, &Operand::new("the codes", &shape, DType::I32))
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
-/// Bytes that kernels, which count elements in 32 bits, can address.
-fn addressable(dtype: DType) -> u64 {
-    u64::from(u32::MAX) * dtype.size() as u64
+/// What a device states about itself: asked in every op, so nothing is copied but a handle.
+#[cfg(feature = "cube")]
+struct Capability(std::sync::Arc<burn_cubecl::cubecl::ir::DeviceProperties>);
+
+#[cfg(feature = "cube")]
+impl Capability {
+    /// None for a backend other than CubeCL's.
+    fn of(device: &Device) -> Option<Self> {
+        use burn::backend::DispatchDevice;
+
+        let device = device.clone().inner();
+        match device.as_dispatch() {
+            DispatchDevice::Cube(device) => Some(Self(device.client().properties_shared())),
+            #[allow(unreachable_patterns)] // where CubeCL is the only backend
+            _ => None,
+        }
+    }
+
+    fn name(&self) -> String {
+        self.0.identity.name.clone()
+    }
+
+    /// Bytes of the largest buffer.
+    fn buffer(&self) -> u64 {
+        self.0.memory.max_page_size
+    }
+
+    /// Whether kernels can read, write and convert a float type.
+    fn computes(&self, dtype: DType) -> bool {
+        use burn::backend::cubecl::dtype_to_storage_type;
+        use burn_cubecl::cubecl::features::TypeUsage;
+
+        // Kernels compute in f32, which would not do for f64.
+        dtype != DType::F64
+            && self
+                .0
+                .type_usage(dtype_to_storage_type(dtype))
+                .is_superset(TypeUsage::Buffer | TypeUsage::Conversion)
+    }
 }
 
-/// What a device states about itself.
-struct Capability {
-    name: String,
-    /// Bytes of the largest buffer.
-    buffer: u64,
-    /// Whether kernels can read, write and convert a float type.
-    computes: Box<dyn Fn(DType) -> bool>,
+/// Without a CubeCL backend there is no device that states anything.
+#[cfg(not(feature = "cube"))]
+enum Capability {}
+
+#[cfg(not(feature = "cube"))]
+impl Capability {
+    fn of(_device: &Device) -> Option<Self> {
+        None
+    }
+
+    fn name(&self) -> String {
+        match *self {}
+    }
+
+    fn buffer(&self) -> u64 {
+        match *self {}
+    }
+
+    fn computes(&self, _dtype: DType) -> bool {
+        match *self {}
+    }
 }
 
 impl Capability {
-    /// None for a backend other than CubeCL's.
-    #[cfg(feature = "cube")]
-    fn of(device: &Device) -> Option<Self> {
-        use burn::backend::DispatchDevice;
-        use burn::backend::cubecl::dtype_to_storage_type;
-        use burn_cubecl::CubeDevice;
-        use burn_cubecl::cubecl::features::TypeUsage;
-
-        let device = device.clone().inner();
-        #[allow(unreachable_patterns)] // where CubeCL is the only backend
-        let device: &CubeDevice = match device.as_dispatch() {
-            DispatchDevice::Cube(device) => device,
-            _ => return None,
-        };
-        let client = device.client();
-        let properties = client.properties_shared();
-        Some(Capability {
-            name: properties.identity.name.clone(),
-            buffer: properties.memory.max_page_size,
-            computes: Box::new(move |dtype| {
-                // Kernels compute in f32, which would not do for f64.
-                dtype != DType::F64
-                    && properties
-                        .type_usage(dtype_to_storage_type(dtype))
-                        .is_superset(TypeUsage::Buffer | TypeUsage::Conversion)
-            }),
+    /// Fails unless a buffer holds `operand`, and kernels, which count elements in 32 bits, address it.
+    fn expect_fits(&self, op: &'static str, operand: &Operand) -> Result<(), OpError> {
+        let size = operand.dtype.size() as u64;
+        let bytes = operand.elements as u64 * size;
+        let limit = self.buffer().min(u64::from(u32::MAX) * size);
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(OpError::Buffer {
+            op,
+            operand: operand.name,
+            bytes,
+            limit,
+            device: self.name(),
         })
-    }
-
-    #[cfg(not(feature = "cube"))]
-    fn of(_device: &Device) -> Option<Self> {
-        None
     }
 }

@@ -2,6 +2,7 @@
 //! multiplied by Burn's own matrix product, which knows every device's matrix units.
 
 use super::dequantize::{Region, dequantize, dequantize_backward};
+use super::product::Closed;
 use super::tensors::{dims, empty};
 use super::weight::PackedWeight;
 use crate::plan::{DEPTH, slabs};
@@ -12,7 +13,7 @@ use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::tensor::CubeTensor;
 use std::ops::Range;
 
-type Result<T> = std::result::Result<T, String>;
+type Result<T> = std::result::Result<T, Closed>;
 
 fn product(left: CubeTensor, right: CubeTensor, dtype: DType) -> Result<CubeTensor> {
     matmul(left, right, None, MatmulStrategy::default(), dtype).map_err(|e| format!("{e:?}"))
