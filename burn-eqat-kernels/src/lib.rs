@@ -36,10 +36,12 @@ mod capability;
 #[cfg(feature = "cube")]
 mod cube;
 mod error;
+#[cfg(feature = "flex")]
+mod flex;
 mod layout;
 mod ops;
-// Only tests use it without a CubeCL backend.
-#[cfg(any(feature = "cube", test))]
+// Flex uses its sizes only, and tests all of it.
+#[cfg(any(feature = "cube", feature = "flex", test))]
 #[cfg_attr(not(feature = "cube"), allow(dead_code, unused_imports))]
 mod plan;
 mod portable;

@@ -156,8 +156,6 @@ pub trait QuantOps: ::burn::backend::Backend {
     }
 }
 
-#[cfg(feature = "flex")]
-impl QuantOps for ::burn::backend::Flex {}
 #[cfg(feature = "ndarray")]
 impl QuantOps for ::burn::backend::NdArray {}
 #[cfg(feature = "tch")]

@@ -1,0 +1,298 @@
+//! Products of many rows: tiles of the weight are unpacked into a buffer that fits a core's cache, and
+//! multiplied from there. No more of the dense weight, or of its gradient, is anywhere.
+
+use super::level::Level;
+use super::parallel::{self, Shared};
+use super::tile::{self, Values};
+use super::weight::Weight;
+use crate::plan::Problem;
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Most rows and columns of a tile, 256 KiB of f32.
+const TILE: usize = 256;
+
+/// Rows of inputs that a thread takes at least, so that unpacking a tile for each of them is little.
+const MIN_ROWS: usize = 64;
+
+thread_local! {
+    /// The tile, and the levels beside a tile of gradients.
+    static BUFFERS: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+}
+
+/// Lends this thread's buffers, with room for a tile of that size in each.
+fn with_buffers(len: usize, body: impl FnOnce(&mut [f32], &mut [f32])) {
+    BUFFERS.with_borrow_mut(|buffers| {
+        for buffer in buffers.iter_mut().filter(|buffer| buffer.len() < len) {
+            buffer.resize(len, 0.0);
+        }
+        let [first, second] = buffers;
+        body(&mut first[..len], &mut second[..len]);
+    });
+}
+
+/// A matrix in memory: its first element, and the distances of rows and of columns.
+#[derive(Clone, Copy)]
+struct Matrix {
+    first: *const f32,
+    row: usize,
+    column: usize,
+}
+
+/// `out [m, n] (+)= left [m, k] * right [k, n]`, on this thread; `out` has neighbouring columns.
+///
+/// # Safety
+///
+/// The matrices have these sizes, and nobody else touches `out`.
+unsafe fn multiply(
+    [m, n, k]: [usize; 3],
+    (out, out_row): (*mut f32, usize),
+    add: bool,
+    left: Matrix,
+    right: Matrix,
+) {
+    // SAFETY: as of the caller.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out,
+            1,
+            out_row as isize,
+            add,
+            left.first,
+            left.column as isize,
+            left.row as isize,
+            right.first,
+            right.column as isize,
+            right.row as isize,
+            1.0f32,
+            1.0f32,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+/// Cuts `len` into the fewest parts of at most [`TILE`], at multiples of `unit`.
+fn tiles(len: usize, unit: usize) -> usize {
+    let units = len.div_ceil(unit).max(1);
+    let most = (TILE / unit).max(1);
+    units.div_ceil(most)
+}
+
+/// How a product is split: `slabs` parts of the weight, and each of those in `chunks` of the inputs'
+/// rows where there are more threads than slabs.
+struct Split {
+    threads: usize,
+    slabs: usize,
+    chunks: usize,
+}
+
+impl Split {
+    /// Of a weight whose side of length `len` is cut at multiples of `unit`.
+    fn new(problem: &Problem, len: usize, unit: usize) -> Self {
+        let threads = parallel::threads(problem.m * problem.k * problem.n);
+        let slabs = tiles(len, unit).max(threads.min(len / unit.max(32)));
+        let chunks = threads.div_ceil(slabs).min(problem.m / MIN_ROWS).max(1);
+        Split {
+            threads,
+            slabs,
+            chunks,
+        }
+    }
+
+    /// Runs `task` for each slab of `len` and chunk of `m` rows.
+    fn run(
+        &self,
+        (len, unit): (usize, usize),
+        m: usize,
+        task: impl Fn(Range<usize>, Range<usize>) + Send + Sync,
+    ) {
+        let Split {
+            threads,
+            slabs,
+            chunks,
+        } = *self;
+        parallel::each(slabs * chunks, threads, |at| {
+            let slab = parallel::part(len, unit, slabs, at / chunks);
+            let rows = parallel::part(m, 1, chunks, at % chunks);
+            if !slab.is_empty() && !rows.is_empty() {
+                task(slab, rows);
+            }
+        });
+    }
+}
+
+/// `y [m, n] = x [m, k] W + y`: the result holds the bias, or zeros.
+pub(super) fn forward(level: Level, weight: &Weight, x: &[f32], y: &mut [f32]) {
+    let Problem { m, k, n, .. } = weight.problem;
+    let y = Shared::new(y);
+    let unit = weight.block().fields;
+    Split::new(&weight.problem, n, 16).run((n, 16), m, |columns, rows| {
+        let parts = tiles(k, unit);
+        for at in 0..parts {
+            let depth = parallel::part(k, unit, parts, at);
+            with_buffers(depth.len() * columns.len(), |tile, _| {
+                let to = (Shared::new(tile), columns.len());
+                let (of, across) = (depth.clone(), columns.clone());
+                tile::unpack(level, weight, of, across, Values::Weight, to);
+                let left = Matrix {
+                    first: x[rows.start * k + depth.start..].as_ptr(),
+                    row: k,
+                    column: 1,
+                };
+                let right = Matrix {
+                    first: tile.as_ptr(),
+                    row: columns.len(),
+                    column: 1,
+                };
+                let sizes = [rows.len(), columns.len(), depth.len()];
+                let out = (y.at(rows.start * n + columns.start), n);
+                // SAFETY: sizes are those of the matrices, and each task has columns or rows of its own.
+                unsafe { multiply(sizes, out, true, left, right) };
+            });
+        }
+    });
+}
+
+/// `dx [m, k] = grad [m, n] W^T`.
+pub(super) fn input(level: Level, weight: &Weight, grad: &[f32], dx: &mut [f32]) {
+    let Problem { m, k, n, .. } = weight.problem;
+    let dx = Shared::new(dx);
+    let unit = weight.block().fields;
+    Split::new(&weight.problem, k, unit).run((k, unit), m, |depth, rows| {
+        let parts = tiles(n, 16);
+        for at in 0..parts {
+            let columns = parallel::part(n, 16, parts, at);
+            with_buffers(depth.len() * columns.len(), |tile, _| {
+                let to = (Shared::new(tile), columns.len());
+                let (of, across) = (depth.clone(), columns.clone());
+                tile::unpack(level, weight, of, across, Values::Weight, to);
+                let left = Matrix {
+                    first: grad[rows.start * n + columns.start..].as_ptr(),
+                    row: n,
+                    column: 1,
+                };
+                let right = Matrix {
+                    first: tile.as_ptr(),
+                    row: 1,
+                    column: columns.len(),
+                };
+                let sizes = [rows.len(), depth.len(), columns.len()];
+                let out = (dx.at(rows.start * k + depth.start), k);
+                // SAFETY: as in `forward`.
+                unsafe { multiply(sizes, out, at > 0, left, right) };
+            });
+        }
+    });
+}
+
+/// `ds`, `dz [g, n]` of `grad [m, n]` at `x [m, k]`; they are zeros before.
+///
+/// A tile of `x^T grad`, the gradient of the dense weight, is reduced over its groups at once.
+pub(super) fn scale(
+    level: Level,
+    weight: &Weight,
+    x: &[f32],
+    grad: &[f32],
+    ds: &mut [f32],
+    dz: &mut [f32],
+) {
+    let Problem { m, k, n, .. } = weight.problem;
+    let (ds, dz) = (Shared::new(ds), Shared::new(dz));
+    let (group, block) = (weight.problem.group(), weight.block().fields);
+    let threads = parallel::threads(m * k * n);
+    // A task has whole groups, so that it alone adds to their sums.
+    let unit = lcm(group, block);
+    let down = tiles(k, unit);
+    let across = tiles(n, 16).max(threads.div_ceil(down).min(n.div_ceil(32)));
+    parallel::each(down * across, threads, |at| {
+        let rows = parallel::part(k, unit, down, at / across);
+        let columns = parallel::part(n, 16, across, at % across);
+        // Of groups larger than a tile, a part after the other.
+        let parts = tiles(rows.len(), block);
+        for at in 0..parts {
+            let part = parallel::part(rows.len(), block, parts, at);
+            let part = rows.start + part.start..rows.start + part.end;
+            let len = part.len() * columns.len();
+            if len == 0 {
+                continue;
+            }
+            with_buffers(len, |dw, levels| {
+                let left = Matrix {
+                    first: x[part.start..].as_ptr(),
+                    row: 1,
+                    column: k,
+                };
+                let right = Matrix {
+                    first: grad[columns.start..].as_ptr(),
+                    row: n,
+                    column: 1,
+                };
+                let sizes = [part.len(), columns.len(), m];
+                let out = (dw.as_mut_ptr(), columns.len());
+                // SAFETY: sizes are those of the matrices, and the buffer is this thread's.
+                unsafe { multiply(sizes, out, false, left, right) };
+                let to = (Shared::new(levels), columns.len());
+                let (of, across) = (part.clone(), columns.clone());
+                tile::unpack(level, weight, of, across, Values::Levels, to);
+                for (row, i) in part.clone().enumerate() {
+                    let at = row * columns.len()..(row + 1) * columns.len();
+                    reduce(weight, i / group, &columns, (&dw[at.clone()], &levels[at]), (ds, dz));
+                }
+            });
+        }
+    });
+}
+
+/// Adds a row of the weight's gradient to the sums of its group: `ds += dw (q - z)`, `dz -= dw s`.
+pub(super) fn reduce(
+    weight: &Weight,
+    group: usize,
+    columns: &Range<usize>,
+    (dw, levels): (&[f32], &[f32]),
+    (ds, dz): (Shared, Shared),
+) {
+    let at = group * weight.problem.n + columns.start;
+    let len = columns.len();
+    let s = &weight.s[at..at + len];
+    // SAFETY: the caller has these columns of these groups for itself.
+    let (ds, dz) = unsafe {
+        (
+            std::slice::from_raw_parts_mut(ds.at(at), len),
+            std::slice::from_raw_parts_mut(dz.at(at), len),
+        )
+    };
+    for i in 0..len {
+        ds[i] += dw[i] * levels[i];
+        dz[i] -= dw[i] * s[i];
+    }
+}
+
+fn lcm(a: usize, b: usize) -> usize {
+    a / crate::plan::gcd(a, b) * b
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_at_most_a_tile_and_cover_the_whole() {
+        for (len, unit) in [(1, 16), (192, 16), (256, 32), (257, 16), (4096, 4), (600, 600)] {
+            let parts = tiles(len, unit);
+            let mut end = 0;
+            for at in 0..parts {
+                let part = parallel::part(len, unit, parts, at);
+                assert_eq!(part.start, end);
+                assert!(part.len() <= TILE.max(unit), "{part:?}");
+                end = part.end;
+            }
+            assert_eq!(end, len);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Tensors of the backend as slices, and back.
+
+use burn::backend::Flex;
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::tensor::{DType, Shape};
+use burn_flex::FlexTensor;
+use std::borrow::Cow;
+
+/// A float tensor as f32, one row after the other.
+pub(super) struct Floats(FlexTensor);
+
+impl Floats {
+    pub fn new(tensor: FloatTensor<Flex>) -> Self {
+        let tensor = match tensor.dtype() {
+            DType::F32 => tensor,
+            _ => Flex::float_cast(tensor, DType::F32.into()),
+        };
+        Floats(tensor.to_contiguous())
+    }
+
+    pub fn values(&self) -> &[f32] {
+        self.0.as_slice().expect("it was made contiguous, in f32")
+    }
+}
+
+/// Words as they are used, whatever their integer type.
+pub(super) struct Words(FlexTensor);
+
+impl Words {
+    pub fn new(tensor: IntTensor<Flex>) -> Self {
+        Words(tensor.to_contiguous())
+    }
+
+    pub fn values(&self) -> Cow<'_, [u32]> {
+        const CONTIGUOUS: &str = "it was made contiguous";
+        match self.0.dtype() {
+            DType::U32 => Cow::Borrowed(self.0.as_slice().expect(CONTIGUOUS)),
+            DType::I32 => {
+                let words: &[i32] = self.0.as_slice().expect(CONTIGUOUS);
+                Cow::Borrowed(bytemuck::cast_slice(words))
+            }
+            _ => {
+                let words: &[i64] = self.0.as_slice().expect(CONTIGUOUS);
+                Cow::Owned(words.iter().map(|word| *word as u32).collect())
+            }
+        }
+    }
+}
+
+/// The two sides of a matrix.
+pub(super) fn dims(tensor: &FlexTensor) -> [usize; 2] {
+    let shape = tensor.layout().shape();
+    [shape[0], shape[1]]
+}
+
+/// An f32 tensor of zeros, to be filled in and [finished](finish).
+pub(super) fn zeros(shape: [usize; 2]) -> FlexTensor {
+    FlexTensor::zeros(Shape::new(shape), DType::F32)
+}
+
+/// The values of a tensor made here.
+pub(super) fn values_mut(tensor: &mut FlexTensor) -> &mut [f32] {
+    tensor.storage_mut()
+}
+
+/// A result in the type that was asked for.
+pub(super) fn finish(tensor: FlexTensor, dtype: DType) -> FloatTensor<Flex> {
+    match dtype {
+        DType::F32 => tensor,
+        _ => Flex::float_cast(tensor, dtype.into()),
+    }
+}
+
+/// Codes as an integer tensor of the type of the words.
+pub(super) fn codes(codes: Vec<i32>, shape: [usize; 2], dtype: DType) -> IntTensor<Flex> {
+    use burn::backend::ops::IntTensorOps;
+    use burn::tensor::TensorData;
+
+    let tensor = FlexTensor::from_data(TensorData::new(codes, shape));
+    match dtype {
+        DType::I32 => tensor,
+        _ => Flex::int_cast(tensor, dtype.into()),
+    }
+}
