@@ -113,7 +113,7 @@ pub fn unpack(
     const OP: &str = "unpack";
     let [_, n] = words.dims();
     expect_shape(OP, "words", &words.dims(), &[bits.words(d_input), n])?;
-    expect_words(OP, &words)?;
+    expect_words(OP, "words", &words)?;
     expect_room(OP, &words.device(), [d_input, n])?;
     Ok(Tensor::from_dispatch(Dispatch::quant_unpack(
         words.into_dispatch(),
@@ -142,7 +142,7 @@ pub fn unpack_columns(
     const OP: &str = "unpack_columns";
     let expected = [groups, bits.words(d_output)];
     expect_shape(OP, "words", &words.dims(), &expected)?;
-    expect_words(OP, &words)?;
+    expect_words(OP, "words", &words)?;
     expect_room(OP, &words.device(), [groups, d_output])?;
     Ok(Tensor::from_dispatch(Dispatch::quant_unpack_columns(
         words.into_dispatch(),
@@ -171,7 +171,8 @@ pub fn dequantize(
     d_input: usize,
 ) -> Result<Tensor<2>, OpError> {
     const OP: &str = "dequantize";
-    expect_packed(OP, &words, &s, &z, bits, d_input)?;
+    expect_packed(OP, &words, &s, bits, d_input)?;
+    expect_shape(OP, "z", &z.dims(), &s.dims())?;
     let [_, n] = s.dims();
     let operands = [
         Operand::new("s", &s.dims(), s.dtype()),
@@ -212,46 +213,122 @@ pub fn quant_linear<const D: usize>(
     bits: Bits,
 ) -> Result<Tensor<D>, OpError> {
     const OP: &str = "quant_linear";
-    let mut shape = x.dims();
-    let d_input = shape[D - 1];
-    expect_packed(OP, &words, &s, &z, bits, d_input)?;
-    let [_, n] = s.dims();
-    if let Some(bias) = &bias {
-        expect_shape(OP, "bias", &bias.dims(), &[n])?;
-    }
-    let rows = shape[..D - 1].iter().product();
-    let mut operands = vec![
-        Operand::new("x", &[rows, d_input], x.dtype()),
-        Operand::new("s", &s.dims(), s.dtype()),
-        Operand::new("z", &z.dims(), z.dtype()),
-        Operand::new("y", &[rows, n], x.dtype()),
-    ];
-    operands.extend(
-        bias.iter()
-            .map(|b| Operand::new("bias", &b.dims(), b.dtype())),
-    );
-    expect_capable(OP, &x.device(), &operands)?;
-    let s = beside(s, x.dtype());
-    let z = in_type(z, s.dtype());
-    let bias = bias.map(|bias| in_type(bias, x.dtype()));
-    let x: Tensor<2> = x.reshape([rows, d_input]);
-    let (x, words) = (x.into_dispatch(), words.into_dispatch());
-    let (s, z) = (s.into_dispatch(), z.into_dispatch());
-    let y = Tensor::<2>::from_dispatch(match bias {
+    let operand = Operand::new("z", &z.dims(), z.dtype());
+    expect_shape(OP, "z", &z.dims(), &s.dims())?;
+    let (product, shape) = Product::new(OP, x, words, s, bias, bits, &[operand])?;
+    let z = in_type(z, product.s.dtype()).into_dispatch();
+    let Product { x, words, s, bias } = product;
+    let (x, words, s) = (x.into_dispatch(), words.into_dispatch(), s.into_dispatch());
+    let y = match bias {
         Some(bias) => Dispatch::quant_linear_bias(x, words, s, z, bias.into_dispatch(), bits),
         None => Dispatch::quant_linear(x, words, s, z, bits),
-    });
-    shape[D - 1] = n;
-    Ok(y.reshape(shape))
+    };
+    Ok(Tensor::<2>::from_dispatch(y).reshape(shape))
+}
+
+/// [`quant_linear`] with zero points as they are stored, with gradients by `x`, `s` and `bias`: what a
+/// packed layer runs, since a backend may read them in place.
+///
+/// Where nothing is differentiated, activations may be quantized, if [`Activations`](crate::Activations)
+/// says so.
+///
+/// # Shapes
+///
+/// - `x`: `[.., d_input]`
+/// - `words`: `[ceil(d_input * b / 32), d_output]`
+/// - `s`: `[groups, d_output]`, where `groups` divides `d_input`
+/// - `zeros`: `[groups, ceil(d_output * b / 32)]`
+/// - `bias`: `[d_output]`
+/// - output: `[.., d_output]`
+///
+/// # Errors
+///
+/// As [`quant_linear`].
+pub fn quant_linear_packed<const D: usize>(
+    x: Tensor<D>,
+    words: Tensor<2, Int>,
+    s: Tensor<2>,
+    zeros: Tensor<2, Int>,
+    bias: Option<Tensor<1>>,
+    bits: Bits,
+) -> Result<Tensor<D>, OpError> {
+    const OP: &str = "quant_linear_packed";
+    let [groups, n] = s.dims();
+    expect_shape(OP, "zeros", &zeros.dims(), &[groups, bits.words(n)])?;
+    expect_words(OP, "zeros", &zeros)?;
+    let (product, shape) = Product::new(OP, x, words, s, bias, bits, &[])?;
+    let zeros = zeros.into_dispatch();
+    let Product { x, words, s, bias } = product;
+    let (x, words, s) = (x.into_dispatch(), words.into_dispatch(), s.into_dispatch());
+    let y = match bias {
+        Some(bias) => {
+            Dispatch::quant_linear_packed_bias(x, words, s, zeros, bias.into_dispatch(), bits)
+        }
+        None => Dispatch::quant_linear_packed(x, words, s, zeros, bits),
+    };
+    Ok(Tensor::<2>::from_dispatch(y).reshape(shape))
+}
+
+/// Checked operands of a linear layer, in the types that they are computed with.
+struct Product {
+    x: Tensor<2>,
+    words: Tensor<2, Int>,
+    s: Tensor<2>,
+    bias: Option<Tensor<1>>,
+}
+
+impl Product {
+    /// With the shape of the result; `more` are operands to check beside these.
+    fn new<const D: usize>(
+        op: &'static str,
+        x: Tensor<D>,
+        words: Tensor<2, Int>,
+        s: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        bits: Bits,
+        more: &[Operand],
+    ) -> Result<(Self, [usize; D]), OpError> {
+        let mut shape = x.dims();
+        let d_input = shape[D - 1];
+        expect_packed(op, &words, &s, bits, d_input)?;
+        let [_, n] = s.dims();
+        if let Some(bias) = &bias {
+            expect_shape(op, "bias", &bias.dims(), &[n])?;
+        }
+        let rows = shape[..D - 1].iter().product();
+        let mut operands = vec![
+            Operand::new("x", &[rows, d_input], x.dtype()),
+            Operand::new("s", &s.dims(), s.dtype()),
+            Operand::new("y", &[rows, n], x.dtype()),
+        ];
+        operands.extend(
+            bias.iter()
+                .map(|b| Operand::new("bias", &b.dims(), b.dtype())),
+        );
+        operands.extend(more);
+        expect_capable(op, &x.device(), &operands)?;
+        let product = Product {
+            s: beside(s, x.dtype()),
+            bias: bias.map(|bias| in_type(bias, x.dtype())),
+            x: x.reshape([rows, d_input]),
+            words,
+        };
+        shape[D - 1] = n;
+        Ok((product, shape))
+    }
 }
 
 /// Fails unless the words have 32 bits, or 64 that hold them.
-fn expect_words(op: &'static str, words: &Tensor<2, Int>) -> Result<(), OpError> {
+fn expect_words(
+    op: &'static str,
+    operand: &'static str,
+    words: &Tensor<2, Int>,
+) -> Result<(), OpError> {
     match words.dtype() {
         DType::I32 | DType::U32 | DType::I64 => Ok(()),
         dtype => Err(OpError::Type {
             op,
-            operand: "words",
+            operand,
             dtype,
             device: format!("{:?}", words.device()),
         }),
@@ -262,13 +339,11 @@ fn expect_packed(
     op: &'static str,
     words: &Tensor<2, Int>,
     s: &Tensor<2>,
-    z: &Tensor<2>,
     bits: Bits,
     d_input: usize,
 ) -> Result<(), OpError> {
     let [groups, n] = s.dims();
     expect_groups(op, d_input, groups)?;
     expect_shape(op, "words", &words.dims(), &[bits.words(d_input), n])?;
-    expect_words(op, words)?;
-    expect_shape(op, "z", &z.dims(), &[groups, n])
+    expect_words(op, "words", words)
 }

@@ -10,6 +10,7 @@
 //! | [`fake_quantize`] | `w [k, n]`, `s`, `z [g, n]` | `w' [k, n]` | `w`, `s`, `z` |
 //! | [`dequantize`] | words, `s`, `z [g, n]` | `w' [k, n]` | `s`, `z` |
 //! | [`quant_linear`] | `x [.., k]`, words, `s`, `z`, bias | `[.., n]` | `x`, `s`, `z`, bias |
+//! | [`quant_linear_packed`] | the same with `z` in words | `[.., n]` | `x`, `s`, bias |
 //! | [`pack`], [`unpack`], [`unpack_columns`] | codes / words | words / codes | - |
 //!
 //! Every op has a portable body made of Burn ops ([`QuantOps`]'s defaults), so it runs on each of
@@ -29,6 +30,7 @@
 // Burn marks its NdArray and LibTorch backends deprecated; they stay supported here.
 #![cfg_attr(any(feature = "ndarray", feature = "tch"), allow(deprecated))]
 
+mod activations;
 mod api;
 mod autodiff;
 mod bits;
@@ -46,7 +48,10 @@ mod ops;
 mod plan;
 mod portable;
 
-pub use api::{dequantize, fake_quantize, pack, quant_linear, unpack, unpack_columns};
+pub use activations::Activations;
+pub use api::{
+    dequantize, fake_quantize, pack, quant_linear, quant_linear_packed, unpack, unpack_columns,
+};
 pub use bits::{Bits, BitsError};
 pub use error::OpError;
 pub use layout::{Fields, PackError, pack_codes, unpack_codes};

@@ -129,6 +129,35 @@ pub trait QuantOps: ::burn::backend::Backend {
         portable::add_bias::<Self>(Self::quant_linear(x, words, s, z, bits), bias)
     }
 
+    /// [`quant_linear`](Self::quant_linear) with zero points as they are stored, in words along the
+    /// columns: `[g, ceil(n * b / 32)]`. Where nothing is differentiated, a backend may quantize the
+    /// activations if [`Activations`](crate::Activations) says so.
+    #[fusion(dtype = x, shape = rows_of(x[0], s))]
+    fn quant_linear_packed(
+        x: FloatTensor<Self>,
+        words: IntTensor<Self>,
+        s: FloatTensor<Self>,
+        zeros: IntTensor<Self>,
+        bits: Bits,
+    ) -> FloatTensor<Self> {
+        let z = portable::zero_points::<Self>(zeros, &s, bits);
+        Self::quant_linear(x, words, s, z, bits)
+    }
+
+    /// [`quant_linear_packed`](Self::quant_linear_packed) plus `bias [n]`.
+    #[fusion(dtype = x, shape = rows_of(x[0], s))]
+    fn quant_linear_packed_bias(
+        x: FloatTensor<Self>,
+        words: IntTensor<Self>,
+        s: FloatTensor<Self>,
+        zeros: IntTensor<Self>,
+        bias: FloatTensor<Self>,
+        bits: Bits,
+    ) -> FloatTensor<Self> {
+        let z = portable::zero_points::<Self>(zeros, &s, bits);
+        Self::quant_linear_bias(x, words, s, z, bias, bits)
+    }
+
     /// Gradient of [`quant_linear`](Self::quant_linear) by `x`: `[m, d_input]`.
     #[fusion(dtype = grad, shape = Shape::new([grad[0], *d_input]))]
     fn quant_linear_backward_input(

@@ -4,7 +4,7 @@
 //! Everything here takes two-dimensional operands whose shapes were checked by [`crate::api`]. All is
 //! computed in f32 where operands are in half precision, and rounded once at the end.
 
-use crate::Bits;
+use crate::{Bits, QuantOps};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Scalar, TensorMetadata};
 use burn::tensor::{BoolDType, DType, Shape, TensorData};
@@ -183,6 +183,16 @@ pub fn unpack<B: Backend>(words: IntTensor<B>, bits: Bits, len: usize) -> IntTen
 /// Unpacks `[rows, words]` to the codes `[rows, len]`, as integers.
 pub fn unpack_columns<B: Backend>(words: IntTensor<B>, bits: Bits, len: usize) -> IntTensor<B> {
     B::int_transpose(unpack::<B>(B::int_transpose(words), bits, len))
+}
+
+/// Zero points as numbers, in the type of the step sizes.
+pub fn zero_points<B: QuantOps>(
+    words: IntTensor<B>,
+    s: &FloatTensor<B>,
+    bits: Bits,
+) -> FloatTensor<B> {
+    let codes = B::quant_unpack_columns(words, bits, s.shape()[1]);
+    B::int_into_float(codes, s.dtype().into())
 }
 
 /// `q - z`, grouped.

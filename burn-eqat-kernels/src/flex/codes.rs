@@ -72,7 +72,14 @@ pub(super) fn dequantize_backward(
         for first in (0..k).step_by(block) {
             let rows = first..(first + block).min(k);
             let to = (to, columns.len());
-            tile::unpack(level, weight, rows.clone(), columns.clone(), Values::Levels, to);
+            tile::unpack(
+                level,
+                weight,
+                rows.clone(),
+                columns.clone(),
+                Values::Levels,
+                to,
+            );
             for (row, i) in rows.enumerate() {
                 let dw = &grad[i * n + columns.start..i * n + columns.end];
                 let levels = &levels[row * columns.len()..][..columns.len()];

@@ -109,11 +109,7 @@ struct Prepared<S: Simd> {
 
 /// Like `f32::clamp`, which lets NaN through: a diverged weight has to show.
 #[inline(always)]
-fn clamp<S: Simd>(
-    x: Vector<S, f32>,
-    low: Vector<S, f32>,
-    high: Vector<S, f32>,
-) -> Vector<S, f32> {
+fn clamp<S: Simd>(x: Vector<S, f32>, low: Vector<S, f32>, high: Vector<S, f32>) -> Vector<S, f32> {
     let x = x.lt(low).select(low, x);
     x.gt(high).select(high, x)
 }

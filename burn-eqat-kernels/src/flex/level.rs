@@ -24,7 +24,9 @@ impl Level {
                 None => {
                     let names: Vec<_> = Level::available().map(|level| level.name()).collect();
                     let names = names.join(", ");
-                    eprintln!("{VARIABLE}={name}: not a level of this CPU, expected one of {names}");
+                    eprintln!(
+                        "{VARIABLE}={name}: not a level of this CPU, expected one of {names}"
+                    );
                     Level::best()
                 }
             }

@@ -5,7 +5,7 @@
 //! power instead: a mask, a conversion and a multiply-add for each vector of codes. Step sizes and
 //! zero points come in once a group: `y += s (sum q x - z sum x)`.
 
-use super::fields::{self, block_fields, scaled_shift, with_bits};
+use super::fields::{self, block_fields, block_words, scaled_shift, with_bits};
 use super::level::Level;
 use super::parallel::{self, Shared};
 use super::weight::Weight;
@@ -18,7 +18,7 @@ const MOST_ROWS: usize = 8;
 
 /// Columns of the result that a pass goes over before it goes on along `k`: what it adds to stays in
 /// the first cache.
-const COLUMNS: usize = 1024;
+const COLUMNS: usize = 2048;
 
 /// Whether this way takes the problem: blocks of words do not lie over two groups.
 pub(super) fn takes(problem: &Problem) -> bool {
@@ -37,7 +37,10 @@ pub(super) fn forward(level: Level, weight: &Weight, x: &[f32], y: &mut [f32]) {
         let threads = parallel::threads(rows * k * n);
         let tasks = match threads {
             1 => n.div_ceil(COLUMNS),
-            _ => n.div_ceil(COLUMNS).max(2 * threads).min(n.div_ceil(64)),
+            _ => n
+                .div_ceil(COLUMNS)
+                .next_multiple_of(threads)
+                .min(n.div_ceil(64)),
         };
         parallel::each(tasks, threads, |at| {
             let columns = parallel::part(n, 64, tasks, at);
@@ -154,19 +157,28 @@ impl<const BITS: usize, const ROWS: usize, const SUMS: usize, const VECTORS: usi
         // SAFETY: groups and columns are in bounds.
         unsafe {
             for block in group * blocks..(group + 1) * blocks {
-                let words: [_; V] = std::array::from_fn(|v| {
-                    fields::load_block::<S, BITS>(self.weight, block, column + v * lanes)
-                });
-                let high: [_; V] = std::array::from_fn(|v| words[v].map(|word| word >> 16));
-                let x = self.input.scaled.as_ptr().add(block * block_fields(BITS) * ROWS);
+                // No closures: they would not have this level's instructions.
+                let zero = 0u32.splat::<S>();
+                let (mut words, mut high) = ([[zero; 3]; V], [[zero; 3]; V]);
+                for v in 0..V {
+                    words[v] =
+                        fields::load_block::<S, BITS>(self.weight, block, column + v * lanes);
+                    for i in 0..block_words(BITS) {
+                        high[v][i] = words[v][i] >> 16;
+                    }
+                }
+                let x = self.input.scaled.as_ptr();
+                let x = x.add(block * block_fields(BITS) * ROWS);
                 for field in 0..block_fields(BITS) {
-                    let x: [Vector<S, f32>; ROWS] =
-                        std::array::from_fn(|row| (*x.add(field * ROWS + row)).splat());
+                    let mut codes = [0f32.splat::<S>(); V];
                     for v in 0..V {
-                        let code = fields::scaled_code::<S, BITS>(&words[v], &high[v], field);
-                        for row in 0..ROWS {
+                        codes[v] = fields::scaled_code::<S, BITS>(&words[v], &high[v], field);
+                    }
+                    for row in 0..ROWS {
+                        let x: Vector<S, f32> = (*x.add(field * ROWS + row)).splat();
+                        for v in 0..V {
                             let sum = &mut sums[v][(row + field * ROWS) % SUMS];
-                            *sum = code.mul_add(x[row], *sum);
+                            *sum = codes[v].mul_add(x, *sum);
                         }
                     }
                 }
@@ -193,7 +205,10 @@ impl<const BITS: usize, const ROWS: usize, const SUMS: usize, const VECTORS: usi
     fn scalar(&self, group: usize, column: usize) {
         let Problem { n, .. } = self.weight.problem;
         let in_group = self.weight.problem.group();
-        let (s, z) = (self.weight.scale(group, column), self.weight.zero(group, column));
+        let (s, z) = (
+            self.weight.scale(group, column),
+            self.weight.zero(group, column),
+        );
         for row in 0..ROWS {
             let mut sum = 0.0;
             for i in group * in_group..(group + 1) * in_group {

@@ -4,6 +4,8 @@
 //! takes the portable bodies. Instructions are chosen when the program runs ([`level`]).
 
 mod codes;
+#[cfg(target_arch = "x86_64")]
+mod dot;
 mod fake_quantize;
 mod fields;
 mod level;
@@ -17,7 +19,7 @@ mod tile;
 mod weight;
 
 use crate::plan::Problem;
-use crate::{Bits, QuantOps, portable};
+use crate::{Activations, Bits, QuantOps, portable};
 use burn::backend::Flex;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::DType;
@@ -36,15 +38,21 @@ fn wide(tensor: &FlexTensor) -> bool {
 struct Operands {
     words: Words,
     s: Floats,
-    z: Floats,
+    z: ZeroPoints,
     problem: Problem,
+}
+
+/// Zero points, as numbers or as they are stored.
+enum ZeroPoints {
+    Floats(Floats),
+    Words(Words),
 }
 
 impl Operands {
     fn new(
         words: IntTensor<Flex>,
         s: FloatTensor<Flex>,
-        z: FloatTensor<Flex>,
+        z: ZeroPoints,
         bits: Bits,
         [m, k]: [usize; 2],
     ) -> Self {
@@ -52,7 +60,7 @@ impl Operands {
         Operands {
             words: Words::new(words),
             s: Floats::new(s),
-            z: Floats::new(z),
+            z,
             problem: Problem {
                 m,
                 k,
@@ -63,38 +71,59 @@ impl Operands {
         }
     }
 
+    /// With zero points as numbers.
+    fn with_zeros(
+        words: IntTensor<Flex>,
+        s: FloatTensor<Flex>,
+        z: FloatTensor<Flex>,
+        bits: Bits,
+        shape: [usize; 2],
+    ) -> Self {
+        Self::new(words, s, ZeroPoints::Floats(Floats::new(z)), bits, shape)
+    }
+
     /// Runs `body` on the weight.
     fn with<R>(&self, body: impl FnOnce(&Weight) -> R) -> R {
-        body(&Weight {
+        let words = self.words.values();
+        let weight = |z| Weight {
             problem: self.problem,
-            words: &self.words.values(),
+            words: &words,
             s: self.s.values(),
-            z: Zeros::Floats(self.z.values()),
-        })
+            z,
+        };
+        match &self.z {
+            ZeroPoints::Floats(z) => body(&weight(Zeros::Floats(z.values()))),
+            ZeroPoints::Words(z) => body(&weight(Zeros::Words(&z.values()))),
+        }
     }
 }
 
 /// `x W + y`, by the way that suits the number of rows.
-fn forward(level: Level, weight: &Weight, x: &[f32], y: &mut [f32]) {
+fn forward(level: Level, weight: &Weight, fast: bool, x: &[f32], y: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(digits) = dot::digits(level, &weight.problem, fast)
+        && dot::forward(level, weight, digits, x, y)
+    {
+        return;
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = fast;
     match matvec::takes(&weight.problem) {
         true => matvec::forward(level, weight, x, y),
         false => product::forward(level, weight, x, y),
     }
 }
 
-/// `x W + bias`.
+/// `x W + bias`, with quantized activations if they are to be `fast`.
 fn linear(
     x: FloatTensor<Flex>,
-    words: IntTensor<Flex>,
-    s: FloatTensor<Flex>,
-    z: FloatTensor<Flex>,
+    operands: Operands,
     bias: Option<FloatTensor<Flex>>,
-    bits: Bits,
+    fast: bool,
 ) -> FloatTensor<Flex> {
-    let (shape, dtype) = (dims(&x), x.dtype());
-    let operands = Operands::new(words, s, z, bits, shape);
+    let (rows, dtype) = (dims(&x)[0], x.dtype());
     let x = Floats::new(x);
-    let mut y = zeros([shape[0], operands.problem.n]);
+    let mut y = zeros([rows, operands.problem.n]);
     let values = values_mut(&mut y);
     if values.is_empty() {
         return finish(y, dtype);
@@ -103,8 +132,24 @@ fn linear(
         let rows = values.chunks_exact_mut(operands.problem.n);
         rows.for_each(|row| row.copy_from_slice(bias.values()));
     }
-    operands.with(|weight| forward(Level::current(), weight, x.values(), values));
+    operands.with(|weight| forward(Level::current(), weight, fast, x.values(), values));
     finish(y, dtype)
+}
+
+/// The packed linear layer with zero points in words.
+fn linear_packed(
+    x: FloatTensor<Flex>,
+    words: IntTensor<Flex>,
+    s: FloatTensor<Flex>,
+    z: IntTensor<Flex>,
+    bias: Option<FloatTensor<Flex>>,
+    bits: Bits,
+) -> FloatTensor<Flex> {
+    let shape = dims(&x);
+    let z = ZeroPoints::Words(Words::new(z));
+    let operands = Operands::new(words, s, z, bits, shape);
+    let fast = Activations::current() == Activations::Int8;
+    linear(x, operands, bias, fast)
 }
 
 impl QuantOps for Flex {
@@ -179,7 +224,7 @@ impl QuantOps for Flex {
             return portable::dequantize::<Self>(words, s, z, bits, d_input);
         }
         let dtype = s.dtype();
-        let operands = Operands::new(words, s, z, bits, [0, d_input]);
+        let operands = Operands::with_zeros(words, s, z, bits, [0, d_input]);
         let mut w = zeros([d_input, operands.problem.n]);
         operands.with(|weight| {
             codes::dequantize(Level::current(), weight, values_mut(&mut w));
@@ -214,7 +259,13 @@ impl QuantOps for Flex {
         if wide(&x) || wide(&s) {
             return portable::quant_linear::<Self>(x, words, s, z, bits);
         }
-        linear(x, words, s, z, None, bits)
+        let shape = dims(&x);
+        linear(
+            x,
+            Operands::with_zeros(words, s, z, bits, shape),
+            None,
+            false,
+        )
     }
 
     fn quant_linear_bias(
@@ -229,7 +280,42 @@ impl QuantOps for Flex {
             let y = portable::quant_linear::<Self>(x, words, s, z, bits);
             return portable::add_bias::<Self>(y, bias);
         }
-        linear(x, words, s, z, Some(bias), bits)
+        let shape = dims(&x);
+        linear(
+            x,
+            Operands::with_zeros(words, s, z, bits, shape),
+            Some(bias),
+            false,
+        )
+    }
+
+    fn quant_linear_packed(
+        x: FloatTensor<Self>,
+        words: IntTensor<Self>,
+        s: FloatTensor<Self>,
+        zeros: IntTensor<Self>,
+        bits: Bits,
+    ) -> FloatTensor<Self> {
+        if wide(&x) || wide(&s) {
+            let z = portable::zero_points::<Self>(zeros, &s, bits);
+            return portable::quant_linear::<Self>(x, words, s, z, bits);
+        }
+        linear_packed(x, words, s, zeros, None, bits)
+    }
+
+    fn quant_linear_packed_bias(
+        x: FloatTensor<Self>,
+        words: IntTensor<Self>,
+        s: FloatTensor<Self>,
+        zeros: IntTensor<Self>,
+        bias: FloatTensor<Self>,
+        bits: Bits,
+    ) -> FloatTensor<Self> {
+        if wide(&x) || wide(&s) {
+            let z = portable::zero_points::<Self>(zeros, &s, bits);
+            return Self::quant_linear_bias(x, words, s, z, bias, bits);
+        }
+        linear_packed(x, words, s, zeros, Some(bias), bits)
     }
 
     fn quant_linear_backward_input(
@@ -244,7 +330,7 @@ impl QuantOps for Flex {
             return portable::quant_linear_backward_input::<Self>(words, s, z, grad, bits, d_input);
         }
         let (dtype, m) = (grad.dtype(), dims(&grad)[0]);
-        let operands = Operands::new(words, s, z, bits, [m, d_input]);
+        let operands = Operands::with_zeros(words, s, z, bits, [m, d_input]);
         let grad = Floats::new(grad);
         let mut dx = zeros([m, d_input]);
         operands.with(|weight| {
@@ -273,11 +359,7 @@ impl QuantOps for Flex {
 }
 
 /// Runs `body` on a weight in training.
-fn quantizer(
-    [w, s, z]: [FloatTensor<Flex>; 3],
-    bits: Bits,
-    body: impl FnOnce(&Quantizer),
-) {
+fn quantizer([w, s, z]: [FloatTensor<Flex>; 3], bits: Bits, body: impl FnOnce(&Quantizer)) {
     let [groups, n] = dims(&s);
     let [w, s, z] = [w, s, z].map(Floats::new);
     body(&Quantizer {
@@ -301,7 +383,7 @@ fn steps(
 ) -> (FloatTensor<Flex>, FloatTensor<Flex>) {
     let (s_type, z_type) = (s.dtype(), z.dtype());
     let (mut ds, mut dz) = (zeros(dims(&s)), zeros(dims(&z)));
-    let operands = Operands::new(words, s, z, bits, shape);
+    let operands = Operands::with_zeros(words, s, z, bits, shape);
     operands.with(|weight| body(weight, values_mut(&mut ds), values_mut(&mut dz)));
     (finish(ds, s_type), finish(dz, z_type))
 }

@@ -1,7 +1,9 @@
 //! Work over threads.
 
-use rayon::prelude::*;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Multiplications below which threads cost more than they gain.
 const SERIAL: usize = 1 << 18;
@@ -14,12 +16,66 @@ pub(super) fn threads(multiplications: usize) -> usize {
     }
 }
 
-/// Runs `task` for each number below `tasks`, on threads if there are several.
+/// Runs `task` for each number below `tasks`, on so many threads.
+///
+/// The caller works, too, and takes all that nobody else has begun, so that a product of a tenth of a
+/// millisecond is not held up by a thread that is slow to wake; what others have begun it waits for
+/// awake.
 pub(super) fn each(tasks: usize, threads: usize, task: impl Fn(usize) + Send + Sync) {
-    // With one thread a pool would only hand work over and wait.
-    match threads == 1 || tasks == 1 {
-        true => (0..tasks).for_each(task),
-        false => (0..tasks).into_par_iter().for_each(task),
+    if threads == 1 || tasks <= 1 {
+        return (0..tasks).for_each(task);
+    }
+    let task: &(dyn Fn(usize) + Sync) = &task;
+    // SAFETY: helpers use it only for numbers that they took, and all numbers are done with before this
+    // function ends: a helper that comes later finds none, and leaves the reference alone.
+    let task: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
+    let work = Arc::new(Work {
+        task,
+        tasks,
+        next: AtomicUsize::new(0),
+        done: AtomicUsize::new(0),
+        panicked: AtomicBool::new(false),
+    });
+    for _ in 1..threads.min(tasks) {
+        let work = work.clone();
+        rayon::spawn(move || work.run());
+    }
+    work.run();
+    let mut waits = 0u32;
+    while work.done.load(Ordering::Acquire) < tasks {
+        waits += 1;
+        match waits < 10_000 {
+            true => std::hint::spin_loop(),
+            false => std::thread::yield_now(),
+        }
+    }
+    assert!(!work.panicked.load(Ordering::Acquire), "a task panicked");
+}
+
+/// Numbered tasks, taken one by one.
+struct Work {
+    task: &'static (dyn Fn(usize) + Sync),
+    tasks: usize,
+    next: AtomicUsize,
+    done: AtomicUsize,
+    panicked: AtomicBool,
+}
+
+impl Work {
+    /// Does tasks until none is left.
+    fn run(&self) {
+        loop {
+            let at = self.next.fetch_add(1, Ordering::Relaxed);
+            if at >= self.tasks {
+                return;
+            }
+            // Counted as done even if it panics, or others would wait for ever.
+            let result = catch_unwind(AssertUnwindSafe(|| (self.task)(at)));
+            if result.is_err() {
+                self.panicked.store(true, Ordering::Release);
+            }
+            self.done.fetch_add(1, Ordering::Release);
+        }
     }
 }
 

@@ -242,7 +242,13 @@ pub(super) fn scale(
                 tile::unpack(level, weight, of, across, Values::Levels, to);
                 for (row, i) in part.clone().enumerate() {
                     let at = row * columns.len()..(row + 1) * columns.len();
-                    reduce(weight, i / group, &columns, (&dw[at.clone()], &levels[at]), (ds, dz));
+                    reduce(
+                        weight,
+                        i / group,
+                        &columns,
+                        (&dw[at.clone()], &levels[at]),
+                        (ds, dz),
+                    );
                 }
             });
         }
@@ -283,7 +289,14 @@ mod tests {
 
     #[test]
     fn parts_are_at_most_a_tile_and_cover_the_whole() {
-        for (len, unit) in [(1, 16), (192, 16), (256, 32), (257, 16), (4096, 4), (600, 600)] {
+        for (len, unit) in [
+            (1, 16),
+            (192, 16),
+            (256, 32),
+            (257, 16),
+            (4096, 4),
+            (600, 600),
+        ] {
             let parts = tiles(len, unit);
             let mut end = 0;
             for at in 0..parts {

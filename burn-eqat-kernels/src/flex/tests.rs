@@ -1,1 +1,320 @@
+//! Every way to every result, at every level of this CPU, against the portable bodies.
+//!
+//! The suite in `tests/` runs the ops, which take one way each at one level; here all are taken, on
+//! problems that are larger than a tile, too.
 
+use super::fake_quantize::{Gradients, Quantizer};
+use super::level::Level;
+use super::weight::{Weight, Zeros};
+use super::{codes, matvec, product};
+use crate::plan::Problem;
+use crate::{Bits, Fields, pack_codes, portable};
+use burn::backend::Flex;
+use burn::tensor::TensorData;
+use burn_flex::FlexTensor;
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// Operands of a problem on the host.
+struct Case {
+    problem: Problem,
+    words: Vec<u32>,
+    s: Vec<f32>,
+    z: Vec<f32>,
+    zero_words: Vec<u32>,
+    x: Vec<f32>,
+    grad: Vec<f32>,
+}
+
+/// Its sizes tell enough.
+impl std::fmt::Debug for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.problem.fmt(f)
+    }
+}
+
+fn floats(random: &mut StdRng, len: usize, low: f32, high: f32) -> Vec<f32> {
+    (0..len).map(|_| random.random_range(low..high)).collect()
+}
+
+fn tensor(values: &[f32], shape: [usize; 2]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values.to_vec(), shape))
+}
+
+fn values(tensor: FlexTensor) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+impl Case {
+    fn new(problem: Problem, seed: u64) -> Self {
+        let Problem {
+            m,
+            k,
+            n,
+            groups,
+            bits,
+        } = problem;
+        let mut random = StdRng::seed_from_u64(seed);
+        let max = i64::from(bits.max_code());
+        let mut codes =
+            |len: usize| -> Vec<i64> { (0..len).map(|_| random.random_range(0..=max)).collect() };
+        let (q, z) = (codes(k * n), codes(groups * n));
+        Case {
+            problem,
+            words: pack_codes(&q, [k, n], 0, bits, Fields::Dense).unwrap(),
+            zero_words: pack_codes(&z, [groups, n], 1, bits, Fields::Dense).unwrap(),
+            z: z.iter().map(|z| *z as f32).collect(),
+            s: floats(&mut random, groups * n, 0.01, 0.2),
+            x: floats(&mut random, m * k, -1.0, 1.0),
+            grad: floats(&mut random, m * n, -1.0, 1.0),
+        }
+    }
+
+    /// The weight with zero points as numbers, and as they are stored.
+    fn weights(&self) -> [Weight<'_>; 2] {
+        [Zeros::Floats(&self.z), Zeros::Words(&self.zero_words)].map(|z| Weight {
+            problem: self.problem,
+            words: &self.words,
+            s: &self.s,
+            z,
+        })
+    }
+
+    fn words(&self) -> FlexTensor {
+        let words: Vec<i32> = self.words.iter().map(|word| *word as i32).collect();
+        let rows = self.problem.bits.words(self.problem.k);
+        FlexTensor::from_data(TensorData::new(words, [rows, self.problem.n]))
+    }
+
+    fn s(&self) -> FlexTensor {
+        tensor(&self.s, [self.problem.groups, self.problem.n])
+    }
+
+    fn z(&self) -> FlexTensor {
+        tensor(&self.z, [self.problem.groups, self.problem.n])
+    }
+
+    fn x(&self) -> FlexTensor {
+        tensor(&self.x, [self.problem.m, self.problem.k])
+    }
+
+    fn grad(&self) -> FlexTensor {
+        tensor(&self.grad, [self.problem.m, self.problem.n])
+    }
+}
+
+/// Problems of every kind; `sizes` of rows per group, groups, columns and rows of the input.
+fn case() -> impl Strategy<Value = Case> {
+    let small = (
+        prop::sample::select(vec![1usize, 5, 16, 24, 32, 64, 96, 128]),
+        1usize..5,
+        prop::sample::select(vec![1usize, 7, 8, 17, 33, 70, 130]),
+        1usize..20,
+    );
+    // Larger than tiles, and worth threads.
+    let large = (
+        prop::sample::select(vec![64usize, 160, 330, 600]),
+        1usize..4,
+        prop::sample::select(vec![129usize, 320, 515]),
+        prop::sample::select(vec![1usize, 2, 3, 8, 9, 70, 150]),
+    );
+    (
+        prop::sample::select(Bits::ALL.to_vec()),
+        prop_oneof![3 => small.boxed(), 1 => large.boxed()],
+        any::<u64>(),
+    )
+        .prop_map(|(bits, (group, groups, n, m), seed)| {
+            let k = group * groups;
+            let problem = Problem {
+                m,
+                k,
+                n,
+                groups,
+                bits,
+            };
+            Case::new(problem, seed)
+        })
+}
+
+fn assert_close(what: &str, level: Level, actual: &[f32], expected: &[f32], tolerance: f32) {
+    let largest = expected
+        .iter()
+        .fold(1e-6f32, |max, value| max.max(value.abs()));
+    assert_eq!(actual.len(), expected.len());
+    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
+        let (error, level) = ((a - e).abs(), level.name());
+        assert!(
+            error <= tolerance * largest,
+            "{what} {i} on {level}: {a} is not {e} (largest {largest})"
+        );
+    }
+}
+
+/// Bits must agree, NaN with NaN.
+fn assert_same(what: &str, level: Level, actual: &[f32], expected: &[f32]) {
+    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
+        let same = a == e || (a.is_nan() && e.is_nan());
+        assert!(same, "{what} {i} on {}: {a} is not {e}", level.name());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn products_agree(case in case()) {
+        let Problem { m, n, bits, .. } = case.problem;
+        let expected = values(portable::quant_linear::<Flex>(
+            case.x(), case.words(), case.s(), case.z(), bits,
+        ));
+        for level in Level::available() {
+            for weight in case.weights() {
+                let mut y = vec![0.0; m * n];
+                product::forward(level, &weight, &case.x, &mut y);
+                assert_close("a tiled product", level, &y, &expected, 2e-5);
+                if matvec::takes(&case.problem) {
+                    let mut y = vec![0.0; m * n];
+                    matvec::forward(level, &weight, &case.x, &mut y);
+                    assert_close("a product of few rows", level, &y, &expected, 2e-5);
+                }
+                #[cfg(target_arch = "x86_64")]
+                for (fast, tolerance) in [(false, 2e-5), (true, 2e-2)] {
+                    use super::dot;
+                    let Some(digits) = dot::digits(level, &case.problem, fast) else {
+                        continue;
+                    };
+                    let mut y = vec![0.0; m * n];
+                    assert!(dot::forward(level, &weight, digits, &case.x, &mut y));
+                    assert_close("an integer product", level, &y, &expected, tolerance);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn backwards_agree(case in case()) {
+        let Problem { m, k, n, groups, bits } = case.problem;
+        let (words, s, z) = (case.words(), case.s(), case.z());
+        let dx = portable::quant_linear_backward_input::<Flex>(
+            words.clone(), s.clone(), z.clone(), case.grad(), bits, k,
+        );
+        let (ds, dz) = portable::quant_linear_backward_scale::<Flex>(
+            case.x(), words, s, z, case.grad(), bits,
+        );
+        let (dx, ds, dz) = (values(dx), values(ds), values(dz));
+        for level in Level::available() {
+            for weight in case.weights() {
+                let mut actual = vec![0.0; m * k];
+                product::input(level, &weight, &case.grad, &mut actual);
+                assert_close("dx", level, &actual, &dx, 2e-5);
+                let (mut s, mut z) = (vec![0.0; groups * n], vec![0.0; groups * n]);
+                product::scale(level, &weight, &case.x, &case.grad, &mut s, &mut z);
+                assert_close("ds", level, &s, &ds, 3e-5);
+                assert_close("dz", level, &z, &dz, 3e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn the_dense_weight_and_its_backward_agree(case in case()) {
+        let Problem { k, n, groups, bits, .. } = case.problem;
+        let mut random = StdRng::seed_from_u64(7);
+        let grad = floats(&mut random, k * n, -1.0, 1.0);
+        let (words, s, z) = (case.words(), case.s(), case.z());
+        let w = portable::dequantize::<Flex>(words.clone(), s.clone(), z.clone(), bits, k);
+        let (ds, dz) =
+            portable::dequantize_backward::<Flex>(words, s, z, tensor(&grad, [k, n]), bits, k);
+        let (w, ds, dz) = (values(w), values(ds), values(dz));
+        for level in Level::available() {
+            for weight in case.weights() {
+                let mut actual = vec![0.0; k * n];
+                codes::dequantize(level, &weight, &mut actual);
+                assert_same("w", level, &actual, &w);
+                let (mut s, mut z) = (vec![0.0; groups * n], vec![0.0; groups * n]);
+                codes::dequantize_backward(level, &weight, &grad, &mut s, &mut z);
+                assert_close("ds", level, &s, &ds, 2e-5);
+                assert_close("dz", level, &z, &dz, 2e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn fake_quantization_agrees(case in case(), broken: bool) {
+        let Problem { k, n, groups, bits, .. } = case.problem;
+        let mut random = StdRng::seed_from_u64(9);
+        let max = bits.max_code() as f32;
+        let mut w = floats(&mut random, k * n, -1.0, 1.0);
+        // Step sizes below the clamp and zero points outside of the code range among them.
+        let s = floats(&mut random, groups * n, -0.01, 2.0 / max);
+        let z = floats(&mut random, groups * n, -1.5, max + 1.5);
+        let grad = floats(&mut random, k * n, -1.0, 1.0);
+        if broken {
+            w[k * n / 2] = f32::NAN;
+        }
+        let tensors = || (tensor(&w, [k, n]), tensor(&s, [groups, n]), tensor(&z, [groups, n]));
+        let (tw, ts, tz) = tensors();
+        let out = values(portable::fake_quantize::<Flex>(tw, ts, tz, bits));
+        let (tw, ts, tz) = tensors();
+        let (dw, ds, dz) = portable::fake_quantize_backward::<Flex>(
+            tw, ts, tz, tensor(&grad, [k, n]), bits,
+        );
+        let (dw, ds, dz) = (values(dw), values(ds), values(dz));
+        let quantizer = Quantizer { w: &w, s: &s, z: &z, groups, n, max_code: max };
+        for level in Level::available() {
+            let mut actual = vec![0.0; k * n];
+            quantizer.forward(level, &mut actual);
+            assert_same("w'", level, &actual, &out);
+            if broken {
+                continue;
+            }
+            let (mut aw, mut as_, mut az) =
+                (vec![0.0; k * n], vec![0.0; groups * n], vec![0.0; groups * n]);
+            quantizer.backward(level, Gradients {
+                out: &grad, w: &mut aw, s: &mut as_, z: &mut az,
+            });
+            assert_same("dw", level, &aw, &dw);
+            assert_close("ds", level, &as_, &ds, 2e-5);
+            assert_close("dz", level, &az, &dz, 2e-5);
+        }
+    }
+}
+
+/// Numbers that have no digits leave integer products to others, and NaN comes out as NaN.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn what_is_not_finite_stays_so() {
+    let problem = Problem {
+        m: 1,
+        k: 64,
+        n: 16,
+        groups: 1,
+        bits: Bits::Two,
+    };
+    for broken in [f32::NAN, f32::INFINITY, 1e-35] {
+        let mut case = Case::new(problem, 1);
+        case.x.fill(0.0);
+        case.x[3] = broken;
+        let weight = case.weights()[1];
+        for level in Level::available() {
+            let mut y = vec![0.0; 16];
+            if let Some(digits) = super::dot::digits(level, &problem, false) {
+                assert!(!super::dot::forward(
+                    level, &weight, digits, &case.x, &mut y
+                ));
+                assert!(y.iter().all(|y| *y == 0.0));
+            }
+            super::forward(level, &weight, false, &case.x, &mut y);
+            let finite = y.iter().all(|y| y.is_finite());
+            assert_eq!(finite, broken.is_finite());
+        }
+    }
+}
+
+#[test]
+fn a_panic_in_a_task_reaches_the_caller() {
+    let caught = std::panic::catch_unwind(|| {
+        super::parallel::each(8, 4, |at| assert!(at != 5, "a test"));
+    });
+    assert!(caught.is_err());
+}

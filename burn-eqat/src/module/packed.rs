@@ -2,7 +2,8 @@ use crate::Scheme;
 use burn::module::{Module, Param, ParamId, Reparameterization};
 use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
 use burn_eqat_kernels::{
-    Bits, Fields, PackError, dequantize, pack, pack_codes, quant_linear, unpack, unpack_columns,
+    Bits, Fields, PackError, dequantize, pack, pack_codes, quant_linear_packed, unpack,
+    unpack_columns,
 };
 
 /// A packed weight: the parameter's base holds the step sizes `[groups, d_output]`, the attachment
@@ -132,8 +133,8 @@ impl Packed {
         scale: Tensor<2>,
         bias: Option<Tensor<1>>,
     ) -> Tensor<D> {
-        let zero = self.zero_point_values(&scale);
-        quant_linear(x, self.codes.val(), scale, zero, bias, self.scheme.bits)
+        let (codes, zeros) = (self.codes.val(), self.zero_points.val());
+        quant_linear_packed(x, codes, scale, zeros, bias, self.scheme.bits)
             .unwrap_or_else(|error| panic!("{error}"))
     }
 }

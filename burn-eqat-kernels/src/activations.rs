@@ -1,0 +1,64 @@
+//! How inference takes activations.
+
+use std::cell::Cell;
+
+/// How products with packed weights take their activations where nothing is differentiated.
+///
+/// ```
+/// use burn_eqat_kernels::Activations;
+///
+/// let y = Activations::Int8.scope(|| {
+///     // Run a packed model here.
+/// });
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// As they are; sums are in f32.
+    #[default]
+    Exact,
+    /// Quantized to 8 bits, symmetric, with a scale for every 64 of them (32 beside 4-bit weights),
+    /// as they come: faster where the CPU has integer dot products, at an error of about 0.5 % of a
+    /// product's size. Flex on x86-64 with AVX2 or AVX-512 takes it for 2-, 3- and 4-bit weights whose
+    /// groups are whole blocks of words (16, 32 and 8 codes); everything else stays exact.
+    Int8,
+}
+
+thread_local! {
+    static CURRENT: Cell<Activations> = const { Cell::new(Activations::Exact) };
+}
+
+impl Activations {
+    /// Runs `body` with activations taken this way on this thread, whatever model it runs.
+    pub fn scope<R>(self, body: impl FnOnce() -> R) -> R {
+        struct Restore(Activations);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                CURRENT.set(self.0);
+            }
+        }
+        let _restore = Restore(CURRENT.replace(self));
+        body()
+    }
+
+    /// What the innermost [`scope`](Self::scope) around the caller says.
+    pub fn current() -> Self {
+        CURRENT.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_nest_and_end_even_in_a_panic() {
+        let inner = Activations::Int8.scope(|| {
+            Activations::Exact.scope(|| assert_eq!(Activations::current(), Activations::Exact));
+            Activations::current()
+        });
+        assert_eq!(inner, Activations::Int8);
+        let panicked = std::panic::catch_unwind(|| Activations::Int8.scope(|| panic!("a test")));
+        assert!(panicked.is_err());
+        assert_eq!(Activations::current(), Activations::Exact);
+    }
+}

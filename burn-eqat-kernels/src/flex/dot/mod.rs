@@ -1,0 +1,86 @@
+//! Products of few rows in integers: codes are bytes, the input is cut into signed bytes (digits), and
+//! integer dot products multiply four codes of a column at a time.
+//!
+//! With three digits the input keeps 24 bits beside the largest value of its chunk, which is what sums
+//! in f32 keep of it; integer sums are exact. This is the fastest exact way for one row or two. With
+//! one digit, activations are quantized to 8 bits a chunk: faster still, and asked for by
+//! [`Activations::Int8`](crate::Activations).
+//!
+//! Codes are taken out of words in the order in which a mask finds them, and the input is laid out to
+//! match: see [`layout`]. Three-bit codes lie badly for bytes, so their exact products stay with
+//! [`super::matvec`]; eight-bit ones would overflow 16-bit sums.
+
+mod digits;
+mod kernel;
+mod layout;
+mod registers;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use super::level::Level;
+use super::parallel::{self, Shared};
+use super::weight::Weight;
+use crate::Bits;
+use crate::plan::Problem;
+use digits::Digits;
+use kernel::Task;
+
+/// Digits of an exact input.
+const EXACT: usize = 3;
+
+/// Columns whose words are gone over for every row before the next: they stay in the second cache.
+const COLUMNS: usize = 2048;
+
+/// Digits that this way would take, or none where another way is to be taken.
+pub(super) fn digits(level: Level, problem: &Problem, fast: bool) -> Option<usize> {
+    let suits = level.dots() && problem.aligned();
+    match problem.bits {
+        Bits::Two | Bits::Three | Bits::Four if suits && fast => Some(1),
+        Bits::Two | Bits::Four if suits && problem.m <= 2 => Some(EXACT),
+        _ => None,
+    }
+}
+
+/// `y [m, n] = x [m, k] W + y`, where the result holds the bias, or zeros. False, and nothing done,
+/// where the input holds numbers that have no digits: infinities, NaN, and next to nothing.
+pub(super) fn forward(
+    level: Level,
+    weight: &Weight,
+    digits: usize,
+    x: &[f32],
+    y: &mut [f32],
+) -> bool {
+    let Problem { m, k, n, .. } = weight.problem;
+    let mut inputs = Vec::new();
+    let mut first = 0;
+    // Rows in powers of two, as kernels take them.
+    let most = if digits == 1 { 8 } else { 2 };
+    while first < m {
+        let rows = 1 << (m - first).min(most).ilog2();
+        let x = &x[first * k..(first + rows) * k];
+        let Some(input) = Digits::new(weight, x, rows, digits) else {
+            return false;
+        };
+        inputs.push((first, input));
+        first += rows;
+    }
+    let y = Shared::new(y);
+    let threads = parallel::threads(m * k * n);
+    let tasks = n
+        .div_ceil(COLUMNS)
+        .next_multiple_of(threads)
+        .min(n.div_ceil(64));
+    parallel::each(tasks, threads, |at| {
+        let columns = parallel::part(n, 64, tasks, at);
+        for (first, input) in &inputs {
+            let task = Task {
+                weight,
+                input,
+                columns: columns.clone(),
+                y: y.offset(first * n),
+            };
+            level.dot(task);
+        }
+    });
+    true
+}
