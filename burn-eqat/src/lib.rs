@@ -20,6 +20,7 @@
 #![deny(missing_docs)]
 
 pub mod files;
+mod inference;
 mod module;
 mod nn;
 mod quantizer;
@@ -28,6 +29,7 @@ pub mod train;
 
 pub use burn_eqat_kernels as kernels;
 pub use burn_eqat_kernels::Bits;
+pub use inference::InferenceConfig;
 pub use module::{FakeQuant, Packed, Quantize, QuantizeError, SizeReport};
 pub use nn::{QuantLinear, QuantLinearConfig};
 pub use quantizer::{min_max_start, quantize_codes};

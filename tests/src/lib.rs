@@ -4,6 +4,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Fixtures of this repository.
 pub fn fixtures() -> PathBuf {
@@ -25,6 +26,16 @@ pub fn data() -> Option<PathBuf> {
 /// The folder with the reference's values, beside [`data`].
 pub fn golden() -> Option<PathBuf> {
     Some(data()?.parent()?.join("golden"))
+}
+
+/// Seeds Flex's random numbers, and keeps them to this test as long as the result is held: tests of a
+/// process draw from one generator.
+pub fn seeded(seed: u64) -> MutexGuard<'static, ()> {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    // A test that failed while it held them leaves nothing half done.
+    let guard = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    Device::flex().seed(seed);
+    guard
 }
 
 /// Every tensor of a safetensors file.

@@ -1,5 +1,6 @@
 use super::bundled;
 use super::device::DeviceArg;
+use super::inference::InferenceArg;
 use super::progress::{bar, moving};
 use super::report::{check_report, write_report};
 use crate::choices::{accuracy, read_questions};
@@ -31,6 +32,8 @@ pub(super) struct Args {
     #[arg(long, num_args = 1.., value_name = "FILE")]
     choices: Vec<PathBuf>,
     #[command(flatten)]
+    inference: InferenceArg,
+    #[command(flatten)]
     device: DeviceArg,
     /// Write what is printed as JSON, too
     #[arg(long, value_name = "FILE")]
@@ -41,6 +44,7 @@ pub(super) struct Args {
 struct Report {
     model: PathBuf,
     scheme: Option<burn_eqat::Scheme>,
+    fast_activations: bool,
     perplexity: Option<f64>,
     choices: Vec<Accuracy>,
 }
@@ -87,6 +91,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     let mut report = Report {
         model: args.model,
         scheme: loaded.scheme,
+        fast_activations: args.inference.fast_activations,
         perplexity: None,
         choices: Vec::new(),
     };
@@ -98,7 +103,8 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
             return Err(Error::Setting(message));
         }
         let bar = bar(0, "perplexity");
-        let value = perplexity(&loaded.model, &windows, &device, &mut moving(&bar))?;
+        let value = (args.inference)
+            .run(|| perplexity(&loaded.model, &windows, &device, &mut moving(&bar)))?;
         let (count, seq_len) = (windows.len(), windows.seq_len());
         println!("perplexity {value:.4} ({count} windows of {seq_len} tokens)");
         report.perplexity = Some(value);
@@ -107,14 +113,16 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         let tokenizer = loaded.tokenizer()?;
         for (file, questions) in questions {
             let bar = bar(0, file.display().to_string());
-            let accuracy = accuracy(
-                &loaded.model,
-                &loaded.config,
-                &tokenizer,
-                &questions,
-                &device,
-                &mut moving(&bar),
-            )?;
+            let accuracy = args.inference.run(|| {
+                accuracy(
+                    &loaded.model,
+                    &loaded.config,
+                    &tokenizer,
+                    &questions,
+                    &device,
+                    &mut moving(&bar),
+                )
+            })?;
             let count = questions.len();
             println!(
                 "accuracy {accuracy:.4} ({count} questions) {}",

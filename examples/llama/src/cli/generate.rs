@@ -1,5 +1,6 @@
 use super::bundled;
 use super::device::DeviceArg;
+use super::inference::InferenceArg;
 use super::progress::check_interrupted;
 use super::report::{check_report, write_report};
 use crate::error::Error;
@@ -32,6 +33,8 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 42, value_name = "N")]
     seed: u64,
     #[command(flatten)]
+    inference: InferenceArg,
+    #[command(flatten)]
     device: DeviceArg,
     /// Write text and speed as JSON, too
     #[arg(long, value_name = "FILE")]
@@ -42,6 +45,7 @@ pub(super) struct Args {
 struct Report {
     model: PathBuf,
     scheme: Option<burn_eqat::Scheme>,
+    fast_activations: bool,
     prompt: String,
     text: String,
     tokens: usize,
@@ -72,15 +76,17 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         let _ = std::io::stdout().flush();
         check_interrupted()
     };
-    let written = generate(
-        &loaded,
-        &tokenizer,
-        &args.prompt,
-        args.max_new_tokens,
-        &mut sampler,
-        &device,
-        &mut show,
-    )?;
+    let written = args.inference.run(|| {
+        generate(
+            &loaded,
+            &tokenizer,
+            &args.prompt,
+            args.max_new_tokens,
+            &mut sampler,
+            &device,
+            &mut show,
+        )
+    })?;
     println!();
     let (tokens, speed) = (written.tokens, written.tokens_per_second);
     eprintln!("{tokens} tokens, {speed:.1} tokens per second");
@@ -90,6 +96,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
             &Report {
                 model: dir,
                 scheme: loaded.scheme,
+                fast_activations: args.inference.fast_activations,
                 prompt: args.prompt,
                 text: written.text,
                 tokens,

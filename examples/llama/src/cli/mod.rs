@@ -4,6 +4,7 @@ mod bundled;
 mod device;
 mod eval;
 mod generate;
+mod inference;
 mod pretrain;
 mod progress;
 mod quantize;

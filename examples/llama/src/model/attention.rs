@@ -61,25 +61,15 @@ impl Attention {
             Some(cache) => cache.append(k, v),
             None => (k, v),
         };
-        let total = start + seq;
-
-        // Query heads that share a key head are stacked along the positions: no key is copied.
+        // Query heads that share a key head stay together: no key is copied.
         let share = self.heads / self.kv_heads;
-        let q = q.reshape([batch, self.kv_heads, share * seq, self.head_dim]);
-        let scores = q.matmul(k.swap_dims(2, 3)) / (self.head_dim as f64).sqrt();
-        let scores = scores.reshape([batch, self.heads, seq, total]);
-        let scores = match seq {
-            1 => scores,
-            _ => {
-                let mask = causal_mask(seq, total, scores.dtype(), &scores.device());
-                scores + mask
-            }
+        let q = q.reshape([batch, self.kv_heads, share, seq, self.head_dim]);
+        let q = q / (self.head_dim as f64).sqrt();
+        let out = match seq {
+            1 => attend_one(q, k, v),
+            _ => attend_causally(q, k, v, start),
         };
-        let weights = softmax(scores, 3);
-        let weights = weights.reshape([batch, self.kv_heads, share * seq, total]);
-        let out = weights
-            .matmul(v)
-            .reshape([batch, self.heads, seq, self.head_dim]);
+        let out = out.reshape([batch, self.heads, seq, self.head_dim]);
         let out = out
             .swap_dims(1, 2)
             .reshape([batch, seq, self.heads * self.head_dim]);
@@ -87,14 +77,60 @@ impl Attention {
     }
 }
 
-/// Minus infinity where a position would look ahead: `[1, 1, seq, total]`.
-fn causal_mask(seq: usize, total: usize, dtype: DType, device: &Device) -> Tensor<4> {
-    let start = total - seq;
-    let values: Vec<f32> = (0..seq * total)
+/// Attention of one position to all keys. Queries are `[batch, kv_heads, share, 1, head_dim]`, keys
+/// and values `[batch, kv_heads, total, head_dim]`.
+fn attend_one(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>) -> Tensor<5> {
+    let [batch, kv_heads, share, seq, dim] = q.dims();
+    let q = q.reshape([batch, kv_heads, share * seq, dim]);
+    let weights = softmax(q.matmul(k.swap_dims(2, 3)), 3);
+    let out = weights.matmul(v);
+    out.reshape([batch, kv_heads, share, seq, dim])
+}
+
+/// How many positions attend together.
+const POSITIONS: usize = 64;
+
+/// Causal attention, a run of positions at a time, each to the keys that it may see: little is computed
+/// only to be masked.
+///
+/// Weights are divided by their sum after they are multiplied with the values, and the sum comes as one
+/// more column of the values, so that fewer passes go over `[positions, keys]`, forward and backward.
+fn attend_causally(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>, start: usize) -> Tensor<5> {
+    let [batch, kv_heads, share, seq, dim] = q.dims();
+    let [_, _, total, _] = k.dims();
+    let device = q.device();
+    let keys = k.swap_dims(2, 3);
+    let ones = Tensor::ones([batch, kv_heads, total, 1], (&device, v.dtype()));
+    let values = Tensor::cat(vec![v, ones], 3);
+    let parts = (0..seq).step_by(POSITIONS).map(|first| {
+        let last = (first + POSITIONS).min(seq);
+        let (rows, seen) = (last - first, start + last);
+        let q = q.clone().slice_dim(3, first..last);
+        let q = q.reshape([batch, kv_heads, share * rows, dim]);
+        let scores = q.matmul(keys.clone().slice_dim(3, 0..seen));
+        let mask = causal_mask(rows, seen, scores.dtype(), &device);
+        let scores = scores.reshape([batch, kv_heads, share, rows, seen]) + mask;
+        let largest = scores.clone().detach().max_dim(4);
+        let weights = (scores - largest).exp();
+        let weights = weights.reshape([batch, kv_heads, share * rows, seen]);
+        let out = weights.matmul(values.clone().slice_dim(2, 0..seen));
+        let out = out.clone().slice_dim(3, 0..dim) / out.slice_dim(3, dim..dim + 1);
+        out.reshape([batch, kv_heads, share, rows, dim])
+    });
+    let parts: Vec<_> = parts.collect();
+    Tensor::cat(parts, 3)
+}
+
+/// Minus infinity where one of the last `rows` of `total` positions would look ahead:
+/// `[1, 1, 1, rows, total]`.
+fn causal_mask(rows: usize, total: usize, dtype: DType, device: &Device) -> Tensor<5> {
+    let start = total - rows;
+    let values: Vec<f32> = (0..rows * total)
         .map(|i| match i % total > start + i / total {
             true => f32::NEG_INFINITY,
             false => 0.0,
         })
         .collect();
-    Tensor::from_data(TensorData::new(values, [1, 1, seq, total]), (device, dtype))
+    let data = TensorData::new(values, [1, 1, 1, rows, total]);
+    Tensor::from_data(data, (device, dtype))
 }

@@ -74,23 +74,44 @@ impl Llama {
             Some(head) => head.forward(hidden),
             None => {
                 let [batch, seq, width] = hidden.dims();
-                let table = self.model.embed_tokens.weight.val();
-                let [vocab, _] = table.dims();
+                let table = self.head_weight();
+                let [_, vocab] = table.dims();
                 hidden
                     .reshape([batch * seq, width])
-                    .matmul(table.transpose())
+                    .matmul(table)
                     .reshape([batch, seq, vocab])
             }
         }
     }
 
-    /// Logits of the next token at each position: `[batch, seq]` to `[batch, seq, vocab]`.
-    pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+    /// The weight of the output layer, `[hidden, vocab]`.
+    pub(super) fn head_weight(&self) -> Tensor<2> {
+        match &self.lm_head {
+            Some(head) => head.weight.val(),
+            None => self.model.embed_tokens.weight.val().transpose(),
+        }
+    }
+
+    /// Whether the output layer trains.
+    pub(super) fn head_trains(&self) -> bool {
+        match &self.lm_head {
+            Some(head) => head.weight.is_require_grad(),
+            None => self.model.embed_tokens.weight.is_require_grad(),
+        }
+    }
+
+    /// Output of the last block, `[batch, seq, hidden]`.
+    pub(super) fn decode(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let mut hidden = self.embed(tokens);
         for layer in &self.model.layers {
             hidden = layer.forward(hidden, &self.rope, None);
         }
-        self.head(hidden)
+        hidden
+    }
+
+    /// Logits of the next token at each position: `[batch, seq]` to `[batch, seq, vocab]`.
+    pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        self.head(self.decode(tokens))
     }
 
     /// An empty cache for [`forward_cached`](Self::forward_cached), one entry a block.

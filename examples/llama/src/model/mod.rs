@@ -7,6 +7,7 @@ mod attention;
 mod block;
 mod cache;
 mod llama;
+mod loss;
 mod mlp;
 mod rope;
 mod train;

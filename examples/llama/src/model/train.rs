@@ -1,5 +1,6 @@
 //! A Llama under Burn's training loops and under the two phases.
 
+use super::loss::frozen_head_loss;
 use super::{DecoderBlock, Llama};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
@@ -34,7 +35,16 @@ pub(crate) fn next_token_log_probs(logits: Tensor<3>, tokens: Tensor<2, Int>) ->
 impl Llama {
     fn next_token_step(&self, batch: TokenBatch) -> QatOutput {
         let [windows, seq] = batch.tokens.dims();
-        let loss = next_token_loss(self.forward(batch.tokens.clone()), batch.tokens);
+        let loss = match self.head_trains() {
+            true => next_token_loss(self.forward(batch.tokens.clone()), batch.tokens),
+            false => {
+                let hidden = self.model.norm.forward(self.decode(batch.tokens.clone()));
+                let [_, _, width] = hidden.dims();
+                let (rows, targets) = (windows * (seq - 1), batch.tokens.slice_dim(1, 1..seq));
+                let hidden = hidden.slice_dim(1, 0..seq - 1).reshape([rows, width]);
+                frozen_head_loss(hidden, self.head_weight(), targets.reshape([rows]))
+            }
+        };
         QatOutput::next_token(loss, windows * (seq - 1))
     }
 }
