@@ -6,7 +6,17 @@ use clap::Parser;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Has the allocator keep freed pages, rather than give them back to the system a moment before they
+/// are wanted again.
+fn keep_pages() {
+    /// `mi_option_purge_delay` of mimalloc.h; -1 stands for never.
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+    // SAFETY: it sets a number, and no other thread runs yet.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) }
+}
+
 fn main() -> std::process::ExitCode {
+    keep_pages();
     match llama::Cli::parse().run() {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(llama::Error::Interrupted) => {

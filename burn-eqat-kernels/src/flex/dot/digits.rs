@@ -1,7 +1,10 @@
 //! The input in signed bytes.
 
+use super::super::fields::block_fields;
 use super::super::weight::Weight;
+use super::EXACT;
 use super::layout::{code, shift, vectors};
+use crate::Bits;
 use crate::plan::Problem;
 
 /// Codes of a chunk at most, over which one scale holds and 16-bit sums cannot overflow: the largest
@@ -20,7 +23,7 @@ pub(super) struct Digits {
     pub digits: usize,
     /// Blocks of codes in a chunk; divides those in a group.
     pub blocks: usize,
-    /// Digits of four codes, as [`code`] orders them: `[k / 4, digits, rows]`.
+    /// Digits of four codes, as [`code`] orders them: `[blocks, digits, vectors, rows]`.
     pub words: Vec<u32>,
     /// `[chunks, rows]`.
     pub scales: Vec<f32>,
@@ -32,79 +35,119 @@ pub(super) struct Digits {
 
 impl Digits {
     /// None where a value is not finite, or a chunk so small that its scale would not be a number.
+    ///
+    /// Inlined, so that the caller's instructions are used: with one row, this is a part of the time.
+    #[inline(always)]
     pub fn new(weight: &Weight, x: &[f32], rows: usize, digits: usize) -> Option<Self> {
-        let Problem {
-            k, n, groups, bits, ..
-        } = weight.problem;
-        let (block, bits) = (weight.block().fields, bits.get());
+        match (weight.problem.bits, digits) {
+            (Bits::Two, 1) => Self::make::<2, 1>(weight, x, rows),
+            (Bits::Two, _) => Self::make::<2, EXACT>(weight, x, rows),
+            (Bits::Three, _) => Self::make::<3, 1>(weight, x, rows),
+            (_, 1) => Self::make::<4, 1>(weight, x, rows),
+            (_, _) => Self::make::<4, EXACT>(weight, x, rows),
+        }
+    }
+
+    #[inline(always)]
+    fn make<const BITS: usize, const DIGITS: usize>(
+        weight: &Weight,
+        x: &[f32],
+        rows: usize,
+    ) -> Option<Self> {
+        let Problem { k, n, groups, .. } = weight.problem;
+        let block = block_fields(BITS);
         let group = weight.problem.group() / block;
-        let most = (most_codes(bits) / block).min(group);
-        let blocks = (1..=most)
-            .rev()
-            .find(|blocks| group.is_multiple_of(*blocks))?;
+        let most = (most_codes(BITS) / block).min(group);
+        let mut counts = (1..=most).rev();
+        let blocks = counts.find(|blocks| group.is_multiple_of(*blocks))?;
         let chunk = blocks * block;
         let mut made = Digits {
             rows,
-            digits,
+            digits: DIGITS,
             blocks,
-            words: vec![0; k / 4 * digits * rows],
+            words: vec![0; k / 4 * DIGITS * rows],
             scales: vec![0.0; k / chunk * rows],
             sums: vec![0.0; groups * rows],
             values: vec![0.0; if n.is_multiple_of(16) { 0 } else { x.len() }],
         };
-        // The largest integer all of whose digits are bytes.
-        let largest = match digits {
-            1 => 127.0f32,
-            _ => (127 << 16) as f32,
-        };
-        let shifts: Vec<u32> = (0..vectors(bits)).map(|v| shift(bits, digits, v)).collect();
-        let rounded = shifts.iter().any(|shift| *shift > 0);
-        let mut integers = vec![0i32; chunk];
+        let mut integers = [0i32; 64];
+        let integers = &mut integers[..chunk];
         for (row, x) in x.chunks_exact(k).enumerate() {
-            let values = made.values.get_mut(row * k..(row + 1) * k);
-            let values = values.unwrap_or_default();
             for (at, x) in x.chunks_exact(chunk).enumerate() {
-                let (mut size, mut finite) = (0f32, true);
-                for x in x {
-                    size = size.max(x.abs());
-                    finite &= x.is_finite();
-                }
-                if !finite || (size > 0.0 && size < 1e-30) {
-                    return None;
-                }
-                let scale = size / largest;
-                let inverse = if size > 0.0 { largest / size } else { 0.0 };
+                let scale = to_integers::<BITS, DIGITS>(x, integers)?;
                 made.scales[at * rows + row] = scale;
-                for (i, (integer, x)) in integers.iter_mut().zip(x).enumerate() {
-                    // Every second code is in a vector whose digits are divided by four.
-                    let coarse = rounded && i % 2 == 1;
-                    let scaled = x * inverse * if coarse { 0.25 } else { 1.0 };
-                    // SAFETY: it is at most `largest`, and a half.
-                    let nearest: i32 =
-                        unsafe { (scaled + 0.5f32.copysign(scaled)).to_int_unchecked() };
-                    *integer = nearest * if coarse { 4 } else { 1 };
-                }
                 let sum: i32 = integers.iter().sum();
-                for (value, integer) in values.iter_mut().skip(at * chunk).zip(&integers) {
-                    *value = *integer as f32 * scale;
-                }
-                for (within, integers) in integers.chunks_exact(block).enumerate() {
-                    for (vector, shift) in shifts.iter().enumerate() {
-                        let four: [u32; 4] = std::array::from_fn(|byte| {
-                            // Bytes of this are the digits, each with 128 more.
-                            ((integers[code(bits, vector, byte)] >> shift) + 0x0080_8080) as u32
-                        });
-                        let first = (at * blocks + within) * vectors(bits) + vector;
-                        for digit in 0..digits {
-                            let [a, b, c, d] = four.map(|integer| integer >> (8 * digit) & 0xff);
-                            let word = (first * digits + digit) * rows + row;
-                            made.words[word] = (a | b << 8 | c << 16 | d << 24) ^ 0x8080_8080;
-                        }
+                made.sums[at / (group / blocks) * rows + row] += sum as f32 * scale;
+                if !made.values.is_empty() {
+                    let values = &mut made.values[row * k + at * chunk..][..chunk];
+                    for (value, integer) in values.iter_mut().zip(&*integers) {
+                        *value = *integer as f32 * scale;
                     }
                 }
-                made.sums[at / (group / blocks) * rows + row] += sum as f32 * scale;
+                for (within, integers) in integers.chunks_exact(block).enumerate() {
+                    let len = vectors(BITS) * DIGITS * rows;
+                    let words = &mut made.words[(at * blocks + within) * len..][..len];
+                    to_words::<BITS, DIGITS>(integers, words, rows, row);
+                }
             }
         }
         Some(made)
+    }
+}
+
+/// Makes integers of a chunk, all of whose digits are bytes, and gives back what they are multiplied by.
+#[inline(always)]
+fn to_integers<const BITS: usize, const DIGITS: usize>(
+    x: &[f32],
+    integers: &mut [i32],
+) -> Option<f32> {
+    // As integers, sizes have an order, with what is not finite at its end.
+    let size = x
+        .iter()
+        .fold(0, |size, x| size.max(x.to_bits() & 0x7fff_ffff));
+    let size = f32::from_bits(size);
+    if !size.is_finite() || (size > 0.0 && size < 1e-30) {
+        return None;
+    }
+    let largest = match DIGITS {
+        1 => 127.0f32,
+        _ => (127 << 16) as f32,
+    };
+    let inverse = if size > 0.0 { largest / size } else { 0.0 };
+    for (integer, x) in integers.iter_mut().zip(x) {
+        let scaled = x * inverse;
+        // SAFETY: it is at most `largest`, and a half.
+        *integer = unsafe { (scaled + 0.5f32.copysign(scaled)).to_int_unchecked() };
+    }
+    if shift(BITS, DIGITS, 1) > 0 {
+        // Every second code is in a vector whose digits are divided by four: to the nearest multiple,
+        // half to even.
+        for (i, integer) in integers.iter_mut().enumerate() {
+            let nearest = (*integer + 1 + (*integer >> 2 & 1)) & !3;
+            *integer = if i % 2 == 1 { nearest } else { *integer };
+        }
+    }
+    Some(size / largest)
+}
+
+/// Puts digits of four codes each in words.
+#[inline(always)]
+fn to_words<const BITS: usize, const DIGITS: usize>(
+    integers: &[i32],
+    words: &mut [u32],
+    rows: usize,
+    row: usize,
+) {
+    for digit in 0..DIGITS {
+        for vector in 0..vectors(BITS) {
+            let mut word = 0;
+            for byte in 0..4 {
+                let integer = integers[code(BITS, vector, byte)] >> shift(BITS, DIGITS, vector);
+                // Bytes of this are the digits, each with 128 more.
+                let biased = (integer + 0x0080_8080) as u32;
+                word |= (biased >> (8 * digit) & 0xff) << (8 * byte);
+            }
+            words[(digit * vectors(BITS) + vector) * rows + row] = word ^ 0x8080_8080;
+        }
     }
 }

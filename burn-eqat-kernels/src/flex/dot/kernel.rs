@@ -187,21 +187,22 @@ impl<R: Registers, const BITS: usize, const DIGITS: usize, const ROWS: usize>
                         }
                         for digit in 0..DIGITS {
                             for row in 0..ROWS {
-                                let x = R::splat(*x.add(digit * ROWS + row));
+                                let at = (digit * vectors(BITS) + vector) * ROWS + row;
+                                let x = R::splat(*x.add(at));
                                 for v in 0..V {
                                     let dot = &mut dots[v][row][digit];
                                     *dot = R::dot(*dot, codes[v], x);
                                 }
                             }
                         }
-                        x = x.add(DIGITS * ROWS);
                     }
+                    x = x.add(vectors(BITS) * DIGITS * ROWS);
                     words = words.add(block_words(BITS) * self.n);
                 }
                 for row in 0..ROWS {
                     let scale = R::splat_float(*self.scales.add(chunk * ROWS + row));
                     for v in 0..V {
-                        let value = value::<R, DIGITS>(dots[v][row]);
+                        let value = value::<R, BITS, DIGITS>(dots[v][row]);
                         sums[v][row] = R::mul_add(value, scale, sums[v][row]);
                     }
                 }
@@ -251,16 +252,21 @@ unsafe fn fields<const BITS: usize>(row: *const u32, column: usize) -> u32 {
 
 /// Sums of digits as numbers.
 #[inline(always)]
-unsafe fn value<R: Registers, const DIGITS: usize>(dots: [R::Sums; DIGITS]) -> R::Floats {
+unsafe fn value<R: Registers, const BITS: usize, const DIGITS: usize>(
+    dots: [R::Sums; DIGITS],
+) -> R::Floats {
     // SAFETY: as of the caller.
     unsafe {
         let low = R::total(dots[0]);
         if DIGITS == 1 {
             return R::floats(low);
         }
-        // The lower digits' sums fit an integer together.
+        // The lower digits' sums fit an integer together; those of 64 two-bit codes all do.
         let low = R::add(low, R::shl::<8>(R::total(dots[1])));
-        let high = R::floats(R::total(dots[2 % DIGITS]));
-        R::mul_add(high, R::splat_float(65536.0), R::floats(low))
+        let high = R::total(dots[2 % DIGITS]);
+        if BITS == 2 {
+            return R::floats(R::add(low, R::shl::<16>(high)));
+        }
+        R::mul_add(R::floats(high), R::splat_float(65536.0), R::floats(low))
     }
 }

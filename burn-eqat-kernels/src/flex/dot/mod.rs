@@ -22,14 +22,13 @@ use super::parallel::{self, Shared};
 use super::weight::Weight;
 use crate::Bits;
 use crate::plan::Problem;
-use digits::Digits;
 use kernel::Task;
 
 /// Digits of an exact input.
 const EXACT: usize = 3;
 
 /// Columns whose words are gone over for every row before the next: they stay in the second cache.
-const COLUMNS: usize = 2048;
+const COLUMNS: usize = 1024;
 
 /// Digits that this way would take, or none where another way is to be taken.
 pub(super) fn digits(level: Level, problem: &Problem, fast: bool) -> Option<usize> {
@@ -58,7 +57,7 @@ pub(super) fn forward(
     while first < m {
         let rows = 1 << (m - first).min(most).ilog2();
         let x = &x[first * k..(first + rows) * k];
-        let Some(input) = Digits::new(weight, x, rows, digits) else {
+        let Some(input) = level.cut(weight, x, rows, digits) else {
             return false;
         };
         inputs.push((first, input));

@@ -1,6 +1,8 @@
 //! AVX2, and AVX-512 with VNNI.
 
 use super::super::level::Level;
+use super::super::weight::Weight;
+use super::digits::Digits;
 use super::kernel::{Run, Task};
 use super::registers::Registers;
 use std::arch::x86_64::*;
@@ -17,6 +19,11 @@ fn run_avx2(task: Task) {
     unsafe { Run::<Avx2>::run(task) }
 }
 
+#[target_feature(enable = "avx2,fma")]
+fn digits_avx2(weight: &Weight, x: &[f32], rows: usize, digits: usize) -> Option<Digits> {
+    Digits::new(weight, x, rows, digits)
+}
+
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn run_vnni(task: Task) {
     // SAFETY: as above.
@@ -27,6 +34,19 @@ impl Level {
     /// Whether integer dot products are there at this level.
     pub(super) fn dots(self) -> bool {
         matches!(self.name(), "avx2" | "avx512")
+    }
+
+    /// Cuts rows of an input into digits, where [`dots`](Self::dots) says so.
+    pub(super) fn cut(
+        self,
+        weight: &Weight,
+        x: &[f32],
+        rows: usize,
+        digits: usize,
+    ) -> Option<Digits> {
+        assert!(self.dots());
+        // SAFETY: the CPU has what the level stands for.
+        unsafe { digits_avx2(weight, x, rows, digits) }
     }
 
     /// Runs the kernel, where [`dots`](Self::dots) says so.
