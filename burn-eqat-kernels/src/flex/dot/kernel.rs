@@ -163,6 +163,7 @@ impl<R: Registers, const BITS: usize, const DIGITS: usize, const ROWS: usize>
     ///
     /// The columns are in bounds, and the CPU has the instructions.
     // No closures in here: they would not have the registers' instructions.
+    #[allow(clippy::needless_range_loop)] // indices of several arrays
     #[inline(always)]
     unsafe fn columns<const V: usize>(&self, column: usize) {
         // SAFETY: as of the caller.
