@@ -15,7 +15,7 @@
 //!
 //! Every op has a portable body made of Burn ops ([`QuantOps`]'s defaults), so it runs on each of
 //! Burn's backends; a backend may fill in a faster one, as CubeCL's do (CUDA, ROCm, Metal, Vulkan,
-//! WebGPU, and its CPU runtime). Shapes, and what the device can do, are checked before anything runs:
+//! WebGPU, and its CPU runtime), and Flex, Burn's own on CPUs. Shapes, and what the device can do, are checked before anything runs:
 //! what cannot be done is an [`OpError`], not a panic.
 //!
 //! # Packed layout

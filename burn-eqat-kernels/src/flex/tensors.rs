@@ -1,9 +1,9 @@
 //! Tensors of the backend as slices, and back.
 
 use burn::backend::Flex;
-use burn::backend::ops::FloatTensorOps;
+use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::tensor::{DType, Shape};
+use burn::tensor::{DType, Shape, TensorData};
 use burn_flex::FlexTensor;
 use std::borrow::Cow;
 
@@ -74,9 +74,6 @@ pub(super) fn finish(tensor: FlexTensor, dtype: DType) -> FloatTensor<Flex> {
 
 /// Codes as an integer tensor of the type of the words.
 pub(super) fn codes(codes: Vec<i32>, shape: [usize; 2], dtype: DType) -> IntTensor<Flex> {
-    use burn::backend::ops::IntTensorOps;
-    use burn::tensor::TensorData;
-
     let tensor = FlexTensor::from_data(TensorData::new(codes, shape));
     match dtype {
         DType::I32 => tensor,

@@ -4,7 +4,8 @@ use crate::device;
 use crate::operands::{Pair, Problem, Weight, assert_close, config, problems};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use burn_eqat_kernels::{
-    Bits, Fields, dequantize, fake_quantize, pack_codes, quant_linear, unpack, unpack_columns,
+    Activations, Bits, Fields, dequantize, fake_quantize, pack_codes, quant_linear,
+    quant_linear_packed, unpack, unpack_columns,
 };
 use proptest::prelude::*;
 
@@ -21,17 +22,44 @@ proptest! {
     #[test]
     fn unpack_columns_gives_the_zero_points(p in problems()) {
         let weight = Weight::random(&p);
-        let values: Vec<i64> = weight.z.exact.into_data().iter::<i64>().collect();
-        let shape = [p.groups, p.n];
-        let words: Vec<i32> = pack_codes(&values, shape, 1, p.bits, Fields::Dense)
-            .unwrap()
-            .into_iter()
-            .map(|word| word as i32)
-            .collect();
-        let words = TensorData::new(words, [p.groups, p.bits.words(p.n)]);
-        let words = Tensor::<2, Int>::from_data(words, (&device(), DType::I32));
-        let unpacked = unpack_columns(words, p.bits, p.n).unwrap().into_data();
-        prop_assert_eq!(unpacked.iter::<i64>().collect::<Vec<_>>(), values);
+        let values: Vec<i64> = weight.z.exact.clone().into_data().iter::<i64>().collect();
+        let unpacked = unpack_columns(stored_zeros(&p, &weight), p.bits, p.n).unwrap();
+        prop_assert_eq!(unpacked.into_data().iter::<i64>().collect::<Vec<_>>(), values);
+    }
+
+    #[test]
+    fn stored_zero_points_make_no_difference(p in problems()) {
+        let weight = Weight::random(&p);
+        let zeros = stored_zeros(&p, &weight);
+        let x = Pair::uniform([p.m, p.k()], -1.0, 1.0, p.dtype);
+        let bias = Pair::uniform([p.n], -1.0, 1.0, p.bias_dtype);
+        let (words, z) = (weight.words.clone(), weight.z.tested.clone());
+        let bias = p.bias.then_some(bias.tested);
+        let run = |x, s| quant_linear_packed::<2>(
+            x, words.clone(), s, zeros.clone(), bias.clone(), p.bits,
+        ).unwrap();
+
+        let (x, s) = (x.tested, weight.s.tested.clone());
+        let y = run(x.clone(), s.clone());
+        let expected = quant_linear(x.clone(), words.clone(), s.clone(), z, bias.clone(), p.bits);
+        let expected = expected.unwrap();
+        assert_close("y", y.clone(), p.dtype, expected, p.tolerance());
+        let fast = Activations::Int8.scope(|| run(x.clone(), s.clone()));
+        assert_close("y, from 8 bits", fast, p.dtype, y.clone(), 3e-2);
+
+        // Through the differentiable ops, which take zero points as numbers.
+        let leaf = |t: &Tensor<2>| Tensor::from_inner(t.clone()).require_grad();
+        let (x, s) = (leaf(&x), leaf(&s));
+        let bias = bias.clone().map(Tensor::from_inner);
+        let tracked = Activations::Int8.scope(|| quant_linear_packed::<2>(
+            x.clone(), words.clone(), s.clone(), zeros.clone(), bias, p.bits,
+        ).unwrap());
+        assert_close("y, tracked", tracked.clone().inner(), p.dtype, y, p.tolerance());
+        if p.m > 0 {
+            let grads = tracked.sum().backward();
+            prop_assert_eq!(x.grad(&grads).unwrap().dims(), [p.m, p.k()]);
+            prop_assert_eq!(s.grad(&grads).unwrap().dims(), [p.groups, p.n]);
+        }
     }
 
     #[test]
@@ -123,6 +151,18 @@ proptest! {
         close("ds", p.scale_dtype, s.tested.grad(&actual).unwrap(), s.exact.grad(&expected).unwrap());
         close("dz", p.zero_dtype, z.tested.grad(&actual).unwrap(), z.exact.grad(&expected).unwrap());
     }
+}
+
+/// The zero points of a weight in words, as files have them.
+fn stored_zeros(p: &Problem, weight: &Weight) -> Tensor<2, Int> {
+    let values: Vec<i64> = weight.z.exact.clone().into_data().iter::<i64>().collect();
+    let words: Vec<i32> = pack_codes(&values, [p.groups, p.n], 1, p.bits, Fields::Dense)
+        .unwrap()
+        .into_iter()
+        .map(|word| word as i32)
+        .collect();
+    let words = TensorData::new(words, [p.groups, p.bits.words(p.n)]);
+    Tensor::from_data(words, (&device(), DType::I32))
 }
 
 /// Fake quantization from plain ops, gradients straight through roundings and the clamps of `s` and
