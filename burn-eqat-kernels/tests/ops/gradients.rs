@@ -39,13 +39,23 @@ proptest! {
             x, words.clone(), s, zeros.clone(), bias.clone(), p.bits,
         ).unwrap();
 
-        let (x, s) = (x.tested, weight.s.tested.clone());
+        let (exact, x, s) = (x.exact, x.tested, weight.s.tested.clone());
         let y = run(x.clone(), s.clone());
         let expected = quant_linear(x.clone(), words.clone(), s.clone(), z, bias.clone(), p.bits);
         let expected = expected.unwrap();
         assert_close("y", y.clone(), p.dtype, expected, p.tolerance());
         let fast = Activations::Int8.scope(|| run(x.clone(), s.clone()));
-        assert_close("y, from 8 bits", fast, p.dtype, y.clone(), 3e-2);
+        if p.m > 0 {
+            // An input is off by half a step of the largest's 127; a result may cancel, errors do not.
+            let dense = weight.dense(&p, weight.s.exact.clone(), weight.z.exact.clone());
+            let size = dense.abs().sum_dim(0).max().into_scalar::<f32>()
+                * exact.abs().max().into_scalar::<f32>();
+            let number = |t: Tensor<2>| -> Vec<f32> { t.into_data().iter::<f32>().collect() };
+            for (fast, y) in number(fast).iter().zip(&number(y.clone())) {
+                let most = (1.01 / 254.0 + p.tolerance()) * size;
+                prop_assert!((fast - y).abs() <= most, "{fast} is not {y} (to {most})");
+            }
+        }
 
         // Through the differentiable ops, which take zero points as numbers.
         let leaf = |t: &Tensor<2>| Tensor::from_inner(t.clone()).require_grad();
