@@ -211,9 +211,14 @@ pub fn assert_close<const D: usize>(
     let values = |data: TensorData| -> Vec<f32> { data.iter::<f32>().collect() };
     let (actual, expected) = (values(actual.into_data()), values(expected.into_data()));
     let scale = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+    // Half of the distance between f16's smallest numbers, 2^-24: rounding alone is off by as much.
+    let finest = match dtype {
+        FloatDType::F16 => 2f32.powi(-25),
+        _ => 0.0,
+    };
     for (i, (a, e)) in actual.iter().zip(&expected).enumerate() {
         assert!(
-            (a - e).abs() <= tolerance * scale,
+            (a - e).abs() <= tolerance * scale + finest,
             "{what} {i}: {a} is not {e} (largest {scale})"
         );
     }
