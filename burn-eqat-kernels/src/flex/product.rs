@@ -39,6 +39,25 @@ struct Matrix {
     column: usize,
 }
 
+impl Matrix {
+    /// Rows of neighbouring columns, `row` elements apart.
+    fn rows(elements: &[f32], row: usize) -> Self {
+        Matrix {
+            first: elements.as_ptr(),
+            row,
+            column: 1,
+        }
+    }
+
+    fn transposed(self) -> Self {
+        Matrix {
+            row: self.column,
+            column: self.row,
+            ..self
+        }
+    }
+}
+
 /// `out [m, n] (+)= left [m, k] * right [k, n]`, on this thread; `out` has neighbouring columns.
 ///
 /// # Safety
@@ -140,16 +159,8 @@ pub(super) fn forward(level: Level, weight: &Weight, x: &[f32], y: &mut [f32]) {
                 let to = (Shared::new(tile), columns.len());
                 let (of, across) = (depth.clone(), columns.clone());
                 tile::unpack(level, weight, of, across, Values::Weight, to);
-                let left = Matrix {
-                    first: x[rows.start * k + depth.start..].as_ptr(),
-                    row: k,
-                    column: 1,
-                };
-                let right = Matrix {
-                    first: tile.as_ptr(),
-                    row: columns.len(),
-                    column: 1,
-                };
+                let left = Matrix::rows(&x[rows.start * k + depth.start..], k);
+                let right = Matrix::rows(tile, columns.len());
                 let sizes = [rows.len(), columns.len(), depth.len()];
                 let out = (y.at(rows.start * n + columns.start), n);
                 // SAFETY: sizes are those of the matrices, and each task has columns or rows of its own.
@@ -172,16 +183,8 @@ pub(super) fn input(level: Level, weight: &Weight, grad: &[f32], dx: &mut [f32])
                 let to = (Shared::new(tile), columns.len());
                 let (of, across) = (depth.clone(), columns.clone());
                 tile::unpack(level, weight, of, across, Values::Weight, to);
-                let left = Matrix {
-                    first: grad[rows.start * n + columns.start..].as_ptr(),
-                    row: n,
-                    column: 1,
-                };
-                let right = Matrix {
-                    first: tile.as_ptr(),
-                    row: 1,
-                    column: columns.len(),
-                };
+                let left = Matrix::rows(&grad[rows.start * n + columns.start..], n);
+                let right = Matrix::rows(tile, columns.len()).transposed();
                 let sizes = [rows.len(), depth.len(), columns.len()];
                 let out = (dx.at(rows.start * k + depth.start), k);
                 // SAFETY: as in `forward`.
@@ -223,16 +226,8 @@ pub(super) fn scale(
                 continue;
             }
             with_buffers(len, |dw, levels| {
-                let left = Matrix {
-                    first: x[part.start..].as_ptr(),
-                    row: 1,
-                    column: k,
-                };
-                let right = Matrix {
-                    first: grad[columns.start..].as_ptr(),
-                    row: n,
-                    column: 1,
-                };
+                let left = Matrix::rows(&x[part.start..], k).transposed();
+                let right = Matrix::rows(&grad[columns.start..], n);
                 let sizes = [part.len(), columns.len(), m];
                 let out = (dw.as_mut_ptr(), columns.len());
                 // SAFETY: sizes are those of the matrices, and the buffer is this thread's.

@@ -14,7 +14,6 @@ mod digits;
 mod kernel;
 mod layout;
 mod registers;
-#[cfg(target_arch = "x86_64")]
 mod x86;
 
 use super::level::Level;
@@ -27,7 +26,7 @@ use kernel::Task;
 /// Digits of an exact input.
 const EXACT: usize = 3;
 
-/// Columns whose words are gone over for every row before the next: they stay in the second cache.
+/// Columns of a task at most: long runs of words, and tasks enough to even out threads.
 const COLUMNS: usize = 1024;
 
 /// Digits that this way would take, or none where another way is to be taken.
