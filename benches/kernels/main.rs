@@ -96,7 +96,7 @@ fn activations(device: &Device) -> FloatDType {
         (DType::F16, FloatDType::F16),
     ]
     .into_iter()
-    .find(|(dtype, _)| device.supports_dtype(*dtype))
+    .find(|(dtype, _)| burn_eqat_kernels::supports(device, *dtype))
     .map_or(FloatDType::F32, |(_, float)| float)
 }
 

@@ -22,6 +22,19 @@ impl Operand {
     }
 }
 
+/// Whether the ops compute with a float type on `device`. Where they do not, they fail with
+/// [`OpError::Type`].
+///
+/// It is more than Burn's `Device::supports_dtype`: kernels for CubeCL compute in f32, so f64 is out
+/// there, and on CubeCL's CPU runtime half precision depends on the CPU and the libraries loaded.
+pub fn supports(device: &Device, dtype: DType) -> bool {
+    let known = match Capability::of(device) {
+        Some(capability) => capability.computes(dtype),
+        None => true,
+    };
+    dtype.is_float() && known && device.supports_dtype(dtype)
+}
+
 /// Fails unless the device computes with the types of the operands and results, and can hold each.
 pub(crate) fn expect_capable(
     op: &'static str,
@@ -100,8 +113,10 @@ impl Capability {
         use burn::backend::cubecl::dtype_to_storage_type;
         use burn_cubecl::cubecl::features::TypeUsage;
 
+        let compiled_for_this_cpu = self.0.hardware.num_cpu_cores.is_some();
         // Kernels compute in f32, which would not do for f64.
         dtype != DType::F64
+            && (!compiled_for_this_cpu || crate::cube::host::rounds_to(dtype))
             && self
                 .0
                 .type_usage(dtype_to_storage_type(dtype))

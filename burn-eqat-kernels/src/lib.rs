@@ -53,6 +53,7 @@ pub use api::{
     dequantize, fake_quantize, pack, quant_linear, quant_linear_packed, unpack, unpack_columns,
 };
 pub use bits::{Bits, BitsError};
+pub use capability::supports;
 pub use error::OpError;
 pub use layout::{Fields, PackError, pack_codes, unpack_codes};
 pub use ops::QuantOps;

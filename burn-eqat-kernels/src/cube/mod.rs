@@ -9,6 +9,7 @@ mod dequantize;
 mod fake_quantize;
 mod gemv;
 mod group;
+pub(crate) mod host;
 mod limits;
 mod product;
 mod reduce;

@@ -38,10 +38,10 @@ struct Case {
     seed: u64,
 }
 
-fn case(device: CubeDevice) -> impl Strategy<Value = Case> {
+fn case() -> impl Strategy<Value = Case> {
     let types: Vec<DType> = [DType::F32, DType::F16, DType::BF16]
         .into_iter()
-        .filter(|dtype| CubeBackend::supports_dtype(&device, *dtype))
+        .filter(|dtype| crate::supports(&Device::default(), *dtype))
         .collect();
     (
         prop::sample::select(Bits::ALL.to_vec()),
@@ -252,7 +252,7 @@ fn every_way_makes_the_same_product() {
         ..ProptestConfig::default()
     });
     runner
-        .run(&case(device.clone()), |case| {
+        .run(&case(), |case| {
             check(&case, &device);
             Ok(())
         })

@@ -1,8 +1,8 @@
 //! Random problems and their operands, on the tested device and on Flex.
 
-use crate::{device, is_cube};
+use crate::device;
 use burn::tensor::{DType, Device, Distribution, FloatDType, Int, Tensor, TensorData};
-use burn_eqat_kernels::{Bits, pack};
+use burn_eqat_kernels::{Bits, pack, supports};
 use proptest::prelude::*;
 
 /// A problem, often of odd shape.
@@ -60,8 +60,7 @@ pub fn types() -> Vec<FloatDType> {
         (FloatDType::F64, DType::F64),
     ]
     .into_iter()
-    .filter(|(_, dtype)| device().supports_dtype(*dtype))
-    .filter(|(_, dtype)| !(is_cube(&device()) && *dtype == DType::F64))
+    .filter(|(_, dtype)| supports(&device(), *dtype))
     .map(|(float, _)| float)
     .collect()
 }
