@@ -9,7 +9,7 @@ mod report;
 mod work;
 
 use burn::tensor::{DType, Device, FloatDType};
-use burn_eqat::kernels::Bits;
+use burn_eqat::kernels::{Bits, supports};
 use clap::Parser;
 use report::{Report, Row};
 use std::path::PathBuf;
@@ -96,7 +96,7 @@ fn activations(device: &Device) -> FloatDType {
         (DType::F16, FloatDType::F16),
     ]
     .into_iter()
-    .find(|(dtype, _)| burn_eqat_kernels::supports(device, *dtype))
+    .find(|(dtype, _)| supports(device, *dtype))
     .map_or(FloatDType::F32, |(_, float)| float)
 }
 
