@@ -319,7 +319,7 @@ impl Product {
 }
 
 /// Fails unless the words have 32 bits, or 64 that hold them.
-fn expect_words(
+pub(crate) fn expect_words(
     op: &'static str,
     operand: &'static str,
     words: &Tensor<2, Int>,
@@ -335,7 +335,7 @@ fn expect_words(
     }
 }
 
-fn expect_packed(
+pub(crate) fn expect_packed(
     op: &'static str,
     words: &Tensor<2, Int>,
     s: &Tensor<2>,

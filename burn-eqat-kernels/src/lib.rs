@@ -47,6 +47,7 @@ mod ops;
 #[cfg_attr(not(feature = "cube"), allow(dead_code, unused_imports))]
 mod plan;
 mod portable;
+mod repacked;
 
 pub use activations::Activations;
 pub use api::{
@@ -58,3 +59,4 @@ pub use error::OpError;
 pub use layout::{Fields, PackError, pack_codes, unpack_codes};
 pub use ops::QuantOps;
 pub use portable::{SCALE_MAX, SCALE_MIN};
+pub use repacked::Repacked;

@@ -1,5 +1,6 @@
 use burn::config::Config;
 use burn_eqat_kernels::Activations;
+use std::cell::Cell;
 
 /// Configuration of how packed models are [run](InferenceConfig::run).
 ///
@@ -18,15 +19,36 @@ pub struct InferenceConfig {
     /// nothing is differentiated: [`Activations::Int8`] says where that is done and what it costs.
     #[config(default = false)]
     pub fast_activations: bool,
+    /// Whether a packed layer may keep a copy of its weight that is faster to decode from, one position or a
+    /// few at a time: [`Repacked`](burn_eqat_kernels::Repacked) says where there is one. It is made when the
+    /// layer first runs, and takes as much memory again as the packed weight.
+    #[config(default = false)]
+    pub repack_weights: bool,
+}
+
+thread_local! {
+    static CURRENT: Cell<Option<InferenceConfig>> = const { Cell::new(None) };
 }
 
 impl InferenceConfig {
     /// Runs a model this way: whatever `body` does on this thread.
     pub fn run<R>(&self, body: impl FnOnce() -> R) -> R {
+        struct Restore(Option<InferenceConfig>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                CURRENT.set(self.0);
+            }
+        }
+        let _restore = Restore(CURRENT.replace(Some(*self)));
         let activations = match self.fast_activations {
             true => Activations::Int8,
             false => Activations::Exact,
         };
         activations.scope(body)
+    }
+
+    /// What the innermost [`run`](Self::run) around the caller says, or the default.
+    pub(crate) fn current() -> Self {
+        CURRENT.get().unwrap_or_else(Self::new)
     }
 }

@@ -21,6 +21,13 @@ use std::time::Duration;
 const SHAPES: [(usize, usize); 2] = [(4096, 4096), (11008, 4096)];
 /// Rows of the input.
 const ROWS: [usize; 3] = [1, 8, 128];
+/// How packed layers are run: with 8-bit activations or without, from a repacked weight or from the words.
+const KINDS: [(&str, bool, bool); 4] = [
+    ("exact", false, false),
+    ("exact, repacked", false, true),
+    ("8-bit activations", true, false),
+    ("8-bit activations, repacked", true, true),
+];
 const SCHEMES: [&str; 3] = ["w2g64", "w3g64", "w4g64"];
 
 fn dense(k: usize, n: usize, device: &Device) -> Linear {
@@ -95,9 +102,13 @@ fn inference(criterion: &mut Criterion) {
             let bytes = packed_bytes(&first);
             memory::bench(&mut group, &format!("M=1/read the bytes of {name}"), bytes);
             let layers = Copies::new(bytes, || first.clone().map(&mut DeepCopy));
-            for (kind, fast) in [("exact", false), ("8-bit activations", true)] {
-                let config = InferenceConfig::new().with_fast_activations(fast);
+            for (kind, fast, repack) in KINDS {
+                let config = InferenceConfig::new()
+                    .with_fast_activations(fast)
+                    .with_repack_weights(repack);
                 let name = format!("{name} {kind}");
+                // Copies are made before anything is measured.
+                layers.each(|layer| drop(config.run(|| layer.forward(inputs[0].clone()))));
                 forward(&mut group, &name, &layers, &inputs, |layer, x| {
                     config.run(|| layer.forward(x))
                 });

@@ -31,6 +31,11 @@ impl<T> Copies<T> {
         self.next.set((at + 1) % self.layers.len());
         &self.layers[at]
     }
+
+    /// Does something with every layer.
+    pub fn each(&self, body: impl Fn(&T)) {
+        self.layers.iter().for_each(body);
+    }
 }
 
 /// Reads so many bytes of memory on every thread together.

@@ -9,14 +9,21 @@ mod dot;
 mod fake_quantize;
 mod fields;
 mod level;
+#[cfg(target_arch = "x86_64")]
+mod lookup;
 mod matvec;
 mod parallel;
 mod product;
+#[cfg(target_arch = "x86_64")]
+mod repacked;
 mod tensors;
 #[cfg(test)]
 mod tests;
 mod tile;
 mod weight;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use repacked::Repacked;
 
 use crate::plan::Problem;
 use crate::{Activations, Bits, QuantOps, portable};

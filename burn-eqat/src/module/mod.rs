@@ -4,6 +4,7 @@ mod collect;
 mod fake_quant;
 mod packed;
 mod quantize;
+mod repacked;
 mod size;
 
 pub use fake_quant::FakeQuant;

@@ -1,4 +1,5 @@
-use crate::Scheme;
+use super::repacked::Shelf;
+use crate::{InferenceConfig, Scheme};
 use burn::module::{Module, Param, ParamId, Reparameterization};
 use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
 use burn_eqat_kernels::{
@@ -23,6 +24,8 @@ pub struct Packed {
     scheme: Scheme,
     d_input: usize,
     d_output: usize,
+    #[module(skip)]
+    repacked: Shelf,
 }
 
 impl Packed {
@@ -57,6 +60,7 @@ impl Packed {
             scheme,
             d_input,
             d_output,
+            repacked: Shelf::default(),
         }
     }
 
@@ -83,6 +87,7 @@ impl Packed {
             scheme,
             d_input,
             d_output,
+            repacked: Shelf::default(),
         }
     }
 
@@ -116,7 +121,8 @@ impl Packed {
         }
     }
 
-    /// `x W + bias` straight from the packed words.
+    /// `x W + bias` straight from the packed words, or from a copy of them that
+    /// [`InferenceConfig::repack_weights`] asks for.
     ///
     /// # Shapes
     ///
@@ -134,6 +140,13 @@ impl Packed {
         bias: Option<Tensor<1>>,
     ) -> Tensor<D> {
         let (codes, zeros) = (self.codes.val(), self.zero_points.val());
+        if InferenceConfig::current().repack_weights
+            && let Some(copy) =
+                (self.repacked).get(&codes, &scale, &zeros, self.scheme, self.d_input)
+            && let Some(y) = copy.linear(&x, bias.as_ref())
+        {
+            return y;
+        }
         quant_linear_packed(x, codes, scale, zeros, bias, self.scheme.bits)
             .unwrap_or_else(|error| panic!("{error}"))
     }

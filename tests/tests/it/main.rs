@@ -4,3 +4,4 @@ mod any_model;
 mod files;
 mod reference_quantizer;
 mod reference_training;
+mod repacked;

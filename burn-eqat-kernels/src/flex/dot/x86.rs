@@ -32,7 +32,7 @@ fn run_vnni(task: Task) {
 
 impl Level {
     /// Whether integer dot products are there at this level.
-    pub(super) fn dots(self) -> bool {
+    pub(in crate::flex) fn dots(self) -> bool {
         matches!(self.name(), "avx2" | "avx512")
     }
 

@@ -44,7 +44,8 @@ pub(super) struct Args {
 struct Report {
     model: PathBuf,
     scheme: Option<burn_eqat::Scheme>,
-    fast_activations: bool,
+    #[serde(flatten)]
+    inference: InferenceArg,
     perplexity: Option<f64>,
     choices: Vec<Accuracy>,
 }
@@ -91,7 +92,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     let mut report = Report {
         model: args.model,
         scheme: loaded.scheme,
-        fast_activations: args.inference.fast_activations,
+        inference: args.inference,
         perplexity: None,
         choices: Vec::new(),
     };

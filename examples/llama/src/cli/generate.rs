@@ -45,7 +45,8 @@ pub(super) struct Args {
 struct Report {
     model: PathBuf,
     scheme: Option<burn_eqat::Scheme>,
-    fast_activations: bool,
+    #[serde(flatten)]
+    inference: InferenceArg,
     prompt: String,
     text: String,
     tokens: usize,
@@ -96,7 +97,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
             &Report {
                 model: dir,
                 scheme: loaded.scheme,
-                fast_activations: args.inference.fast_activations,
+                inference: args.inference,
                 prompt: args.prompt,
                 text: written.text,
                 tokens,

@@ -1,0 +1,171 @@
+//! The copy of a weight that lookups read.
+
+use super::super::parallel;
+use super::super::weight::Weight;
+use super::shape::{Shape, TILE};
+use crate::plan::Problem;
+
+/// Bytes that begin a line of cache.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// Bytes from the beginning of a line on.
+struct Lines(Vec<Line>);
+
+impl std::fmt::Debug for Lines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len() * size_of::<Line>())
+    }
+}
+
+impl Lines {
+    fn new(bytes: usize) -> Self {
+        Lines(vec![Line([0; 64]); bytes.div_ceil(64)])
+    }
+
+    fn as_ptr(&self) -> *const u8 {
+        self.0.as_ptr().cast()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        let len = self.0.len() * size_of::<Line>();
+        // SAFETY: lines are bytes and nothing else, one after the other.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), len) }
+    }
+}
+
+/// A packed weight in the order in which lookups read it, beside the words: `[groups, tiles]` parts of
+/// [`Shape::bytes`], and apart from them the low halves of the step sizes, which quantized activations do
+/// without.
+///
+/// A byte of codes belongs to one column: four rows of two bits, or eight of one. The step sizes and zero
+/// points of a tile are in the order of the kernel's sums, see [`column`].
+#[derive(Debug)]
+pub(crate) struct Copy {
+    pub problem: Problem,
+    pub(super) shape: Shape,
+    parts: Lines,
+    low: Lines,
+}
+
+/// Column of a tile whose sum is in lane `lane` of vector `vector` (of four, of eight lanes): sums of bytes
+/// become sums of 16 bits, those at even places first, and then of 32.
+pub(super) const fn column(vector: usize, lane: usize) -> usize {
+    4 * lane + [0, 2, 1, 3][vector]
+}
+
+impl Copy {
+    /// None for codes or groups that are not looked up.
+    pub fn new(weight: &Weight) -> Option<Self> {
+        let problem = weight.problem;
+        let shape = Shape::new(&problem)?;
+        let tiles = problem.n.div_ceil(TILE);
+        let mut copy = Copy {
+            problem,
+            shape,
+            parts: Lines::new(shape.groups * tiles * shape.bytes()),
+            low: Lines::new(shape.groups * tiles * 2 * TILE),
+        };
+        let len = shape.groups * tiles;
+        let parts = Out::new(copy.parts.bytes_mut(), shape.bytes());
+        let low = Out::new(copy.low.bytes_mut(), 2 * TILE);
+        let threads = parallel::threads(problem.k * problem.n);
+        parallel::each(len, threads, |at| {
+            let (group, tile) = (at / tiles, at % tiles);
+            // SAFETY: parts do not overlap, and each is one task's.
+            let (part, low) = unsafe { (parts.part(at), low.part(at)) };
+            let (codes, rest) = part.split_at_mut(shape.chunks * shape.chunk_bytes());
+            for (chunk, codes) in codes.chunks_exact_mut(shape.chunk_bytes()).enumerate() {
+                let row = (group * shape.chunks + chunk) * shape.rows;
+                fill(weight, shape, row, tile * TILE, codes);
+            }
+            let (high, zeros) = rest.split_at_mut(2 * TILE);
+            for vector in 0..4 {
+                for lane in 0..8 {
+                    let within = column(vector, lane);
+                    let column = tile * TILE + within;
+                    if column >= problem.n {
+                        continue;
+                    }
+                    // Rounded to the nearest; the low half is the signed rest.
+                    let bits = weight.scale(group, column).to_bits();
+                    let half = bits.wrapping_add(0x8000) >> 16;
+                    let place = (vector / 2 * 8 + lane) * 4 + vector % 2 * 2;
+                    high[place..place + 2].copy_from_slice(&(half as u16).to_le_bytes());
+                    low[place..place + 2].copy_from_slice(&(bits as u16).to_le_bytes());
+                    zeros[within] = weight.zero(group, column) as u8;
+                }
+            }
+        });
+        Some(copy)
+    }
+
+    pub(super) fn tiles(&self) -> usize {
+        self.problem.n.div_ceil(TILE)
+    }
+
+    /// Part `[group, tile]`, of [`Shape::bytes`].
+    pub(super) fn part(&self, group: usize, tile: usize) -> *const u8 {
+        let at = group * self.tiles() + tile;
+        self.parts.as_ptr().wrapping_add(at * self.shape.bytes())
+    }
+
+    /// Low halves of the step sizes of `[group, tile]`.
+    pub(super) fn low(&self, group: usize, tile: usize) -> *const u8 {
+        let at = group * self.tiles() + tile;
+        self.low.as_ptr().wrapping_add(at * 2 * TILE)
+    }
+
+    /// Bytes that the copy takes.
+    pub fn bytes(&self) -> usize {
+        (self.parts.0.len() + self.low.0.len()) * size_of::<Line>()
+    }
+}
+
+/// Fills in the codes of a tile of a chunk that begins at `row` and `column`.
+fn fill(weight: &Weight, shape: Shape, row: usize, column: usize, codes: &mut [u8]) {
+    let columns = (weight.problem.n - column).min(TILE);
+    let (high, pairs) = codes.split_at_mut(shape.high() * TILE);
+    for i in 0..shape.rows {
+        let (pairs, pair_shift) = (&mut pairs[i / 4 * TILE..][..columns], i % 4 * 2);
+        for (c, byte) in pairs.iter_mut().enumerate() {
+            let code = weight.code(row + i, column + c);
+            *byte |= ((code & 3) << pair_shift) as u8;
+        }
+        if shape.high() == 0 {
+            continue;
+        }
+        for (c, byte) in high[i / 8 * TILE..][..columns].iter_mut().enumerate() {
+            let code = weight.code(row + i, column + c);
+            *byte |= ((code >> 2) << (i % 8)) as u8;
+        }
+    }
+}
+
+/// Bytes that tasks write, in parts of one length.
+#[derive(Clone, Copy)]
+struct Out {
+    first: *mut u8,
+    len: usize,
+}
+
+// SAFETY: whoever writes through it keeps to parts of its own.
+unsafe impl Send for Out {}
+// SAFETY: as above.
+unsafe impl Sync for Out {}
+
+impl Out {
+    fn new(bytes: &mut [u8], len: usize) -> Self {
+        let first = bytes.as_mut_ptr();
+        Out { first, len }
+    }
+
+    /// # Safety
+    ///
+    /// The part is in bounds, and nobody else has it.
+    unsafe fn part<'a>(self, at: usize) -> &'a mut [u8] {
+        // SAFETY: as of the caller.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(at * self.len), self.len) }
+    }
+}
