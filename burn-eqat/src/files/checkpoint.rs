@@ -1,11 +1,12 @@
 use super::FileError;
 use super::layout::{Role, Slot, packed_paths, slots};
+use super::stored::{Format, Stored};
 use crate::{Quantize, Scheme};
 use burn::module::{Module, ParamGroup};
 use burn::store::{ModuleSnapshot, ModuleStore, SafetensorsStore, bridge};
 use burn::tensor::{DType, Shape, TensorData};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
@@ -14,11 +15,21 @@ use tokenizers::Tokenizer;
 type FileTensor = burn::store::burn_pack::Tensor;
 
 /// A checkpoint directory that has been opened: its configuration is read and the headers of its
-/// safetensors files are checked; tensor data stays in the files.
+/// safetensors files are checked; tensor data stays in the files until a module is loaded, and files are
+/// open for so long only.
+#[derive(Clone, Debug)]
 pub struct Checkpoint {
     dir: PathBuf,
     config: Value,
-    tensors: BTreeMap<String, FileTensor>,
+    tensors: BTreeMap<String, Located>,
+}
+
+/// Where a tensor is, and what its file says of it.
+#[derive(Clone, Debug)]
+struct Located {
+    file: PathBuf,
+    shape: Shape,
+    dtype: DType,
 }
 
 /// Reads a JSON file.
@@ -42,8 +53,8 @@ impl Checkpoint {
         let config: Value = read_json(&dir.join("config.json"))?;
         let index = dir.join("model.safetensors.index.json");
         let tensors = match index.exists() {
-            true => open_shards(dir, &index)?,
-            false => open_file(&dir.join("model.safetensors"))?,
+            true => locate_shards(dir, &index)?,
+            false => locate(&dir.join("model.safetensors"))?,
         };
         Ok(Self {
             dir: dir.to_path_buf(),
@@ -62,34 +73,76 @@ impl Checkpoint {
         &self.config
     }
 
-    /// The scheme of a packed checkpoint; `None` for a full-precision one.
+    /// Bytes of all tensors.
+    pub fn bytes(&self) -> usize {
+        let bytes = |tensor: &Located| tensor.shape.num_elements() * tensor.dtype.size();
+        self.tensors.values().map(bytes).sum()
+    }
+
+    /// The scheme of a packed checkpoint and whose format it is in; `None` for a full-precision one.
+    ///
+    /// `module` is what it is to be loaded into: where no file says a scheme (the EfficientQAT
+    /// reference's), the shapes of its weights tell it.
     ///
     /// # Errors
     ///
-    /// When the quantization entry of `config.json` is not one of ours.
-    pub fn scheme(&self) -> Result<Option<Scheme>, FileError> {
+    /// When the quantization entry of `config.json` (or a `quantize_config.json` in its place) is of no
+    /// format that is read, or shapes tell no scheme.
+    pub fn scheme<M: Module>(&self, module: &M) -> Result<Option<(Scheme, Format)>, FileError> {
+        let stored = self.stored(&slots(module), "")?;
+        Ok(stored.map(|stored| (stored.scheme, stored.format)))
+    }
+
+    fn stored(&self, slots: &[Slot], prefix: &str) -> Result<Option<Stored>, FileError> {
         let path = self.dir.join("config.json");
-        let Some(entry) = self
-            .config
-            .get("quantization_config")
-            .filter(|entry| !entry.is_null())
-        else {
-            return Ok(None);
-        };
-        let method = entry.get("quant_method").and_then(Value::as_str);
-        if method != Some(super::save::QUANT_METHOD) {
-            let message = format!(
-                "quantization_config.quant_method is {}, expected {:?}",
-                entry.get("quant_method").unwrap_or(&Value::Null),
-                super::save::QUANT_METHOD
-            );
-            return Err(FileError::invalid(&path, message));
+        let entry = self.config.get("quantization_config");
+        if let Some(entry) = entry.filter(|entry| !entry.is_null()) {
+            let wrong =
+                |message| FileError::invalid(&path, format!("quantization_config.{message}"));
+            return Stored::from_config(entry).map(Some).map_err(wrong);
         }
-        let scheme = entry.get("scheme").and_then(Value::as_str).unwrap_or("");
-        let scheme = scheme.parse().map_err(|error| {
-            FileError::invalid(&path, format!("quantization_config.scheme: {error}"))
-        })?;
-        Ok(Some(scheme))
+        if !self.tensors.keys().any(|name| name.ends_with(".qweight")) {
+            return Ok(None);
+        }
+        // Older GPTQ checkpoints say it in a file of its own.
+        let path = self.dir.join("quantize_config.json");
+        if path.exists() {
+            let mut entry: Value = read_json(&path)?;
+            if let Value::Object(fields) = &mut entry {
+                fields.entry("quant_method").or_insert("gptq".into());
+            }
+            let wrong = |message: String| FileError::invalid(&path, message);
+            return Stored::from_config(&entry).map(Some).map_err(wrong);
+        }
+        self.guess(slots, prefix).map(Some)
+    }
+
+    /// The scheme of a checkpoint that does not say it, by its first packed weight.
+    fn guess(&self, slots: &[Slot], prefix: &str) -> Result<Stored, FileError> {
+        for slot in slots.iter().filter(|slot| slot.role == Role::Transposed) {
+            let name = format!("{prefix}{}", slot.name);
+            let sibling = |part: &str| {
+                let name = format!("{}{part}", name.strip_suffix("weight")?);
+                self.tensors.get(&name)
+            };
+            let (Some(codes), Some(scales)) = (sibling("qweight"), sibling("scales")) else {
+                continue;
+            };
+            let rows = |tensor: &Located| tensor.shape.first().copied().unwrap_or(0);
+            let stored = Stored::from_shapes(slot.shape[1], rows(codes), rows(scales));
+            return stored.ok_or_else(|| {
+                let message = format!(
+                    "is packed in {} rows of words with {} rows of scales, which is no scheme for \
+                     {} inputs, and config.json has no quantization_config",
+                    rows(codes),
+                    rows(scales),
+                    slot.shape[1]
+                );
+                self.error(&name, message)
+            });
+        }
+        let message = "holds packed weights, but none of this model, and no quantization_config";
+        Err(FileError::invalid(&self.dir, message))
     }
 
     /// The tokenizer of the directory.
@@ -123,24 +176,42 @@ impl Checkpoint {
         module: M,
         ignore: impl Fn(&str) -> bool,
     ) -> Result<M, FileError> {
-        let mut module = match self.scheme()? {
-            Some(scheme) => self.attach_packed(module, scheme)?,
+        self.load_part(module, "", ignore)
+    }
+
+    /// Loads a part of a model, whose tensors have names that begin with `prefix` (`model.layers.3.`,
+    /// say): see [`load`](Self::load). Only the files that have them are opened, and only for that long.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_part<M: Module>(
+        &self,
+        module: M,
+        prefix: &str,
+        ignore: impl Fn(&str) -> bool,
+    ) -> Result<M, FileError> {
+        let dense = slots(&module);
+        let stored = self.stored(&dense, prefix)?;
+        let mut module = match stored {
+            Some(stored) => self.attach_packed(module, stored.scheme, prefix)?,
             None => module,
         };
-        let mut unused: BTreeSet<&str> = self.tensors.keys().map(String::as_str).collect();
-        let mut ready = Vec::new();
+        let part = Part {
+            checkpoint: self,
+            prefix,
+            stored,
+            dense: (dense.into_iter())
+                .filter(|slot| slot.role == Role::Transposed)
+                .map(|slot| (slot.path, [slot.shape[1], slot.shape[0]]))
+                .collect(),
+        };
         let wanted = slots(&module);
+        part.check_unused(&wanted, ignore)?;
+        let mut files = Files::default();
+        let mut ready = Vec::new();
         for slot in &wanted {
-            let tensor = self
-                .tensors
-                .get(&slot.name)
-                .ok_or_else(|| self.error(&slot.name, "missing".to_string()))?;
-            unused.remove(slot.name.as_str());
-            ready.push(self.prepare(slot, tensor)?);
-        }
-        if let Some(name) = unused.into_iter().find(|name| !ignore(name)) {
-            let message = "the model that config.json describes has no such tensor";
-            return Err(self.error(name, message.to_string()));
+            ready.push(part.prepare(slot, &mut files)?);
         }
         let result = module.apply(ready, None, None, false);
         if let Some(error) = result.errors.first() {
@@ -160,53 +231,170 @@ impl Checkpoint {
     }
 
     /// Packed weights, without data, where the files have packed ones.
-    fn attach_packed<M: Module>(&self, module: M, scheme: Scheme) -> Result<M, FileError> {
-        let paths: Vec<String> = self
-            .tensors
-            .keys()
-            .flat_map(|name| packed_paths(name))
+    fn attach_packed<M: Module>(
+        &self,
+        module: M,
+        scheme: Scheme,
+        prefix: &str,
+    ) -> Result<M, FileError> {
+        let paths: Vec<String> = (self.tensors.keys())
+            .filter_map(|name| name.strip_prefix(prefix))
+            .flat_map(packed_paths)
             .collect();
         module
             .attach_packed(&ParamGroup::from_paths(paths), scheme)
             .map_err(|error| FileError::invalid(&self.dir.join("config.json"), error))
     }
+}
+
+/// Files that are open, with the tensors that they have.
+#[derive(Default)]
+struct Files(HashMap<PathBuf, BTreeMap<String, FileTensor>>);
+
+impl Files {
+    fn tensor(&mut self, located: &Located, name: &str) -> Result<FileTensor, FileError> {
+        let file = &located.file;
+        if !self.0.contains_key(file) {
+            self.0.insert(file.clone(), open_file(file)?);
+        }
+        let tensor = self.0[file].get(name).cloned();
+        tensor.ok_or_else(|| FileError::tensor(file, name, "is gone since the file was opened"))
+    }
+}
+
+/// A part of a checkpoint that is being loaded.
+struct Part<'a> {
+    checkpoint: &'a Checkpoint,
+    prefix: &'a str,
+    stored: Option<Stored>,
+    /// Dense shapes `[d_input, d_output]` of the matrices, by their paths.
+    dense: HashMap<String, [usize; 2]>,
+}
+
+impl Part<'_> {
+    fn error(&self, slot: &Slot, message: String) -> FileError {
+        self.checkpoint.error(&self.name(slot), message)
+    }
+
+    /// Name in the files.
+    fn name(&self, slot: &Slot) -> String {
+        format!("{}{}", self.prefix, slot.name)
+    }
+
+    /// Fails for a tensor that nothing of the module is to hold.
+    fn check_unused(
+        &self,
+        wanted: &[Slot],
+        ignore: impl Fn(&str) -> bool,
+    ) -> Result<(), FileError> {
+        let wanted: BTreeSet<String> = wanted.iter().map(|slot| self.name(slot)).collect();
+        let checkpoint = self.checkpoint;
+        let names = checkpoint.tensors.keys();
+        for name in names.filter(|name| name.starts_with(self.prefix) && !wanted.contains(*name)) {
+            if !ignore(name) && !self.is_redundant(name)? {
+                let message = "the model that config.json describes has no such tensor";
+                return Err(checkpoint.error(name, message.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a tensor beside a packed weight says nothing: the group of each row, which has to be the one
+    /// that it lies in, or a bias of zeros.
+    fn is_redundant(&self, name: &str) -> Result<bool, FileError> {
+        let Some(stored) = self.stored else {
+            return Ok(false);
+        };
+        let parts = [".g_idx", ".bias"].map(|part| name.strip_suffix(part));
+        let [layer, bias] = parts;
+        let tensors = &self.checkpoint.tensors;
+        let packed = |layer: &str| tensors.contains_key(&format!("{layer}.qweight"));
+        if !layer.or(bias).is_some_and(packed) {
+            return Ok(false);
+        }
+        let located = &tensors[name];
+        let tensor = Files::default().tensor(located, name)?;
+        let data = bridge::into_data(tensor)
+            .map_err(|error| self.checkpoint.error(name, format!("{error:?}")))?;
+        let error = |message: String| Err(self.checkpoint.error(name, message));
+        if bias.is_some() {
+            return match data.iter::<f64>().all(|bias| bias == 0.0) {
+                true => Ok(true),
+                false => error("is not zero, and the model has no such bias".to_string()),
+            };
+        }
+        let len = located.shape.num_elements();
+        let groups = stored.scheme.groups(len);
+        let groups = groups.or_else(|message| error(message.to_string()).map(|_: bool| 0))?;
+        let rows = len / groups.max(1);
+        match data
+            .iter::<i64>()
+            .enumerate()
+            .find(|(i, group)| *group != (i / rows) as i64)
+        {
+            None => Ok(true),
+            Some((i, group)) => error(format!(
+                "puts row {i} in group {group}, expected {}: rows in an order of their own \
+                 (desc_act) are not supported",
+                i / rows
+            )),
+        }
+    }
+
+    /// The dense shape of the weight that a slot is a part of.
+    fn dense_shape(&self, slot: &Slot) -> Option<[usize; 2]> {
+        let weight = slot.path.split(".packed.").next()?;
+        self.dense.get(weight).copied()
+    }
 
     /// A tensor of a file as the module wants it, once its shape and type are right.
-    fn prepare(&self, slot: &Slot, tensor: &FileTensor) -> Result<FileTensor, FileError> {
-        let wrong = |message| self.error(&slot.name, message);
-        if tensor.shape != slot.shape {
+    fn prepare(&self, slot: &Slot, files: &mut Files) -> Result<FileTensor, FileError> {
+        let name = self.name(slot);
+        let located = (self.checkpoint.tensors.get(&name))
+            .ok_or_else(|| self.error(slot, "missing".to_string()))?;
+        let wrong = |message| self.error(slot, message);
+        let words = self.stored.zip(self.dense_shape(slot));
+        let expected = match (slot.role, words) {
+            (Role::Codes, Some((stored, [k, n]))) => Shape::new([stored.words(k), n]),
+            (Role::Zeros, Some((stored, [_, n]))) => Shape::new([slot.shape[0], stored.words(n)]),
+            _ => slot.shape.clone(),
+        };
+        if located.shape != expected {
             return Err(wrong(format!(
                 "has shape {:?}, expected {:?}",
-                tensor.shape.as_slice(),
-                slot.shape.as_slice()
+                located.shape.as_slice(),
+                expected.as_slice()
             )));
         }
-        let integer = matches!(slot.role, Role::Words | Role::Integer);
+        let words_wanted = matches!(slot.role, Role::Codes | Role::Zeros);
         let fits = match slot.role {
-            Role::Words => matches!(tensor.dtype, DType::I32 | DType::U32),
-            Role::Integer => tensor.dtype.is_int() || tensor.dtype.is_uint(),
-            _ => tensor.dtype.is_float(),
+            Role::Codes | Role::Zeros => matches!(located.dtype, DType::I32 | DType::U32),
+            Role::Integer => located.dtype.is_int() || located.dtype.is_uint(),
+            _ => located.dtype.is_float(),
         };
         if !fits {
+            let integer = words_wanted || slot.role == Role::Integer;
             let expected = if integer { "32-bit integers" } else { "floats" };
-            let found = tensor.dtype;
+            let found = located.dtype;
             return Err(wrong(format!("holds {found:?}, expected {expected}")));
         }
         let (path, role) = (slot.path.clone(), slot.role);
         let (shape, dtype) = match role {
             Role::Transposed => (Shape::new([slot.shape[1], slot.shape[0]]), DType::F32),
-            Role::Words => (slot.shape.clone(), DType::I32),
-            Role::Integer => (slot.shape.clone(), tensor.dtype),
+            Role::Codes | Role::Zeros => (slot.shape.clone(), DType::I32),
+            Role::Integer => (slot.shape.clone(), located.dtype),
             _ => (slot.shape.clone(), DType::F32),
         };
+        let tensor = files.tensor(located, &name)?;
+        let to = shape.clone();
         Ok(bridge::map_data(
-            tensor.clone(),
+            tensor,
             path,
             dtype,
             shape,
             move |data| match role {
                 Role::Transposed => transpose(data.convert_dtype(DType::F32)),
-                Role::Words => words_as_i32(data),
+                Role::Codes | Role::Zeros => own_words(data, words, role, to.clone()),
                 Role::Integer => data,
                 _ => data.convert_dtype(DType::F32),
             },
@@ -214,17 +402,28 @@ impl Checkpoint {
     }
 }
 
-/// Words as the signed type that every backend has, bit for bit.
-fn words_as_i32(data: TensorData) -> TensorData {
-    let shape = data.shape().clone();
-    match data.dtype() {
-        DType::U32 => {
-            let words = data.as_slice::<u32>().expect("the type was just looked at");
-            let words: Vec<i32> = words.iter().map(|word| *word as i32).collect();
-            TensorData::new(words, shape)
-        }
-        _ => data,
+/// Words as this project has them, in the signed type that every backend has.
+fn own_words(
+    data: TensorData,
+    stored: Option<(Stored, [usize; 2])>,
+    role: Role,
+    shape: Shape,
+) -> TensorData {
+    let words: Vec<u32> = match data.dtype() {
+        DType::U32 => data.as_slice::<u32>().map(<[u32]>::to_vec),
+        _ => data
+            .as_slice::<i32>()
+            .map(|words| words.iter().map(|word| *word as u32).collect()),
     }
+    .expect("the type was just looked at");
+    let words = match (stored, role) {
+        (Some((stored, dense)), Role::Codes) => stored.codes(words, dense),
+        (Some((stored, [_, n])), _) => stored.zeros(words, [shape[0], n]),
+        (None, _) => Ok(words),
+    };
+    let words = words.expect("shapes were checked, and every field is a code");
+    let words: Vec<i32> = words.into_iter().map(|word| word as i32).collect();
+    TensorData::new(words, shape)
 }
 
 /// A matrix of f32, transposed.
@@ -255,14 +454,27 @@ fn open_file(path: &Path) -> Result<BTreeMap<String, FileTensor>, FileError> {
     Ok(tensors.clone())
 }
 
-/// Opens the files that an index names, and takes from each the tensors that the index says it has.
-fn open_shards(dir: &Path, index: &Path) -> Result<BTreeMap<String, FileTensor>, FileError> {
+/// What a file has.
+fn locate(path: &Path) -> Result<BTreeMap<String, Located>, FileError> {
+    let located = |tensor: FileTensor| Located {
+        file: path.to_path_buf(),
+        shape: tensor.shape.clone(),
+        dtype: tensor.dtype,
+    };
+    let tensors = open_file(path)?.into_iter();
+    Ok(tensors
+        .map(|(name, tensor)| (name, located(tensor)))
+        .collect())
+}
+
+/// What the files that an index names have, of each the tensors that the index says it has.
+fn locate_shards(dir: &Path, index: &Path) -> Result<BTreeMap<String, Located>, FileError> {
     #[derive(serde::Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
     let Index { weight_map } = read_json(index)?;
-    let mut files: BTreeMap<&str, BTreeMap<String, FileTensor>> = BTreeMap::new();
+    let mut files: BTreeMap<&str, BTreeMap<String, Located>> = BTreeMap::new();
     let mut tensors = BTreeMap::new();
     for (name, file) in &weight_map {
         if Path::new(file).file_name() != Some(file.as_ref()) {
@@ -270,7 +482,7 @@ fn open_shards(dir: &Path, index: &Path) -> Result<BTreeMap<String, FileTensor>,
             return Err(FileError::invalid(index, message));
         }
         if !files.contains_key(file.as_str()) {
-            files.insert(file, open_file(&dir.join(file))?);
+            files.insert(file, locate(&dir.join(file))?);
         }
         let tensor = files[file.as_str()].get(name).ok_or_else(|| {
             let message = format!("missing, though {} names it", index.display());

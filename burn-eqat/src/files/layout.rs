@@ -17,8 +17,10 @@ pub(super) enum Role {
     Transposed,
     /// Step sizes of a packed weight.
     Scale,
-    /// Words of a packed weight.
-    Words,
+    /// Codes of a packed weight, in words.
+    Codes,
+    /// Zero points of a packed weight, in words.
+    Zeros,
     /// An integer parameter that is none of ours.
     Integer,
 }
@@ -118,10 +120,10 @@ impl ModuleVisitor for Visitor {
         let path = self.path.join(".");
         match path.rsplit_once(&format!(".{}.", Packed::NAME)) {
             Some((weight, "codes")) => {
-                self.push(packed_name(weight, "qweight"), shape, Role::Words);
+                self.push(packed_name(weight, "qweight"), shape, Role::Codes);
             }
             Some((weight, "zero_points")) => {
-                self.push(packed_name(weight, "qzeros"), shape, Role::Words);
+                self.push(packed_name(weight, "qzeros"), shape, Role::Zeros);
             }
             // The scheme is in config.json.
             Some(_) => {}

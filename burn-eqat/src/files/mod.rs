@@ -6,11 +6,17 @@
 
 mod checkpoint;
 mod error;
+mod export;
 mod layout;
 mod save;
+mod shards;
 mod staged;
+mod stored;
+mod view;
 
 pub use checkpoint::{Checkpoint, read_json};
 pub use error::FileError;
+pub use export::{export_dense, export_gptq};
 pub use save::{copy_side_files, save_model, saved_size};
 pub use staged::StagedDir;
+pub use stored::Format;

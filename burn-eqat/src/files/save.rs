@@ -1,13 +1,13 @@
-use super::checkpoint::transpose;
-use super::layout::{Role, Slot, slots};
+use super::layout::{Slot, slots};
+use super::shards::ShardWriter;
+use super::view::{Floats, TensorView};
 use super::{FileError, StagedDir};
 use crate::Scheme;
 use burn::module::Module;
 use burn::store::{ModuleSnapshot, bridge};
 use burn::tensor::{DType, TensorData};
-use safetensors::tensor::{Dtype, View};
+use safetensors::tensor::View;
 use serde_json::{Value, json};
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -16,10 +16,15 @@ use std::path::Path;
 pub(super) const QUANT_METHOD: &str = "burn-eqat";
 
 /// Files beside the weights that belong to a checkpoint and do not change with its weights.
-const SIDE_FILES: [&str; 4] = [
+const SIDE_FILES: [&str; 9] = [
     "tokenizer.json",
+    "tokenizer.model",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
     "generation_config.json",
 ];
 
@@ -40,20 +45,13 @@ pub fn save_model<M: Module>(
     dtype: DType,
     staged: &StagedDir,
 ) -> Result<(), FileError> {
-    let path = staged.path().join("model.safetensors");
-    let mut views = Vec::new();
-    each_view(module, dtype, &path, |name, view| views.push((name, view)))?;
-    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    safetensors::serialize_to_file(views, Some(metadata), &path)
-        .map_err(|error| FileError::invalid(&path, error))?;
-    // The writer makes the file private, as temporary files are.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let readable = fs::Permissions::from_mode(0o644);
-        fs::set_permissions(&path, readable).map_err(FileError::io(&path))?;
-    }
-    write_config(config, scheme, staged.path())
+    let mut file = ShardWriter::new(staged.path(), usize::MAX);
+    each_parameter(module, staged.path(), |slot, data| {
+        let view = view(staged.path(), &slot, data, Floats::Lossless(dtype))?;
+        file.push(slot.name, view)
+    })?;
+    file.finish()?;
+    write_config(config, scheme.map(entry), staged.path())
 }
 
 /// Bytes of tensor data that [`save_model`] would write.
@@ -63,32 +61,42 @@ pub fn save_model<M: Module>(
 /// When a tensor cannot be read from its device.
 pub fn saved_size<M: Module>(module: &M, dtype: DType) -> Result<usize, FileError> {
     let mut bytes = 0;
-    each_view(module, dtype, Path::new("model.safetensors"), |_, view| {
-        bytes += view.data_len();
+    let path = Path::new("model.safetensors");
+    each_parameter(module, path, |slot, data| {
+        bytes += view(path, &slot, data, Floats::Lossless(dtype))?.data_len();
+        Ok(())
     })?;
     Ok(bytes)
 }
 
-/// Hands out every tensor of a module in the form that a file has it.
-fn each_view<M: Module>(
-    module: &M,
-    dtype: DType,
+/// A parameter in the form that files have it.
+pub(super) fn view(
     path: &Path,
-    mut take: impl FnMut(String, TensorView),
+    slot: &Slot,
+    data: TensorData,
+    floats: Floats,
+) -> Result<TensorView, FileError> {
+    TensorView::of_parameter(data, slot.role, floats)
+        .map_err(|message| FileError::tensor(path, &slot.name, message))
+}
+
+/// Hands out every parameter of a module that files have, and where it goes.
+pub(super) fn each_parameter<M: Module>(
+    module: &M,
+    path: &Path,
+    mut take: impl FnMut(Slot, TensorData) -> Result<(), FileError>,
 ) -> Result<(), FileError> {
-    let by_path: HashMap<String, Slot> = slots(module)
+    let mut by_path: HashMap<String, Slot> = slots(module)
         .into_iter()
         .map(|slot| (slot.path.clone(), slot))
         .collect();
     for tensor in module.collect(None, None, false) {
-        let Some(slot) = by_path.get(&tensor.name) else {
+        let Some(slot) = by_path.remove(&tensor.name) else {
             continue;
         };
         let data = bridge::into_data(tensor)
             .map_err(|error| FileError::tensor(path, &slot.name, format!("{error:?}")))?;
-        let view = TensorView::new(data, slot.role, dtype)
-            .map_err(|message| FileError::tensor(path, &slot.name, message))?;
-        take(slot.name.clone(), view);
+        take(slot, data)?;
     }
     Ok(())
 }
@@ -111,81 +119,36 @@ pub fn copy_side_files(from: &Path, to: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-fn write_config(config: &Value, scheme: Option<Scheme>, dir: &Path) -> Result<(), FileError> {
+/// What `config.json` says of this project's packed weights.
+fn entry(scheme: Scheme) -> Value {
+    json!({
+        "quant_method": QUANT_METHOD,
+        "scheme": scheme,
+        "bits": scheme.bits.get(),
+        "sym": scheme.symmetric,
+    })
+}
+
+/// Writes `config.json` with a `quantization_config`, or without one.
+pub(super) fn write_config(
+    config: &Value,
+    quantization: Option<Value>,
+    dir: &Path,
+) -> Result<(), FileError> {
     let path = dir.join("config.json");
     let mut config = config.clone();
     let Value::Object(fields) = &mut config else {
         return Err(FileError::invalid(&path, "expected an object"));
     };
     fields.remove("quantization_config");
-    if let Some(scheme) = scheme {
-        let entry = json!({
-            "quant_method": QUANT_METHOD,
-            "scheme": scheme,
-            "bits": scheme.bits.get(),
-            "sym": scheme.symmetric,
-        });
+    if let Some(entry) = quantization {
         fields.insert("quantization_config".to_string(), entry);
     }
-    let text = serde_json::to_string_pretty(&config).expect("a value is always writable");
-    fs::write(&path, text + "\n").map_err(FileError::io(&path))
+    write_json(&path, &config)
 }
 
-/// A tensor in the form that the file wants.
-struct TensorView {
-    data: TensorData,
-    dtype: Dtype,
-}
-
-impl TensorView {
-    fn new(data: TensorData, role: Role, dtype: DType) -> Result<Self, String> {
-        let data = match role {
-            Role::Words | Role::Integer => data,
-            Role::Scale => data.convert_dtype(DType::F16),
-            Role::Transposed => narrow(transpose(data.convert_dtype(DType::F32)), dtype),
-            Role::Plain => narrow(data.convert_dtype(DType::F32), dtype),
-        };
-        let dtype = match data.dtype() {
-            DType::F16 => Dtype::F16,
-            DType::BF16 => Dtype::BF16,
-            DType::I32 => Dtype::I32,
-            DType::U32 => Dtype::U32,
-            DType::I64 => Dtype::I64,
-            DType::I16 => Dtype::I16,
-            DType::I8 => Dtype::I8,
-            DType::U8 => Dtype::U8,
-            DType::U64 => Dtype::U64,
-            DType::F32 => Dtype::F32,
-            other => return Err(format!("safetensors files have no type for {other:?}")),
-        };
-        Ok(Self { data, dtype })
-    }
-}
-
-/// `data` in `dtype` where every value has a place in it, else as it is.
-fn narrow(data: TensorData, dtype: DType) -> TensorData {
-    if dtype == DType::F32 {
-        return data;
-    }
-    let narrow = data.clone().convert_dtype(dtype);
-    let back = narrow.clone().convert_dtype(DType::F32);
-    match back.as_bytes() == data.as_bytes() {
-        true => narrow,
-        false => data,
-    }
-}
-
-impl View for TensorView {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-    fn shape(&self) -> &[usize] {
-        self.data.shape().as_slice()
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(self.data.as_bytes())
-    }
-    fn data_len(&self) -> usize {
-        self.data.as_bytes().len()
-    }
+/// Writes a JSON file.
+pub(super) fn write_json(path: &Path, value: &Value) -> Result<(), FileError> {
+    let text = serde_json::to_string_pretty(value).expect("a value is always writable");
+    fs::write(path, text + "\n").map_err(FileError::io(path))
 }

@@ -147,7 +147,7 @@ fn scores(
             .count();
         let mut from = shared.clamp(1, tokens.len().max(1));
         // What is too long loses its beginning.
-        let excess = tokens.len().saturating_sub(config.max_position_embeddings);
+        let excess = tokens.len().saturating_sub(config.positions());
         from = from.saturating_sub(excess).max(1);
         rows.push((tokens[excess..].to_vec(), from));
     }

@@ -49,6 +49,9 @@ pub enum Error {
     /// The tokenizer refused.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
+    /// A model that has no lossless form in GGUF.
+    #[error(transparent)]
+    Gguf(#[from] crate::export::GgufError),
     /// A setting that makes no sense.
     #[error("{0}")]
     Setting(String),

@@ -33,11 +33,85 @@ pub fn generate(
     device: &Device,
     show: &mut dyn FnMut(&str) -> Result<(), Error>,
 ) -> Result<Generated, Error> {
-    let failed = |error: tokenizers::Error| Error::Tokenizer(error.to_string());
     let encoding = tokenizer.encode(prompt, false).map_err(failed)?;
     let mut ids: Vec<u32> = loaded.config.bos_token_id.into_iter().collect();
     ids.extend_from_slice(encoding.get_ids());
-    let limit = loaded.config.max_position_embeddings;
+    let text = Text::new(tokenizer, show, 0);
+    continue_tokens(loaded, ids, max_new_tokens, sampler, device, text)
+}
+
+/// Answers a conversation that is written out already, special tokens and all: as [`generate`], but only
+/// what is new is shown and given back.
+///
+/// # Errors
+///
+/// As [`generate`].
+pub fn answer(
+    loaded: &LoadedLlama,
+    tokenizer: &Tokenizer,
+    conversation: &str,
+    max_new_tokens: usize,
+    sampler: &mut Sampler,
+    device: &Device,
+    show: &mut dyn FnMut(&str) -> Result<(), Error>,
+) -> Result<Generated, Error> {
+    let encoding = tokenizer.encode(conversation, false).map_err(failed)?;
+    let ids = encoding.get_ids().to_vec();
+    let text = Text::new(tokenizer, show, ids.len());
+    continue_tokens(loaded, ids, max_new_tokens, sampler, device, text)
+}
+
+fn failed(error: tokenizers::Error) -> Error {
+    Error::Tokenizer(error.to_string())
+}
+
+/// Tokens becoming text, shown as it becomes whole.
+struct Text<'a> {
+    tokenizer: &'a Tokenizer,
+    show: &'a mut dyn FnMut(&str) -> Result<(), Error>,
+    /// Tokens that are not a part of it.
+    skipped: usize,
+    shown: usize,
+}
+
+impl<'a> Text<'a> {
+    fn new(
+        tokenizer: &'a Tokenizer,
+        show: &'a mut dyn FnMut(&str) -> Result<(), Error>,
+        skipped: usize,
+    ) -> Self {
+        Text {
+            tokenizer,
+            show,
+            skipped,
+            shown: 0,
+        }
+    }
+
+    /// Shows what is new of the tokens' text, and gives back all of it.
+    fn show_new(&mut self, ids: &[u32], last: bool) -> Result<String, Error> {
+        let text = self
+            .tokenizer
+            .decode(&ids[self.skipped..], true)
+            .map_err(failed)?;
+        // A character may take several tokens; show it once it is whole.
+        if (last || !text.ends_with('\u{FFFD}')) && text.is_char_boundary(self.shown) {
+            (self.show)(&text[self.shown.min(text.len())..])?;
+            self.shown = text.len();
+        }
+        Ok(text)
+    }
+}
+
+fn continue_tokens(
+    loaded: &LoadedLlama,
+    mut ids: Vec<u32>,
+    max_new_tokens: usize,
+    sampler: &mut Sampler,
+    device: &Device,
+    mut text: Text<'_>,
+) -> Result<Generated, Error> {
+    let limit = loaded.config.positions();
     if ids.is_empty() || ids.len() > limit {
         let message = format!("the prompt has {} tokens, expected 1 to {limit}", ids.len());
         return Err(Error::Setting(message));
@@ -50,32 +124,22 @@ pub fn generate(
         loaded.model.forward_cached(input, cache)
     };
     let mut cache = loaded.model.new_cache();
-    let mut shown = 0;
-    let mut show_new = |ids: &[u32], last: bool| -> Result<String, Error> {
-        let text = tokenizer.decode(ids, true).map_err(failed)?;
-        // A character may take several tokens; show it once it is whole.
-        if (last || !text.ends_with('\u{FFFD}')) && text.is_char_boundary(shown) {
-            show(&text[shown.min(text.len())..])?;
-            shown = text.len();
-        }
-        Ok(text)
-    };
-    show_new(&ids, false)?;
+    text.show_new(&ids, false)?;
     let mut logits = forward(&ids, &mut cache);
     let start = Instant::now();
     let mut new = 0;
     while new < max_new_tokens && ids.len() < limit {
         let token = sampler.sample(logits)[0];
         new += 1;
-        if loaded.config.is_end(token) {
+        if loaded.is_end(token) {
             break;
         }
         ids.push(token);
-        show_new(&ids, false)?;
+        text.show_new(&ids, false)?;
         logits = forward(&[token], &mut cache);
     }
     let seconds = start.elapsed().as_secs_f64();
-    let text = show_new(&ids, true)?;
+    let text = text.show_new(&ids, true)?;
     Ok(Generated {
         text,
         tokens: new,

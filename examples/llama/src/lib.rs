@@ -1,11 +1,13 @@
 //! A Llama to 2 bits by training: the model and what the command line is made of.
 #![warn(missing_docs)]
 
+pub mod chat;
 pub mod choices;
 mod cli;
 mod config;
 pub mod data;
 mod error;
+mod export;
 pub mod generate;
 mod load;
 pub mod model;
@@ -15,8 +17,9 @@ mod sample;
 pub mod text;
 
 pub use cli::Cli;
-pub use config::{ConfigError, LlamaConfig, RopeParameters, TokenIds};
+pub use config::{ConfigError, Family, LlamaConfig, RopeParameters, TokenIds};
 pub use error::Error;
+pub use export::{Compatibility, GgufError};
 pub use load::LoadedLlama;
 pub use quantize::{Method, QuantizeSettings, Rates, Stage, quantize};
 pub use sample::Sampler;

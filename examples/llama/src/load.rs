@@ -2,10 +2,10 @@
 
 use crate::error::Error;
 use crate::model::Llama;
-use crate::{LlamaConfig, text};
+use crate::{LlamaConfig, TokenIds, chat, text};
 use burn::tensor::{DType, Device};
 use burn_eqat::Scheme;
-use burn_eqat::files::{Checkpoint, FileError, StagedDir, copy_side_files, save_model};
+use burn_eqat::files::{Checkpoint, FileError, StagedDir, copy_side_files, read_json, save_model};
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
@@ -19,6 +19,8 @@ pub struct LoadedLlama {
     pub scheme: Option<Scheme>,
     /// The opened directory.
     pub checkpoint: Checkpoint,
+    /// Tokens that end a text, of `config.json` and of `generation_config.json`.
+    ends: Vec<u32>,
 }
 
 impl LoadedLlama {
@@ -36,19 +38,36 @@ impl LoadedLlama {
         config
             .check()
             .map_err(|error| Error::Config { path, error })?;
-        let scheme = checkpoint.scheme()?;
+        let model = config.init(device);
+        let scheme = checkpoint.scheme(&model)?.map(|(scheme, _)| scheme);
         let tied = config.tie_word_embeddings;
         // Some writers store what can be computed, or the tied embedding twice.
         let ignore = |name: &str| {
             name.ends_with("rotary_emb.inv_freq") || (tied && name == "lm_head.weight")
         };
-        let model = checkpoint.load(config.init(device), ignore)?;
+        let model = checkpoint.load(model, ignore)?;
+        let ends = end_tokens(dir, &config)?;
         Ok(Self {
             model,
             config,
             scheme,
             checkpoint,
+            ends,
         })
+    }
+
+    /// Whether a token ends a text.
+    pub fn is_end(&self, token: u32) -> bool {
+        self.ends.contains(&token)
+    }
+
+    /// The template of conversations, as `chat_template.jinja` or `tokenizer_config.json` has it.
+    ///
+    /// # Errors
+    ///
+    /// When a file that is there cannot be read.
+    pub fn chat_template(&self) -> Result<Option<String>, Error> {
+        chat::template(self.checkpoint.dir())
     }
 
     /// The tokenizer of the directory.
@@ -108,4 +127,20 @@ impl LoadedLlama {
         copy_side_files(self.checkpoint.dir(), staged.path())?;
         Ok(staged.commit()?)
     }
+}
+
+/// Tokens that end a text: instruct models say more of them in `generation_config.json`.
+fn end_tokens(dir: &Path, config: &LlamaConfig) -> Result<Vec<u32>, Error> {
+    #[derive(serde::Deserialize)]
+    struct Generation {
+        #[serde(default)]
+        eos_token_id: Option<TokenIds>,
+    }
+    let mut ends = config.end_tokens().to_vec();
+    let path = dir.join("generation_config.json");
+    if path.exists() {
+        let generation: Generation = read_json(&path)?;
+        ends.extend(generation.eos_token_id.iter().flat_map(TokenIds::ids));
+    }
+    Ok(ends)
 }

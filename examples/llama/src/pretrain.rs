@@ -78,6 +78,10 @@ impl PretrainConfig {
             tie_word_embeddings: true,
             attention_bias: false,
             mlp_bias: false,
+            sliding_window: None,
+            use_sliding_window: None,
+            max_window_layers: None,
+            layer_types: None,
             bos_token_id: Some(0),
             eos_token_id: Some(TokenIds::One(1)),
         }

@@ -13,7 +13,7 @@ use burn::train::{
     InferenceStep, LearnerModel, LearningResult, SupervisedTraining, TrainOutput, TrainStep,
     TrainingStrategy,
 };
-use burn_eqat::files::{Checkpoint, StagedDir, save_model};
+use burn_eqat::files::{Checkpoint, Format, StagedDir, save_model};
 use burn_eqat::train::metrics::{
     GroupLearningRateMetric, ReconstructionLossMetric, TokenPerplexityMetric,
 };
@@ -351,7 +351,8 @@ fn goes_all_the_way<M>(
     save_model(&tuned, &config, Some(scheme), dtype, &staged).unwrap();
     staged.commit().unwrap();
     let checkpoint = Checkpoint::open(&target).unwrap();
-    assert_eq!(checkpoint.scheme().unwrap(), Some(scheme));
+    let found = checkpoint.scheme(&new(&device)).unwrap();
+    assert_eq!(found, Some((scheme, Format::BurnEqat)));
     let loaded = checkpoint.load(new(&device), |_| false).unwrap();
     forward(&loaded, inputs.input.clone())
         .into_data()

@@ -184,8 +184,8 @@ fn a_config_that_contradicts_the_tensors_is_refused() {
         ("model_type", json!("mamba"), "expected llama"),
         (
             "rope_scaling",
-            json!({"rope_type": "llama3"}),
-            "expected null",
+            json!({"rope_type": "llama3", "factor": 8.0}),
+            "low_freq_factor is missing",
         ),
         ("rms_norm_eps", json!(-1.0), "expected a positive number"),
         (
@@ -202,8 +202,8 @@ fn a_config_that_contradicts_the_tensors_is_refused() {
         ("eos_token_id", json!([1, 99]), "eos_token_id is 99"),
         (
             "rope_parameters",
-            json!({"rope_type": "llama3"}),
-            "rope_parameters.rope_type is llama3",
+            json!({"rope_type": "yarn"}),
+            "rope_scaling.rope_type is yarn",
         ),
     ] {
         let mut config = config();

@@ -1,7 +1,9 @@
 //! One binary for all of them: each test binary links all of Burn.
 
 mod any_model;
+mod families;
 mod files;
+mod foreign;
 mod reference_quantizer;
 mod reference_training;
 mod repacked;

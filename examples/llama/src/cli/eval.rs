@@ -97,7 +97,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         choices: Vec::new(),
     };
     if let Some(windows) = windows {
-        let limit = loaded.config.max_position_embeddings;
+        let limit = loaded.config.positions();
         if windows.seq_len() > limit {
             let seq_len = windows.seq_len();
             let message = format!("windows of {seq_len} tokens, expected at most {limit}");

@@ -55,17 +55,7 @@ struct Report {
 
 pub(super) fn run(args: Args) -> Result<(), Error> {
     check_report(args.report.as_deref())?;
-    if !(args.temperature.is_finite() && args.temperature >= 0.0) {
-        let message = format!("--temperature is {}, expected 0 or more", args.temperature);
-        return Err(Error::Setting(message));
-    }
-    if !(args.top_p > 0.0 && args.top_p <= 1.0) {
-        let message = format!(
-            "--top-p is {}, expected more than 0 and at most 1",
-            args.top_p
-        );
-        return Err(Error::Setting(message));
-    }
+    check_sampling(args.temperature, args.top_p)?;
     let device = args.device.device();
     let dir = args.model.unwrap_or_else(bundled::model_dir);
     let loaded = LoadedLlama::open(&dir, &device)?;
@@ -106,4 +96,17 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         ),
         None => Ok(()),
     }
+}
+
+/// Refuses settings of a sampler that make no sense.
+pub(super) fn check_sampling(temperature: f64, top_p: f64) -> Result<(), Error> {
+    if !(temperature.is_finite() && temperature >= 0.0) {
+        let message = format!("--temperature is {temperature}, expected 0 or more");
+        return Err(Error::Setting(message));
+    }
+    if !(top_p > 0.0 && top_p <= 1.0) {
+        let message = format!("--top-p is {top_p}, expected more than 0 and at most 1");
+        return Err(Error::Setting(message));
+    }
+    Ok(())
 }

@@ -1,8 +1,10 @@
 //! The command line.
 
 mod bundled;
+mod chat;
 mod device;
 mod eval;
+mod export;
 mod generate;
 mod inference;
 mod pretrain;
@@ -27,6 +29,8 @@ enum Command {
     Quantize(Box<quantize::Args>),
     Eval(eval::Args),
     Generate(generate::Args),
+    Chat(chat::Args),
+    Export(export::Args),
     Pretrain(pretrain::Args),
 }
 
@@ -42,6 +46,8 @@ impl Cli {
             Command::Quantize(args) => quantize::run(*args),
             Command::Eval(args) => eval::run(args),
             Command::Generate(args) => generate::run(args),
+            Command::Chat(args) => chat::run(args),
+            Command::Export(args) => export::run(args),
             Command::Pretrain(args) => pretrain::run(args),
         }
     }

@@ -226,7 +226,7 @@ fn calibration(
     device: &Device,
 ) -> Result<Calibration, Error> {
     let vocab_size = loaded.config.vocab_size;
-    let limit = loaded.config.max_position_embeddings;
+    let limit = loaded.config.positions();
     let too_long = |seq_len: usize| match seq_len > limit {
         true => {
             let message = format!("windows of {seq_len} tokens, expected at most {limit}");

@@ -1,6 +1,7 @@
 use super::{KvCache, Rope};
 use crate::LlamaConfig;
 use burn::module::Module;
+use burn::nn::{RmsNorm, RmsNormConfig};
 use burn::tensor::activation::softmax;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_eqat::{QuantLinear, QuantLinearConfig};
@@ -16,29 +17,43 @@ pub struct Attention {
     pub v_proj: QuantLinear,
     /// Back to the hidden width.
     pub o_proj: QuantLinear,
+    /// Norm of each head's queries, in families that have one.
+    pub q_norm: Option<RmsNorm>,
+    /// Norm of each head's keys.
+    pub k_norm: Option<RmsNorm>,
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
+    /// Positions attended to, the newest among them; none for all.
+    window: Option<usize>,
 }
 
 impl Attention {
-    /// A layer with weights at random.
-    pub fn new(config: &LlamaConfig, device: &Device) -> Self {
-        let linear = |d_input, d_output| {
+    /// The layer of block `block`, with weights at random.
+    pub fn new(config: &LlamaConfig, block: usize, device: &Device) -> Self {
+        let linear = |d_input, d_output, bias| {
             QuantLinearConfig::new(d_input, d_output)
-                .with_bias(config.attention_bias)
+                .with_bias(bias)
                 .init(device)
         };
+        let norm = || {
+            let norm = RmsNormConfig::new(config.head_dim()).with_epsilon(config.rms_norm_eps);
+            config.qk_norm().then(|| norm.init(device))
+        };
+        let (qkv, out) = config.attention_biases();
         let (heads, kv_heads) = (config.num_attention_heads, config.kv_heads());
         let head_dim = config.head_dim();
         Self {
-            q_proj: linear(config.hidden_size, heads * head_dim),
-            k_proj: linear(config.hidden_size, kv_heads * head_dim),
-            v_proj: linear(config.hidden_size, kv_heads * head_dim),
-            o_proj: linear(heads * head_dim, config.hidden_size),
+            q_proj: linear(config.hidden_size, heads * head_dim, qkv),
+            k_proj: linear(config.hidden_size, kv_heads * head_dim, qkv),
+            v_proj: linear(config.hidden_size, kv_heads * head_dim, qkv),
+            o_proj: linear(heads * head_dim, config.hidden_size, out),
+            q_norm: norm(),
+            k_norm: norm(),
             heads,
             kv_heads,
             head_dim,
+            window: config.window(block),
         }
     }
 
@@ -54,8 +69,14 @@ impl Attention {
             t.reshape([batch, seq, heads, self.head_dim])
                 .swap_dims(1, 2)
         };
-        let q = rope.apply(heads(self.q_proj.forward(x.clone()), self.heads), start);
-        let k = rope.apply(heads(self.k_proj.forward(x.clone()), self.kv_heads), start);
+        let normed = |norm: &Option<RmsNorm>, x: Tensor<4>| match norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
+        let q = heads(self.q_proj.forward(x.clone()), self.heads);
+        let k = heads(self.k_proj.forward(x.clone()), self.kv_heads);
+        let q = rope.apply(normed(&self.q_norm, q), start);
+        let k = rope.apply(normed(&self.k_norm, k), start);
         let v = heads(self.v_proj.forward(x), self.kv_heads);
         let (k, v) = match cache {
             Some(cache) => cache.append(k, v),
@@ -66,8 +87,8 @@ impl Attention {
         let q = q.reshape([batch, self.kv_heads, share, seq, self.head_dim]);
         let q = q / (self.head_dim as f64).sqrt();
         let out = match seq {
-            1 => attend_one(q, k, v),
-            _ => attend_causally(q, k, v, start),
+            1 => attend_one(q, k, v, self.window),
+            _ => attend_causally(q, k, v, start, self.window),
         };
         let out = out.reshape([batch, self.heads, seq, self.head_dim]);
         let out = out
@@ -79,8 +100,11 @@ impl Attention {
 
 /// Attention of one position to all keys. Queries are `[batch, kv_heads, share, 1, head_dim]`, keys
 /// and values `[batch, kv_heads, total, head_dim]`.
-fn attend_one(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>) -> Tensor<5> {
+fn attend_one(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>, window: Option<usize>) -> Tensor<5> {
     let [batch, kv_heads, share, seq, dim] = q.dims();
+    let [_, _, total, _] = k.dims();
+    let seen = total - window.unwrap_or(total).min(total)..total;
+    let (k, v) = (k.slice_dim(2, seen.clone()), v.slice_dim(2, seen));
     let q = q.reshape([batch, kv_heads, share * seq, dim]);
     let weights = softmax(q.matmul(k.swap_dims(2, 3)), 3);
     let out = weights.matmul(v);
@@ -95,7 +119,13 @@ const POSITIONS: usize = 64;
 ///
 /// Weights are divided by their sum after they are multiplied with the values, and the sum comes as one
 /// more column of the values, so that fewer passes go over `[positions, keys]`, forward and backward.
-fn attend_causally(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>, start: usize) -> Tensor<5> {
+fn attend_causally(
+    q: Tensor<5>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    start: usize,
+    window: Option<usize>,
+) -> Tensor<5> {
     let [batch, kv_heads, share, seq, dim] = q.dims();
     let [_, _, total, _] = k.dims();
     let device = q.device();
@@ -104,16 +134,20 @@ fn attend_causally(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>, start: usize) -> Te
     let values = Tensor::cat(vec![v, ones], 3);
     let parts = (0..seq).step_by(POSITIONS).map(|first| {
         let last = (first + POSITIONS).min(seq);
-        let (rows, seen) = (last - first, start + last);
+        let rows = last - first;
+        // From the first position that the first of these sees to the last one.
+        let from = window.map_or(0, |window| (start + first + 1).saturating_sub(window));
+        let keys_seen = from..start + last;
+        let seen = keys_seen.len();
         let q = q.clone().slice_dim(3, first..last);
         let q = q.reshape([batch, kv_heads, share * rows, dim]);
-        let scores = q.matmul(keys.clone().slice_dim(3, 0..seen));
-        let mask = causal_mask(rows, seen, scores.dtype(), &device);
+        let scores = q.matmul(keys.clone().slice_dim(3, keys_seen.clone()));
+        let mask = causal_mask(rows, seen, window, scores.dtype(), &device);
         let scores = scores.reshape([batch, kv_heads, share, rows, seen]) + mask;
         let largest = scores.clone().detach().max_dim(4);
         let weights = (scores - largest).exp();
         let weights = weights.reshape([batch, kv_heads, share * rows, seen]);
-        let out = weights.matmul(values.clone().slice_dim(2, 0..seen));
+        let out = weights.matmul(values.clone().slice_dim(2, keys_seen));
         let out = out.clone().slice_dim(3, 0..dim) / out.slice_dim(3, dim..dim + 1);
         out.reshape([batch, kv_heads, share, rows, dim])
     });
@@ -121,14 +155,24 @@ fn attend_causally(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>, start: usize) -> Te
     Tensor::cat(parts, 3)
 }
 
-/// Minus infinity where one of the last `rows` of `total` positions would look ahead:
-/// `[1, 1, 1, rows, total]`.
-fn causal_mask(rows: usize, total: usize, dtype: DType, device: &Device) -> Tensor<5> {
+/// Minus infinity where one of the last `rows` of `total` positions would look ahead, or back over its
+/// window: `[1, 1, 1, rows, total]`.
+fn causal_mask(
+    rows: usize,
+    total: usize,
+    window: Option<usize>,
+    dtype: DType,
+    device: &Device,
+) -> Tensor<5> {
     let start = total - rows;
     let values: Vec<f32> = (0..rows * total)
-        .map(|i| match i % total > start + i / total {
-            true => f32::NEG_INFINITY,
-            false => 0.0,
+        .map(|i| {
+            let (own, other) = (start + i / total, i % total);
+            let near = window.is_none_or(|window| other + window > own);
+            match other <= own && near {
+                true => 0.0,
+                false => f32::NEG_INFINITY,
+            }
         })
         .collect();
     let data = TensorData::new(values, [1, 1, 1, rows, total]);

@@ -18,12 +18,12 @@ pub struct DecoderBlock {
 }
 
 impl DecoderBlock {
-    /// A block with weights at random.
-    pub fn new(config: &LlamaConfig, device: &Device) -> Self {
+    /// Block `index`, with weights at random.
+    pub fn new(config: &LlamaConfig, index: usize, device: &Device) -> Self {
         let norm = || norm(config, device);
         Self {
             input_layernorm: norm(),
-            self_attn: Attention::new(config, device),
+            self_attn: Attention::new(config, index, device),
             post_attention_layernorm: norm(),
             mlp: Mlp::new(config, device),
         }

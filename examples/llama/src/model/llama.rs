@@ -40,7 +40,7 @@ impl LlamaConfig {
                     .with_initializer(init.clone())
                     .init(device),
                 layers: (0..self.num_hidden_layers)
-                    .map(|_| DecoderBlock::new(self, device))
+                    .map(|block| DecoderBlock::new(self, block, device))
                     .collect(),
                 norm: norm(self, device),
             },

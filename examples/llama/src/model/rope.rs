@@ -15,7 +15,8 @@ pub struct Rope {
 impl Rope {
     /// Tables for every position that the model was made for.
     pub fn new(config: &LlamaConfig, device: &Device) -> Self {
-        let (positions, half) = (config.max_position_embeddings, config.head_dim() / 2);
+        let (positions, half) = (config.positions(), config.head_dim() / 2);
+        let rescaling = config.rescaling();
         let table = |function: fn(f64) -> f64| {
             let mut values = Vec::with_capacity(positions * half);
             for position in 0..positions {
@@ -23,6 +24,7 @@ impl Rope {
                     // The angle is made in f32, as in the implementations that trained the weights.
                     let power = (2 * i) as f32 / (2 * half) as f32;
                     let frequency = 1.0 / (config.rope_theta() as f32).powf(power);
+                    let frequency = rescaling.apply(frequency);
                     let angle = position as f32 * frequency;
                     values.push(function(f64::from(angle)) as f32);
                 }

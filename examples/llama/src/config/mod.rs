@@ -1,11 +1,19 @@
 //! The shape of a Llama, as `config.json` of a Hugging Face directory gives it.
 
-use serde::{Deserialize, Serialize};
+mod family;
+mod rope;
+
+pub use family::Family;
+pub use rope::RopeParameters;
+
+use family::{Bias, Windowed};
+pub(crate) use rope::Rescaling;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The fields of `config.json` that a Llama's shape and tokens depend on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LlamaConfig {
-    /// Family; only `llama` is read.
+    /// Family: see [`Family`].
     #[serde(default = "llama")]
     pub model_type: String,
     /// Number of tokens in the vocabulary.
@@ -36,9 +44,9 @@ pub struct LlamaConfig {
     /// Base of the rotary frequencies.
     #[serde(default = "theta")]
     pub rope_theta: f64,
-    /// Rescaling of the rotary frequencies, which is not supported.
-    #[serde(default)]
-    pub rope_scaling: Option<serde_json::Value>,
+    /// Rescaling of the rotary frequencies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeParameters>,
     /// Base and rescaling of the rotary frequencies together, as newer files have them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_parameters: Option<RopeParameters>,
@@ -51,23 +59,28 @@ pub struct LlamaConfig {
     /// Whether the feed-forward layers have biases.
     #[serde(default)]
     pub mlp_bias: bool,
+    /// Positions that a windowed block attends to, its own among them; null for no window.
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub sliding_window: Option<Option<usize>>,
+    /// Whether blocks of a Qwen have windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub use_sliding_window: Option<bool>,
+    /// The first block of a Qwen with a window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_window_layers: Option<usize>,
+    /// Kind of each block's attention, in newer files: `full_attention` or `sliding_attention`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_types: Option<Vec<String>>,
     /// Token that begins a text.
     #[serde(default)]
     pub bos_token_id: Option<u32>,
     /// Token (or tokens) that end a text.
     #[serde(default)]
     pub eos_token_id: Option<TokenIds>,
-}
-
-/// Rotary settings of newer files.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RopeParameters {
-    /// Base of the frequencies.
-    #[serde(default)]
-    pub rope_theta: Option<f64>,
-    /// Kind of rescaling; only `default` (none) is read.
-    #[serde(default)]
-    pub rope_type: Option<String>,
 }
 
 /// One token id or several, as `config.json` may write either.
@@ -78,6 +91,21 @@ pub enum TokenIds {
     One(u32),
     /// A list.
     Many(Vec<u32>),
+}
+
+/// A field that is there, null or not.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<usize>>, D::Error> {
+    Option::deserialize(value).map(Some)
+}
+
+impl TokenIds {
+    /// All of them.
+    pub fn ids(&self) -> &[u32] {
+        match self {
+            TokenIds::One(id) => std::slice::from_ref(id),
+            TokenIds::Many(ids) => ids,
+        }
+    }
 }
 
 fn llama() -> String {
@@ -96,6 +124,9 @@ fn theta() -> f64 {
     10000.0
 }
 
+/// Positions there are tables for at most.
+const MAX_POSITIONS: usize = 1 << 17;
+
 /// A `config.json` that no Llama can be built from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("config.json: {field} is {value}, expected {expected}")]
@@ -113,8 +144,58 @@ impl LlamaConfig {
 
     /// Width of a head.
     pub fn head_dim(&self) -> usize {
-        self.head_dim
-            .unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
+        let family = Family::of(&self.model_type).and_then(|family| family.head_dim);
+        let share = self.hidden_size / self.num_attention_heads.max(1);
+        self.head_dim.or(family).unwrap_or(share)
+    }
+
+    /// Longest sequence that is computed: what the model was made for, up to a limit.
+    pub fn positions(&self) -> usize {
+        self.max_position_embeddings.min(MAX_POSITIONS)
+    }
+
+    /// Whether the projections of queries, keys and values have biases, and whether that of the output
+    /// has.
+    pub(crate) fn attention_biases(&self) -> (bool, bool) {
+        let family = Family::of(&self.model_type);
+        match family.map_or(Bias::AsConfigured, |family| family.bias) {
+            Bias::Never => (false, false),
+            Bias::AsConfigured => (self.attention_bias, self.attention_bias),
+            Bias::QueriesKeysValues => (true, false),
+        }
+    }
+
+    /// Whether queries and keys are normed.
+    pub(crate) fn qk_norm(&self) -> bool {
+        Family::of(&self.model_type).is_some_and(|family| family.qk_norm)
+    }
+
+    /// Positions that a block attends to, its own among them; none for all.
+    pub(crate) fn window(&self, block: usize) -> Option<usize> {
+        let family = Family::of(&self.model_type)?;
+        let window = self.sliding_window.unwrap_or(family.window);
+        let kind = self.layer_types.as_ref().and_then(|kinds| kinds.get(block));
+        let windowed = match (kind, family.windowed) {
+            (_, Windowed::Never) => false,
+            (Some(kind), _) => kind == "sliding_attention",
+            (None, Windowed::Always) => true,
+            (None, Windowed::Upper) => {
+                let from = self.max_window_layers.unwrap_or(28);
+                self.use_sliding_window.unwrap_or(false) && block >= from
+            }
+        };
+        window.filter(|_| windowed)
+    }
+
+    /// The rescaling of the rotary frequencies; none where [`check`](Self::check) would fail.
+    pub(crate) fn rescaling(&self) -> Rescaling {
+        let rescaling = self.rope_settings().map(RopeParameters::rescaling);
+        rescaling.and_then(Result::ok).unwrap_or(Rescaling::None)
+    }
+
+    /// Rotary settings, of newer files or older ones.
+    fn rope_settings(&self) -> Option<&RopeParameters> {
+        (self.rope_parameters.as_ref()).or(self.rope_scaling.as_ref())
     }
 
     /// Base of the rotary frequencies.
@@ -123,21 +204,14 @@ impl LlamaConfig {
         newer.unwrap_or(self.rope_theta)
     }
 
-    /// Whether a token ends a text.
-    pub fn is_end(&self, token: u32) -> bool {
-        match &self.eos_token_id {
-            Some(TokenIds::One(id)) => token == *id,
-            Some(TokenIds::Many(ids)) => ids.contains(&token),
-            None => false,
-        }
+    /// The tokens that end a text.
+    pub fn end_tokens(&self) -> &[u32] {
+        self.eos_token_id.as_ref().map_or(&[], TokenIds::ids)
     }
 
     /// The token that ends a text; the first of them where there are several.
     pub fn end_token(&self) -> Option<u32> {
-        match self.eos_token_id.as_ref()? {
-            TokenIds::One(id) => Some(*id),
-            TokenIds::Many(ids) => ids.first().copied(),
-        }
+        self.end_tokens().first().copied()
     }
 
     /// Checks that a Llama can be built from these numbers.
@@ -151,21 +225,24 @@ impl LlamaConfig {
             value: value.to_string(),
             expected: expected.to_string(),
         };
-        if self.model_type != "llama" {
-            return Err(wrong("model_type", &self.model_type, "llama"));
+        if Family::of(&self.model_type).is_none() {
+            return Err(wrong("model_type", &self.model_type, &Family::names()));
         }
         if self.hidden_act != "silu" {
             return Err(wrong("hidden_act", &self.hidden_act, "silu"));
         }
-        if let Some(scaling) = self.rope_scaling.as_ref().filter(|s| !s.is_null()) {
-            return Err(wrong("rope_scaling", scaling, "null"));
+        if let Some(Err((field, value, expected))) =
+            self.rope_settings().map(RopeParameters::rescaling)
+        {
+            return Err(wrong(field, &value, expected));
         }
-        let newer = self
-            .rope_parameters
-            .as_ref()
-            .and_then(|r| r.rope_type.as_ref());
-        if let Some(kind) = newer.filter(|kind| *kind != "default") {
-            return Err(wrong("rope_parameters.rope_type", kind, "default"));
+        let kinds = self.layer_types.iter().flatten();
+        let known = ["full_attention", "sliding_attention"];
+        for kind in kinds.filter(|kind| !known.contains(&kind.as_str())) {
+            return Err(wrong("layer_types", kind, &known.join(" or ")));
+        }
+        if self.sliding_window == Some(Some(0)) {
+            return Err(wrong("sliding_window", &0, "1 or more"));
         }
         // Generous bounds, so that a hostile file cannot ask for absurd tables.
         for (field, value, limit) in [
@@ -179,7 +256,7 @@ impl LlamaConfig {
             (
                 "max_position_embeddings",
                 self.max_position_embeddings,
-                1 << 17,
+                1 << 24,
             ),
         ] {
             if value == 0 || value > limit {
@@ -190,13 +267,9 @@ impl LlamaConfig {
             let value = &self.max_position_embeddings;
             return Err(wrong("max_position_embeddings", value, "2 or more"));
         }
-        let end = match &self.eos_token_id {
-            Some(TokenIds::One(id)) => vec![*id],
-            Some(TokenIds::Many(ids)) => ids.clone(),
-            None => Vec::new(),
-        };
         let special = self.bos_token_id.iter().map(|id| ("bos_token_id", *id));
-        for (field, id) in special.chain(end.into_iter().map(|id| ("eos_token_id", id))) {
+        let end = self.end_tokens().iter().map(|id| ("eos_token_id", *id));
+        for (field, id) in special.chain(end) {
             if id as usize >= self.vocab_size {
                 let expected = format!("less than vocab_size {}", self.vocab_size);
                 return Err(wrong(field, &id, &expected));

@@ -1,0 +1,96 @@
+//! Tensors in one safetensors file, or several with an index.
+
+use super::FileError;
+use super::save::write_json;
+use safetensors::tensor::View;
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Writes tensors to a directory as they come, into files of at most `limit` bytes of data (or of one
+/// tensor, if that is more).
+pub(super) struct ShardWriter<'a, V> {
+    dir: &'a Path,
+    limit: usize,
+    pending: Vec<(String, V)>,
+    pending_bytes: usize,
+    bytes: usize,
+    /// Names of the tensors in each file that is written.
+    written: Vec<Vec<String>>,
+}
+
+impl<'a, V: View> ShardWriter<'a, V> {
+    pub fn new(dir: &'a Path, limit: usize) -> Self {
+        ShardWriter {
+            dir,
+            limit,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            bytes: 0,
+            written: Vec::new(),
+        }
+    }
+
+    pub fn push(&mut self, name: String, view: V) -> Result<(), FileError> {
+        let bytes = view.data_len();
+        if !self.pending.is_empty() && self.pending_bytes + bytes > self.limit {
+            self.flush()?;
+        }
+        self.pending_bytes += bytes;
+        self.bytes += bytes;
+        self.pending.push((name, view));
+        Ok(())
+    }
+
+    /// Writes the rest, and gives the files their names.
+    pub fn finish(mut self) -> Result<(), FileError> {
+        self.flush()?;
+        let count = self.written.len();
+        if count == 1 {
+            return rename(&self.temporary(0), &self.dir.join("model.safetensors"));
+        }
+        let mut weight_map = Map::new();
+        for (at, names) in self.written.iter().enumerate() {
+            let file = format!("model-{:05}-of-{count:05}.safetensors", at + 1);
+            rename(&self.temporary(at), &self.dir.join(&file))?;
+            for name in names {
+                weight_map.insert(name.clone(), Value::String(file.clone()));
+            }
+        }
+        let index = json!({
+            "metadata": {"total_size": self.bytes},
+            "weight_map": weight_map,
+        });
+        let path = self.dir.join("model.safetensors.index.json");
+        write_json(&path, &index)
+    }
+
+    fn flush(&mut self) -> Result<(), FileError> {
+        let path = self.temporary(self.written.len());
+        let views = std::mem::take(&mut self.pending);
+        self.pending_bytes = 0;
+        let names = views.iter().map(|(name, _)| name.clone()).collect();
+        self.written.push(names);
+        let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+        safetensors::serialize_to_file(views, Some(metadata), &path)
+            .map_err(|error| FileError::invalid(&path, error))?;
+        // The writer makes the file private, as temporary files are.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let readable = fs::Permissions::from_mode(0o644);
+            fs::set_permissions(&path, readable).map_err(FileError::io(&path))?;
+        }
+        Ok(())
+    }
+
+    /// What a file is called until it is known how many there are.
+    fn temporary(&self, at: usize) -> PathBuf {
+        self.dir.join(format!("model-{:05}.safetensors", at + 1))
+    }
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    fs::rename(from, to).map_err(FileError::io(to))
+}

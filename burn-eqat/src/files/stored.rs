@@ -1,0 +1,244 @@
+//! How the packed weights of a checkpoint are stored: this project's way, or another's.
+//!
+//! All keep codes in `qweight`, zero points in `qzeros` and step sizes in `scales`, fields from the low bit
+//! up. They differ in the fields of 3-bit words, in what a zero point's field means, and in where the
+//! scheme is said.
+
+use super::save::QUANT_METHOD;
+use crate::Scheme;
+use burn_eqat_kernels::{Bits, Fields, PackError, pack_codes, unpack_codes};
+use serde_json::Value;
+
+/// Whose way it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// This project's: the layout of GPTQ's second version.
+    BurnEqat,
+    /// GPTQ's first version, which stores zero points less one.
+    GptqV1,
+    /// GPTQ's second version.
+    GptqV2,
+    /// The EfficientQAT reference's: ten 3-bit fields a word, and no word of the scheme.
+    EfficientQat,
+}
+
+/// A scheme and how its weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub scheme: Scheme,
+    pub format: Format,
+}
+
+impl Stored {
+    /// Reads a `quantization_config`; what is wrong with it otherwise.
+    pub fn from_config(entry: &Value) -> Result<Self, String> {
+        let method = entry.get("quant_method").and_then(Value::as_str);
+        match method {
+            Some(QUANT_METHOD) => {
+                let scheme = entry.get("scheme").and_then(Value::as_str).unwrap_or("");
+                let scheme = scheme.parse().map_err(|error| format!("scheme: {error}"))?;
+                let format = Format::BurnEqat;
+                Ok(Stored { scheme, format })
+            }
+            Some("gptq") => gptq(entry),
+            _ => {
+                let found = entry.get("quant_method").unwrap_or(&Value::Null);
+                Err(format!(
+                    "quant_method is {found}, expected {QUANT_METHOD:?} or \"gptq\""
+                ))
+            }
+        }
+    }
+
+    /// Works out the scheme of a weight `[d_input, _]` of the EfficientQAT reference from the rows of its
+    /// codes and of its step sizes; none where no scheme has such.
+    pub fn from_shapes(d_input: usize, code_rows: usize, groups: usize) -> Option<Self> {
+        let bits = Bits::ALL
+            .into_iter()
+            .find(|bits| Fields::WholeWords.words(d_input, *bits) == code_rows)?;
+        if groups == 0 || !d_input.is_multiple_of(groups) {
+            return None;
+        }
+        let group = if groups == 1 { 0 } else { d_input / groups };
+        Some(Stored {
+            scheme: Scheme::new(bits, group),
+            format: Format::EfficientQat,
+        })
+    }
+
+    /// How fields lie in words.
+    fn fields(self) -> Fields {
+        match self.format {
+            Format::EfficientQat => Fields::WholeWords,
+            _ => Fields::Dense,
+        }
+    }
+
+    /// Words that hold `len` fields.
+    pub fn words(self, len: usize) -> usize {
+        self.fields().words(len, self.scheme.bits)
+    }
+
+    /// The words of codes `[d_input, d_output]`, as this project has them.
+    pub fn codes(self, words: Vec<u32>, shape: [usize; 2]) -> Result<Vec<u32>, PackError> {
+        if self.fields().words(160, self.scheme.bits) == self.scheme.bits.words(160) {
+            return Ok(words);
+        }
+        /// Rows that fill whole words either way.
+        const ROWS: usize = 160;
+        let [d_input, d_output] = shape;
+        let mut converted = Vec::with_capacity(self.scheme.bits.words(d_input) * d_output);
+        let step = self.words(ROWS) * d_output;
+        for (at, words) in words.chunks(step.max(1)).enumerate() {
+            let rows = (d_input - at * ROWS).min(ROWS);
+            converted.extend(self.convert(words, [rows, d_output], 0, |code| code)?);
+        }
+        Ok(converted)
+    }
+
+    /// The words of zero points `[groups, d_output]`, as this project has them.
+    pub fn zeros(self, words: Vec<u32>, shape: [usize; 2]) -> Result<Vec<u32>, PackError> {
+        let max = i64::from(self.scheme.bits.max_code());
+        match self.format {
+            Format::BurnEqat | Format::GptqV2 => Ok(words),
+            // One less is stored, and 0 is the most that a field holds.
+            Format::GptqV1 => self.convert(&words, shape, 1, |stored| (stored + 1) & max),
+            Format::EfficientQat => self.convert(&words, shape, 1, |zero| zero),
+        }
+    }
+
+    fn convert(
+        self,
+        words: &[u32],
+        shape: [usize; 2],
+        dim: usize,
+        change: impl Fn(i64) -> i64,
+    ) -> Result<Vec<u32>, PackError> {
+        let bits = self.scheme.bits;
+        let mut codes = unpack_codes(words, shape, dim, bits, self.fields())?;
+        codes.iter_mut().for_each(|code| *code = change(*code));
+        pack_codes(&codes, shape, dim, bits, Fields::Dense)
+    }
+}
+
+/// The entry that GPTQ checkpoints have.
+fn gptq(entry: &Value) -> Result<Stored, String> {
+    let flag = |name: &str, default| match entry.get(name) {
+        None | Some(Value::Null) => Ok(default),
+        Some(Value::Bool(value)) => Ok(*value),
+        Some(other) => Err(format!("{name} is {other}, expected true or false")),
+    };
+    let bits = entry.get("bits").and_then(Value::as_u64);
+    let bits = bits.and_then(|bits| Bits::try_from(usize::try_from(bits).ok()?).ok());
+    let Some(bits) = bits else {
+        let found = entry.get("bits").unwrap_or(&Value::Null);
+        return Err(format!("bits is {found}, expected 2, 3, 4 or 8"));
+    };
+    let group = match entry.get("group_size").and_then(Value::as_i64) {
+        Some(-1) => 0,
+        Some(group) if (1..=1 << 32).contains(&group) => group as usize,
+        _ => {
+            let found = entry.get("group_size").unwrap_or(&Value::Null);
+            return Err(format!("group_size is {found}, expected -1 or more than 0"));
+        }
+    };
+    if flag("desc_act", false)? {
+        return Err(
+            "desc_act is true: its weights are grouped in an order of their own, expected false"
+                .to_string(),
+        );
+    }
+    if let Some(pack) = entry.get("pack_dtype").filter(|pack| !pack.is_null())
+        && pack != "int32"
+    {
+        return Err(format!("pack_dtype is {pack}, expected \"int32\""));
+    }
+    let format = (entry.get("checkpoint_format"))
+        .or_else(|| entry.get("format"))
+        .filter(|format| !format.is_null());
+    let format = match format.map(|format| format.as_str().unwrap_or("")) {
+        None | Some("gptq") => Format::GptqV1,
+        Some("gptq_v2") => Format::GptqV2,
+        Some(other) => {
+            return Err(format!(
+                "checkpoint_format is {other:?}, expected \"gptq\" or \"gptq_v2\""
+            ));
+        }
+    };
+    let symmetric = flag("sym", true)?;
+    Ok(Stored {
+        scheme: Scheme::new(bits, group).with_symmetric(symmetric),
+        format,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn gptq_entries() {
+        let entry = json!({"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": false});
+        let stored = Stored::from_config(&entry).unwrap();
+        assert_eq!(
+            (stored.scheme, stored.format),
+            ("w4g128".parse().unwrap(), Format::GptqV1)
+        );
+        let entry = json!({
+            "quant_method": "gptq", "bits": 3, "group_size": -1, "checkpoint_format": "gptq_v2",
+        });
+        let stored = Stored::from_config(&entry).unwrap();
+        assert_eq!(
+            (stored.scheme, stored.format),
+            ("w3g-1-sym".parse().unwrap(), Format::GptqV2)
+        );
+        for (field, value) in [
+            ("desc_act", json!(true)),
+            ("bits", json!(5)),
+            ("bits", json!("4")),
+            ("group_size", json!(0)),
+            ("pack_dtype", json!("int16")),
+            ("checkpoint_format", json!("marlin")),
+            ("quant_method", json!("awq")),
+            ("sym", json!(1)),
+        ] {
+            let mut entry = json!({"quant_method": "gptq", "bits": 4, "group_size": 128});
+            entry[field] = value;
+            let error = Stored::from_config(&entry).unwrap_err();
+            assert!(error.contains(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_first_version_counts_zero_points_from_one() {
+        let stored = Stored {
+            scheme: Scheme::new(Bits::Four, 32),
+            format: Format::GptqV1,
+        };
+        // 7, 15 and 0 are stored where 8, 0 and 1 are meant.
+        let zeros = stored.zeros(vec![0x0f7], [1, 3]).unwrap();
+        assert_eq!(zeros, [0x108]);
+    }
+
+    #[test]
+    fn ten_fields_a_word_become_a_stream() {
+        let stored = Stored::from_shapes(192, 20, 3).unwrap();
+        assert_eq!(stored.scheme, "w3g64".parse().unwrap());
+        let codes: Vec<i64> = (0..192 * 3).map(|i| i * 5 % 8).collect();
+        let bits = Bits::Three;
+        let words = pack_codes(&codes, [192, 3], 0, bits, Fields::WholeWords).unwrap();
+        let expected = pack_codes(&codes, [192, 3], 0, bits, Fields::Dense).unwrap();
+        assert_eq!(stored.codes(words, [192, 3]).unwrap(), expected);
+    }
+
+    #[test]
+    fn shapes_tell_the_scheme() {
+        let of = |code_rows, groups| Stored::from_shapes(256, code_rows, groups);
+        assert_eq!(of(16, 4).unwrap().scheme, "w2g64".parse().unwrap());
+        assert_eq!(of(32, 1).unwrap().scheme, "w4g-1".parse().unwrap());
+        assert_eq!(of(17, 4), None);
+        assert_eq!(of(16, 3), None);
+        assert_eq!(of(16, 0), None);
+    }
+}

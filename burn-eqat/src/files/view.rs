@@ -1,0 +1,90 @@
+//! Tensors in the form that a file wants.
+
+use super::checkpoint::transpose;
+use super::layout::Role;
+use burn::tensor::{DType, TensorData};
+use safetensors::tensor::{Dtype, View};
+use std::borrow::Cow;
+
+/// How floats are written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Floats {
+    /// In a type where that loses nothing, else in f32.
+    Lossless(DType),
+    /// In a type, rounded.
+    Rounded(DType),
+}
+
+impl Floats {
+    /// `data`, of f32, in the type.
+    pub fn convert(self, data: TensorData) -> TensorData {
+        match self {
+            Floats::Lossless(dtype) => narrow(data, dtype),
+            Floats::Rounded(dtype) => data.convert_dtype(dtype),
+        }
+    }
+}
+
+/// A tensor in the form that the file wants.
+pub(super) struct TensorView {
+    data: TensorData,
+    dtype: Dtype,
+}
+
+impl TensorView {
+    /// A parameter of a module, as a file has it.
+    pub fn of_parameter(data: TensorData, role: Role, floats: Floats) -> Result<Self, String> {
+        Self::new(match role {
+            Role::Codes | Role::Zeros | Role::Integer => data,
+            Role::Scale => data.convert_dtype(DType::F16),
+            Role::Transposed => floats.convert(transpose(data.convert_dtype(DType::F32))),
+            Role::Plain => floats.convert(data.convert_dtype(DType::F32)),
+        })
+    }
+
+    /// Data as it is.
+    pub fn new(data: TensorData) -> Result<Self, String> {
+        let dtype = match data.dtype() {
+            DType::F16 => Dtype::F16,
+            DType::BF16 => Dtype::BF16,
+            DType::I32 => Dtype::I32,
+            DType::U32 => Dtype::U32,
+            DType::I64 => Dtype::I64,
+            DType::I16 => Dtype::I16,
+            DType::I8 => Dtype::I8,
+            DType::U8 => Dtype::U8,
+            DType::U64 => Dtype::U64,
+            DType::F32 => Dtype::F32,
+            other => return Err(format!("safetensors files have no type for {other:?}")),
+        };
+        Ok(Self { data, dtype })
+    }
+}
+
+/// `data` in `dtype` where every value has a place in it, else as it is.
+fn narrow(data: TensorData, dtype: DType) -> TensorData {
+    if dtype == DType::F32 {
+        return data;
+    }
+    let narrow = data.clone().convert_dtype(dtype);
+    let back = narrow.clone().convert_dtype(DType::F32);
+    match back.as_bytes() == data.as_bytes() {
+        true => narrow,
+        false => data,
+    }
+}
+
+impl View for TensorView {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        self.data.shape().as_slice()
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(self.data.as_bytes())
+    }
+    fn data_len(&self) -> usize {
+        self.data.as_bytes().len()
+    }
+}

@@ -1,0 +1,184 @@
+//! Conversations, written out as an instruct model was trained on them.
+
+use crate::error::Error;
+use burn_eqat::files::{FileError, read_json};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, ErrorKind, context};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A turn of a conversation.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+impl Message {
+    /// A turn.
+    pub fn new(role: &str, content: &str) -> Self {
+        Message {
+            role: role.to_string(),
+            content: content.to_string(),
+        }
+    }
+}
+
+/// How a model wants conversations written out.
+#[derive(Clone, Debug)]
+pub struct ChatTemplate {
+    path: PathBuf,
+    source: String,
+    begin: String,
+    end: String,
+}
+
+impl ChatTemplate {
+    /// The template of a model's directory.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or a file cannot be read.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join("tokenizer_config.json");
+        let Some(source) = template(dir)? else {
+            let message = "has no chat_template: the model is no instruct model";
+            return Err(Error::input(&path, message));
+        };
+        let config: Value = match path.exists() {
+            true => read_json(&path)?,
+            false => Value::Null,
+        };
+        Ok(ChatTemplate {
+            begin: token(&config, "bos_token"),
+            end: token(&config, "eos_token"),
+            path,
+            source,
+        })
+    }
+
+    /// A conversation with the beginning of the next answer.
+    ///
+    /// # Errors
+    ///
+    /// When the template is broken or refuses the conversation.
+    pub fn render(&self, messages: &[Message]) -> Result<String, Error> {
+        let failed = |error: minijinja::Error| {
+            Error::from(FileError::invalid(
+                &self.path,
+                format!("chat_template: {error:#}"),
+            ))
+        };
+        let mut environment = Environment::new();
+        let mut syntax = SyntaxConfig::builder();
+        let syntax = syntax.trim_blocks(true).lstrip_blocks(true);
+        environment.set_syntax(syntax.build().map_err(failed)?);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |message: String| {
+            Err::<String, _>(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
+        environment
+            .add_template("chat", &self.source)
+            .map_err(failed)?;
+        let template = environment.get_template("chat").map_err(failed)?;
+        let fields = |message: &Message| {
+            let Message { role, content } = message.clone();
+            BTreeMap::from([("role", role), ("content", content)])
+        };
+        let messages: Vec<_> = messages.iter().map(fields).collect();
+        let rendered = template.render(context! {
+            messages => messages,
+            add_generation_prompt => true,
+            bos_token => self.begin.as_str(),
+            eos_token => self.end.as_str(),
+        });
+        rendered.map_err(failed)
+    }
+}
+
+/// The template in a directory, if it has one.
+pub(crate) fn template(dir: &Path) -> Result<Option<String>, Error> {
+    let path = dir.join("chat_template.jinja");
+    if path.exists() {
+        let text = std::fs::read_to_string(&path).map_err(Error::read(&path))?;
+        return Ok(Some(text));
+    }
+    let path = dir.join("tokenizer_config.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let config: Value = read_json(&path)?;
+    let template = match config.get("chat_template") {
+        // Several by name; the others are for tools.
+        Some(Value::Array(named)) => named
+            .iter()
+            .find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"))
+            .and_then(|entry| entry.get("template")),
+        other => other,
+    };
+    Ok(template.and_then(Value::as_str).map(str::to_string))
+}
+
+/// A special token, which is a text or an object with one.
+fn token(config: &Value, name: &str) -> String {
+    let value = config.get(name);
+    let text = value.and_then(|value| value.get("content").or(Some(value)));
+    text.and_then(Value::as_str).unwrap_or_default().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn open(config: Value) -> Result<ChatTemplate, Error> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokenizer_config.json");
+        std::fs::write(path, config.to_string()).unwrap();
+        ChatTemplate::open(dir.path())
+    }
+
+    #[test]
+    fn conversations_are_written_out() {
+        let source = "{{ bos_token }}{% for message in messages %}\n\
+            <|{{ message['role'] }}|>{{ message.content.strip() | trim }}{{ eos_token }}\
+            {% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
+        let template = open(json!({
+            "chat_template": [
+                {"name": "tool_use", "template": "no"},
+                {"name": "default", "template": source},
+            ],
+            "bos_token": {"content": "<s>"},
+            "eos_token": "</s>",
+        }));
+        let messages = [
+            Message::new("system", "Be brief."),
+            Message::new("user", " Hi "),
+        ];
+        let text = template.unwrap().render(&messages).unwrap();
+        assert_eq!(
+            text,
+            "<s><|system|>Be brief.</s><|user|>Hi</s><|assistant|>"
+        );
+    }
+
+    #[test]
+    fn a_template_that_refuses_or_is_not_there_is_named() {
+        let source = "{{ raise_exception('roles must alternate') }}";
+        let template = open(json!({"chat_template": source})).unwrap();
+        let error = template.render(&[]).unwrap_err().to_string();
+        assert!(
+            error.contains("tokenizer_config.json: chat_template"),
+            "{error}"
+        );
+        assert!(error.contains("roles must alternate"), "{error}");
+        let error = open(json!({})).unwrap_err().to_string();
+        assert!(error.contains("no chat_template"), "{error}");
+        let template = open(json!({"chat_template": "{% if %}"})).unwrap();
+        assert!(template.render(&[]).is_err());
+    }
+}

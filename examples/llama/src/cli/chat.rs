@@ -1,0 +1,92 @@
+use super::device::DeviceArg;
+use super::inference::InferenceArg;
+use super::progress::check_interrupted;
+use crate::chat::{ChatTemplate, Message};
+use crate::error::Error;
+use crate::generate::answer;
+use crate::load::LoadedLlama;
+use crate::sample::Sampler;
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+
+/// Talk to an instruct model
+///
+/// Each line of the standard input is a message; an empty one ends the conversation. The model's own chat
+/// template writes it out.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// Hugging Face directory of an instruct model, dense or packed
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// What the model is told of itself before the first message
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Tokens of an answer at most
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    max_new_tokens: usize,
+    /// 0 takes the likeliest token; higher is more random
+    #[arg(
+        long,
+        default_value_t = 0.7,
+        value_name = "X",
+        allow_negative_numbers = true
+    )]
+    temperature: f64,
+    /// Samples from the likeliest tokens that have so much of the probability
+    #[arg(
+        long,
+        default_value_t = 0.9,
+        value_name = "X",
+        allow_negative_numbers = true
+    )]
+    top_p: f64,
+    /// Seed of the sampling
+    #[arg(long, default_value_t = 42, value_name = "N")]
+    seed: u64,
+    #[command(flatten)]
+    inference: InferenceArg,
+    #[command(flatten)]
+    device: DeviceArg,
+}
+
+pub(super) fn run(args: Args) -> Result<(), Error> {
+    super::generate::check_sampling(args.temperature, args.top_p)?;
+    let device = args.device.device();
+    let loaded = LoadedLlama::open(&args.model, &device)?;
+    let template = ChatTemplate::open(&args.model)?;
+    let tokenizer = loaded.tokenizer()?;
+    let mut sampler = Sampler::new(args.temperature, args.top_p, args.seed);
+    let mut messages: Vec<Message> = Vec::new();
+    messages.extend(args.system.iter().map(|text| Message::new("system", text)));
+    loop {
+        eprint!("> ");
+        let mut line = String::new();
+        let read = std::io::stdin().lock().read_line(&mut line);
+        let read = read.map_err(|error| Error::Setting(format!("the standard input: {error}")))?;
+        if read == 0 || line.trim().is_empty() {
+            return Ok(());
+        }
+        messages.push(Message::new("user", line.trim()));
+        let conversation = template.render(&messages)?;
+        let mut show = |piece: &str| {
+            print!("{piece}");
+            // A closed pipe is no reason to fail.
+            let _ = std::io::stdout().flush();
+            check_interrupted()
+        };
+        let written = args.inference.run(|| {
+            let (limit, sampler) = (args.max_new_tokens, &mut sampler);
+            answer(
+                &loaded,
+                &tokenizer,
+                &conversation,
+                limit,
+                sampler,
+                &device,
+                &mut show,
+            )
+        })?;
+        println!();
+        messages.push(Message::new("assistant", written.text.trim()));
+    }
+}

@@ -1,0 +1,78 @@
+use super::bundled;
+use super::device::DeviceArg;
+use crate::error::Error;
+use crate::export::Compatibility;
+use crate::load::LoadedLlama;
+use burn::tensor::DType;
+use clap::ValueEnum;
+use std::path::PathBuf;
+
+/// Write a model in the form that another engine runs
+///
+/// GPTQ (version 2) for GPTQModel, transformers and vLLM; GGUF for llama.cpp; a dense Hugging Face directory for
+/// everything else.
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// Hugging Face directory, packed (or dense, for gguf and dense) [default: the bundled model]
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// What to write
+    #[arg(long, value_enum)]
+    format: Format,
+    /// Where to: a directory, or the file for gguf
+    #[arg(long, value_name = "PATH")]
+    output: PathBuf,
+    /// Floats of a dense directory
+    #[arg(long, value_enum, default_value_t = Float::Bf16)]
+    dtype: Float,
+    /// Write a GGUF file that readers from before its type Q2_0 know, too
+    #[arg(long)]
+    older_readers: bool,
+    #[command(flatten)]
+    device: DeviceArg,
+    /// Replace what is there
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Gptq,
+    Gguf,
+    Dense,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Float {
+    Bf16,
+    F16,
+    F32,
+}
+
+pub(super) fn run(args: Args) -> Result<(), Error> {
+    let device = args.device.device();
+    let dir = args.model.unwrap_or_else(bundled::model_dir);
+    let loaded = LoadedLlama::open(&dir, &device)?;
+    match args.format {
+        Format::Gptq => loaded.export_gptq(&args.output, args.force)?,
+        Format::Dense => {
+            let dtype = match args.dtype {
+                Float::Bf16 => DType::BF16,
+                Float::F16 => DType::F16,
+                Float::F32 => DType::F32,
+            };
+            loaded.export_dense(&args.output, dtype, args.force)?;
+        }
+        Format::Gguf => {
+            let compatibility = match args.older_readers {
+                true => Compatibility::Older,
+                false => Compatibility::Newest,
+            };
+            for note in loaded.export_gguf(&args.output, compatibility, args.force)? {
+                println!("note: {note}");
+            }
+        }
+    }
+    println!("saved to {}", args.output.display());
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! What the families of models differ in, as data.
+
+/// A family of models: `model_type` in `config.json`, and what is left unsaid there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Family {
+    /// What `config.json` calls it.
+    pub model_type: &'static str,
+    /// Biases of the attention projections.
+    pub(super) bias: Bias,
+    /// Whether queries and keys are normed, a head at a time.
+    pub(super) qk_norm: bool,
+    /// Blocks that attend to a window.
+    pub(super) windowed: Windowed,
+    /// Width of a head where nothing says it and it is not the heads' share of the hidden width.
+    pub(super) head_dim: Option<usize>,
+    /// The window where nothing is said of it, not even that there is none.
+    pub(super) window: Option<usize>,
+}
+
+/// Biases of the attention projections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bias {
+    /// None.
+    Never,
+    /// All four where `attention_bias` is true.
+    AsConfigured,
+    /// Queries, keys and values.
+    QueriesKeysValues,
+}
+
+/// Blocks that attend to a window of the positions before them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Windowed {
+    /// None.
+    Never,
+    /// All of them.
+    Always,
+    /// Those from `max_window_layers` on, where `use_sliding_window` is true.
+    Upper,
+}
+
+const LLAMA: Family = Family {
+    model_type: "llama",
+    bias: Bias::AsConfigured,
+    qk_norm: false,
+    windowed: Windowed::Never,
+    head_dim: None,
+    window: None,
+};
+
+/// The families that are read. H2O-Danube3, SmolLM2 and TinyLlama call themselves `llama`.
+static FAMILIES: [Family; 4] = [
+    LLAMA,
+    Family {
+        model_type: "mistral",
+        bias: Bias::Never,
+        windowed: Windowed::Always,
+        window: Some(4096),
+        ..LLAMA
+    },
+    Family {
+        model_type: "qwen2",
+        bias: Bias::QueriesKeysValues,
+        windowed: Windowed::Upper,
+        window: Some(4096),
+        ..LLAMA
+    },
+    Family {
+        model_type: "qwen3",
+        qk_norm: true,
+        windowed: Windowed::Upper,
+        head_dim: Some(128),
+        window: Some(4096),
+        ..LLAMA
+    },
+];
+
+impl Family {
+    /// The family of a `model_type`.
+    pub fn of(model_type: &str) -> Option<&'static Family> {
+        FAMILIES
+            .iter()
+            .find(|family| family.model_type == model_type)
+    }
+
+    /// The names that [`of`](Self::of) knows, for messages.
+    pub(super) fn names() -> String {
+        FAMILIES
+            .each_ref()
+            .map(|family| family.model_type)
+            .join(", ")
+    }
+}
