@@ -191,9 +191,44 @@ impl Checkpoint {
         prefix: &str,
         ignore: impl Fn(&str) -> bool,
     ) -> Result<M, FileError> {
+        let (mut module, wanted, ready) = self.ready(module, prefix, ignore)?;
+        let result = module.apply(ready, None, None, false);
+        if let Some(error) = result.errors.first() {
+            return Err(FileError::invalid(&self.dir, error));
+        }
+        match wanted
+            .iter()
+            .find(|slot| !result.applied.contains(&slot.path))
+        {
+            Some(slot) => Err(self.error(&slot.name, "could not be loaded".to_string())),
+            None => Ok(module),
+        }
+    }
+
+    /// Checks that [`load_part`](Self::load_part) will find what it needs, without reading tensor data.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor is missing, not expected, or of another shape or type.
+    pub fn check_part<M: Module>(
+        &self,
+        module: M,
+        prefix: &str,
+        ignore: impl Fn(&str) -> bool,
+    ) -> Result<(), FileError> {
+        self.ready(module, prefix, ignore).map(drop)
+    }
+
+    /// A module as the files ask for it, its parameters, and a tensor for each that is yet to be read.
+    fn ready<M: Module>(
+        &self,
+        module: M,
+        prefix: &str,
+        ignore: impl Fn(&str) -> bool,
+    ) -> Result<(M, Vec<Slot>, Vec<FileTensor>), FileError> {
         let dense = slots(&module);
         let stored = self.stored(&dense, prefix)?;
-        let mut module = match stored {
+        let module = match stored {
             Some(stored) => self.attach_packed(module, stored.scheme, prefix)?,
             None => module,
         };
@@ -213,17 +248,7 @@ impl Checkpoint {
         for slot in &wanted {
             ready.push(part.prepare(slot, &mut files)?);
         }
-        let result = module.apply(ready, None, None, false);
-        if let Some(error) = result.errors.first() {
-            return Err(FileError::invalid(&self.dir, error));
-        }
-        match wanted
-            .iter()
-            .find(|slot| !result.applied.contains(&slot.path))
-        {
-            Some(slot) => Err(self.error(&slot.name, "could not be loaded".to_string())),
-            None => Ok(module),
-        }
+        Ok((module, wanted, ready))
     }
 
     fn error(&self, tensor: &str, message: String) -> FileError {

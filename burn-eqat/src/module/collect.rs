@@ -48,8 +48,12 @@ pub(super) struct Candidate {
     pub attached: bool,
 }
 
-/// The matrices that `group` selects, in the module's order.
-pub(super) fn candidates<M: Module>(module: &M, group: &ParamGroup) -> Vec<Candidate> {
+/// The matrices that `group` selects, in the module's order; `at` is where the module is in a larger one.
+pub(super) fn candidates<M: Module>(
+    module: &M,
+    group: &ParamGroup,
+    at: Option<&str>,
+) -> Vec<Candidate> {
     struct Visitor<'a> {
         group: &'a ParamGroup,
         path: Vec<String>,
@@ -91,7 +95,7 @@ pub(super) fn candidates<M: Module>(module: &M, group: &ParamGroup) -> Vec<Candi
     }
     let mut visitor = Visitor {
         group,
-        path: Vec::new(),
+        path: at.map(str::to_string).into_iter().collect(),
         inside: 0,
         found: Vec::new(),
     };

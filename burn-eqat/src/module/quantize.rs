@@ -171,13 +171,15 @@ fn selected<M: Module>(
     Ok(found.into_iter().map(|weight| weight.path).collect())
 }
 
-/// The ids of the selected weights, once all of them fit the scheme.
+/// The ids of the selected weights, once all of them fit the scheme; `at` is where the module is in a
+/// larger one, and may have none of them.
 pub(crate) fn selected_ids<M: Module>(
     module: &M,
     weights: &ParamGroup,
     scheme: Scheme,
+    at: Option<&str>,
 ) -> Result<Vec<ParamId>, QuantizeError> {
-    let found = checked_candidates(module, weights, scheme)?;
+    let found = checked(candidates(module, weights, at), scheme)?;
     Ok(found.into_iter().map(|weight| weight.id).collect())
 }
 
@@ -186,7 +188,15 @@ fn checked_candidates<M: Module>(
     weights: &ParamGroup,
     scheme: Scheme,
 ) -> Result<Vec<Candidate>, QuantizeError> {
-    let found = candidates(module, weights);
+    let found = checked(candidates(module, weights, None), scheme)?;
+    match found.is_empty() {
+        true => Err(QuantizeError::NothingSelected),
+        false => Ok(found),
+    }
+}
+
+/// The same weights, once all of them fit the scheme.
+fn checked(found: Vec<Candidate>, scheme: Scheme) -> Result<Vec<Candidate>, QuantizeError> {
     for weight in &found {
         let path = weight.path.clone();
         if weight.attached {
@@ -196,10 +206,7 @@ fn checked_candidates<M: Module>(
             .groups(weight.shape[0])
             .map_err(|error| QuantizeError::Scheme { path, error })?;
     }
-    match found.is_empty() {
-        true => Err(QuantizeError::NothingSelected),
-        false => Ok(found),
-    }
+    Ok(found)
 }
 
 fn clamp_scale(scale: Tensor<2>) -> Tensor<2> {

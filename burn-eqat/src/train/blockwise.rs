@@ -56,6 +56,13 @@ pub trait Blockwise: Module {
     /// A block. Clones are cheap: they share their tensors.
     fn block(&self, index: usize) -> Self::Block;
 
+    /// Where a block's parameters are in the model, `model.layers.3` say: what a parameter group is asked
+    /// with. To be said by models whose blocks are made when [`block`](Self::block) is called (read from
+    /// a file, say), as their parameters have other ids each time; without it, ids tell.
+    fn block_path(&self, _index: usize) -> Option<String> {
+        None
+    }
+
     /// Puts a block in its place.
     fn set_block(&mut self, index: usize, block: Self::Block);
 

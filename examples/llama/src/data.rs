@@ -238,14 +238,34 @@ pub fn perplexity(
 ) -> Result<f64, Error> {
     use crate::model::next_token_loss;
     const BATCH: usize = 8;
+    /// Values of hidden states that are kept at a time where blocks are read for each run.
+    const HIDDEN: usize = 1 << 25;
     let batches = windows.batches(BATCH, device);
-    let (mut sum, mut done) = (0.0, 0);
-    for (i, batch) in batches.iter().enumerate() {
-        let [rows, _] = batch.tokens.dims();
-        let loss = next_token_loss(model.forward(batch.tokens.clone()), batch.tokens.clone());
-        sum += loss.into_scalar::<f64>() * rows as f64;
-        done += rows;
-        progress(i + 1, batches.len())?;
+    let width = model.model.norm.gamma.val().dims()[0];
+    let in_a_batch = BATCH * windows.seq_len() * width;
+    let run = match model.streams() {
+        true => (HIDDEN / in_a_batch.max(1)).max(1),
+        false => 1,
+    };
+    let (mut sum, mut windows, mut done) = (0.0, 0, 0);
+    for run in batches.chunks(run) {
+        let embedded = run.iter().map(|batch| model.embed(batch.tokens.clone()));
+        let mut hidden: Vec<Tensor<3>> = embedded.collect();
+        for index in 0..model.blocks() {
+            model.with_block(index, |block| {
+                for hidden in &mut hidden {
+                    *hidden = block.forward(hidden.clone(), &model.rope, None);
+                }
+            });
+        }
+        for (batch, hidden) in run.iter().zip(hidden) {
+            let [rows, _] = batch.tokens.dims();
+            let loss = next_token_loss(model.head(hidden), batch.tokens.clone());
+            sum += loss.into_scalar::<f64>() * rows as f64;
+            windows += rows;
+            done += 1;
+            progress(done, batches.len())?;
+        }
     }
-    Ok((sum / done as f64).exp())
+    Ok((sum / windows as f64).exp())
 }

@@ -1,7 +1,7 @@
 //! Llamas from checkpoint directories, and back.
 
 use crate::error::Error;
-use crate::model::Llama;
+use crate::model::{BlockFiles, Llama, computed};
 use crate::{LlamaConfig, TokenIds, chat, text};
 use burn::tensor::{DType, Device};
 use burn_eqat::Scheme;
@@ -31,28 +31,50 @@ impl LoadedLlama {
     /// When a file is missing or broken, `config.json` describes no Llama, or the tensors are not
     /// those that it describes.
     pub fn open(dir: &Path, device: &Device) -> Result<Self, Error> {
-        let checkpoint = Checkpoint::open(dir)?;
-        let path = dir.join("config.json");
-        let config: LlamaConfig = serde_json::from_value(checkpoint.config().clone())
-            .map_err(|error| FileError::invalid(&path, error))?;
-        config
-            .check()
-            .map_err(|error| Error::Config { path, error })?;
+        let (checkpoint, config) = describe(dir)?;
         let model = config.init(device);
         let scheme = checkpoint.scheme(&model)?.map(|(scheme, _)| scheme);
         let tied = config.tie_word_embeddings;
-        // Some writers store what can be computed, or the tied embedding twice.
-        let ignore = |name: &str| {
-            name.ends_with("rotary_emb.inv_freq") || (tied && name == "lm_head.weight")
+        let model = checkpoint.load(model, |name| is_redundant(name, tied))?;
+        Self::new(checkpoint, config, scheme, model)
+    }
+
+    /// Opens a directory whose blocks stay in its files: one is read when it is needed, and dropped.
+    /// Everything about the files that can be checked is checked here.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_by_block(dir: &Path, device: &Device) -> Result<Self, Error> {
+        let (checkpoint, config) = describe(dir)?;
+        let scheme = checkpoint.scheme(&config.init(device))?;
+        let scheme = scheme.map(|(scheme, _)| scheme);
+        let files = BlockFiles::new(&checkpoint, &config, device)?;
+        let tied = config.tie_word_embeddings;
+        let in_blocks = |name: &str| {
+            let rest = name.strip_prefix("model.layers.");
+            let index = rest.and_then(|rest| rest.split('.').next()?.parse().ok());
+            index.is_some_and(|index: usize| index < config.num_hidden_layers)
         };
-        let model = checkpoint.load(model, ignore)?;
-        let ends = end_tokens(dir, &config)?;
+        let shell = config.init_blocks(0, device);
+        let ignore = |name: &str| is_redundant(name, tied) || in_blocks(name);
+        let mut model = checkpoint.load(shell, ignore)?;
+        model.files = Some(files);
+        Self::new(checkpoint, config, scheme, model)
+    }
+
+    fn new(
+        checkpoint: Checkpoint,
+        config: LlamaConfig,
+        scheme: Option<Scheme>,
+        model: Llama,
+    ) -> Result<Self, Error> {
         Ok(Self {
+            ends: end_tokens(checkpoint.dir(), &config)?,
             model,
             config,
             scheme,
             checkpoint,
-            ends,
         })
     }
 
@@ -127,6 +149,23 @@ impl LoadedLlama {
         copy_side_files(self.checkpoint.dir(), staged.path())?;
         Ok(staged.commit()?)
     }
+}
+
+/// The headers of a directory's files, and the shape of its model.
+fn describe(dir: &Path) -> Result<(Checkpoint, LlamaConfig), Error> {
+    let checkpoint = Checkpoint::open(dir)?;
+    let path = dir.join("config.json");
+    let config: LlamaConfig = serde_json::from_value(checkpoint.config().clone())
+        .map_err(|error| FileError::invalid(&path, error))?;
+    config
+        .check()
+        .map_err(|error| Error::Config { path, error })?;
+    Ok((checkpoint, config))
+}
+
+/// Whether a tensor says nothing: what is computed here, or the tied embedding twice.
+fn is_redundant(name: &str, tied: bool) -> bool {
+    computed(name) || (tied && name == "lm_head.weight")
 }
 
 /// Tokens that end a text: instruct models say more of them in `generation_config.json`.

@@ -176,3 +176,46 @@ fn danube_3() {
 fn smollm_2() {
     check("smollm2", Bf16, 1);
 }
+
+/// Block by block from its files, or as a whole from memory: the same packed model.
+#[test]
+fn blocks_from_files_quantize_as_blocks_in_memory() {
+    use burn_eqat::Quantize;
+    use burn_eqat::train::{BlockApConfig, Blockwise};
+    use llama::model::{Llama, TokenBatch};
+
+    let path = fixtures().join("families/qwen2_window.json");
+    let fixture: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &fixture, Bf16, 2);
+    let device = Device::flex();
+    let whole = LoadedLlama::open(dir.path(), &device).unwrap().model;
+    let streamed = LoadedLlama::open_by_block(dir.path(), &device)
+        .unwrap()
+        .model;
+    assert!(streamed.model.layers.is_empty() && streamed.num_blocks() == 3);
+
+    let tokens: Vec<i32> = serde_json::from_value(fixture["tokens"].clone()).unwrap();
+    let shape = [1, tokens.len()];
+    let tokens = Tensor::<2, Int>::from_data(TensorData::new(tokens, shape), &device);
+    let logits = |model: &Llama| burn_eqat_tests::values(model.forward(tokens.clone()));
+    assert!(logits(&whole) == logits(&streamed));
+
+    let config = BlockApConfig::new("w4g16".parse().unwrap(), Llama::quantized_weights());
+    let batch = || TokenBatch {
+        tokens: tokens.clone(),
+    };
+    let train = |model: Llama| {
+        let phase = config.clone().init();
+        phase
+            .run(model, vec![batch()], Vec::new(), &mut |_| Ok(()))
+            .unwrap()
+    };
+    let (from_memory, from_files) = (train(whole), train(streamed));
+    assert_eq!(from_files.model.layers.len(), 3);
+    assert_eq!(
+        from_files.size_report().packed_weights,
+        from_memory.size_report().packed_weights
+    );
+    assert!(logits(&from_memory) == logits(&from_files));
+}

@@ -1,5 +1,7 @@
 use super::engine::{BlockSample, Models};
 use super::{BlockApConfig, BlockApEvent, BlockTrainer};
+use crate::QuantizeError;
+use crate::module::selected_ids;
 use crate::train::error::ErrorSlot;
 use crate::train::{Blockwise, TrainError};
 use burn::module::{ParamGroup, ParamId, list_param_ids};
@@ -61,7 +63,7 @@ impl BlockAp {
             return Err(TrainError::NoData);
         }
         let mut model = model.valid();
-        let weights = self.selected(&model)?;
+        let weights = Selected::new(&model, &self.config)?;
         let models = Models {
             train: model.clone().train(),
             valid: model.clone(),
@@ -83,10 +85,7 @@ impl BlockAp {
             };
             run(&mut train, &original, true);
             run(&mut valid, &original, true);
-            let selected: Vec<ParamId> = list_param_ids(&original)
-                .into_iter()
-                .filter(|id| weights.contains(id))
-                .collect();
+            let selected = weights.of_block(&model, index, &original, &self.config)?;
             // A block may have nothing to quantize; it stays as it is then.
             let block = match selected.is_empty() {
                 true => original,
@@ -105,17 +104,63 @@ impl BlockAp {
         }
         Ok(model)
     }
+}
 
-    /// The selected weights by their ids, which stay the same when a block is taken out of its model.
-    fn selected<M: Blockwise>(&self, model: &M) -> Result<Vec<ParamId>, TrainError> {
-        let ids = crate::module::selected_ids(model, &self.config.weights, self.config.scheme)?;
-        let in_blocks: Vec<ParamId> = (0..model.num_blocks())
-            .flat_map(|index| list_param_ids(&model.block(index)))
-            .collect();
+/// The weights that are quantized.
+enum Selected {
+    /// By their ids, which stay the same when a block is taken out of its model.
+    Ids(Vec<ParamId>),
+    /// By their paths, asked of each block.
+    Paths,
+}
+
+impl Selected {
+    fn new<M: Blockwise>(model: &M, config: &BlockApConfig) -> Result<Self, TrainError> {
+        let ids = selected_ids(model, &config.weights, config.scheme, None)?;
+        let blocks = 0..model.num_blocks();
+        let paths: Option<Vec<String>> = blocks.clone().map(|i| model.block_path(i)).collect();
+        let mut selected = 0;
+        let mut in_blocks = Vec::new();
+        for index in blocks {
+            let block = model.block(index);
+            match &paths {
+                Some(paths) => {
+                    let at = Some(paths[index].as_str());
+                    selected += selected_ids(&block, &config.weights, config.scheme, at)?.len();
+                }
+                None => selected = ids.len(),
+            }
+            in_blocks.extend(list_param_ids(&block));
+        }
+        if selected == 0 {
+            return Err(QuantizeError::NothingSelected.into());
+        }
         let outside = ids.iter().filter(|id| !in_blocks.contains(id)).count();
-        match outside {
-            0 => Ok(ids),
+        match (outside, paths) {
+            (0, None) => Ok(Selected::Ids(ids)),
+            (0, Some(_)) => Ok(Selected::Paths),
             _ => Err(TrainError::OutsideBlocks { outside }),
+        }
+    }
+
+    /// The selected weights of a block.
+    fn of_block<M: Blockwise>(
+        &self,
+        model: &M,
+        index: usize,
+        block: &M::Block,
+        config: &BlockApConfig,
+    ) -> Result<Vec<ParamId>, TrainError> {
+        match self {
+            Selected::Ids(ids) => Ok(list_param_ids(block)
+                .into_iter()
+                .filter(|id| ids.contains(id))
+                .collect()),
+            Selected::Paths => {
+                let at = model.block_path(index);
+                let at = at.as_deref();
+                Ok(selected_ids(block, &config.weights, config.scheme, at)?)
+            }
         }
     }
 }

@@ -11,6 +11,8 @@ use crate::text::TokenWindows;
 use burn::tensor::Device;
 use burn_eqat::Scheme;
 use burn_eqat::files::StagedDir;
+use burn_eqat::kernels::Bits;
+use clap::ValueEnum;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -21,12 +23,14 @@ use std::path::{Path, PathBuf};
 /// program, in a few minutes on two cores.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// Hugging Face directory of a full-precision Llama [default: the bundled model]
+    /// Hugging Face directory of a full-precision model, or of a packed one to train on by E2E-QP
+    /// [default: the bundled model]
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Bits and group size: w2g64, w3g128, w4g-1 (one group per column), w4g64-sym (symmetric)
-    #[arg(long, default_value = "w2g64", value_name = "SCHEME")]
-    scheme: Scheme,
+    /// [default: w2g64, or that of a packed model]
+    #[arg(long, value_name = "SCHEME")]
+    scheme: Option<Scheme>,
     /// How far to go
     #[arg(long, value_enum, default_value_t = Method::EfficientQat)]
     method: Method,
@@ -102,7 +106,7 @@ struct Report<'a> {
 }
 
 pub(super) fn run(args: Args) -> Result<(), Error> {
-    let settings = settings(&args)?;
+    check_numbers(&args)?;
     if let Some(output) = &args.output {
         StagedDir::check(output, args.force)?;
     }
@@ -110,15 +114,28 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     let device = args.device.device();
     device.seed(args.seed);
     let dir = args.model.clone().unwrap_or_else(bundled::model_dir);
-    let loaded = LoadedLlama::open(&dir, &device)?;
-    if let Some(scheme) = loaded.scheme {
-        let message = format!("is packed already ({scheme}), expected full precision");
-        return Err(Error::input(&dir, message));
-    }
-    check_scheme(&loaded, args.scheme)?;
+    // A model that writes its calibration text has to be there as a whole; else a block at a time will do.
+    let writes = args.calibration_tokens.is_none() && args.calibration.as_os_str() == "self";
+    let mut loaded = match writes {
+        true => LoadedLlama::open(&dir, &device)?,
+        false => LoadedLlama::open_by_block(&dir, &device)?,
+    };
+    let scheme = match loaded.scheme {
+        Some(packed) => {
+            check_packed(&args, &dir, packed)?;
+            loaded = LoadedLlama::open(&dir, &device)?;
+            packed
+        }
+        None => {
+            let scheme = args.scheme.unwrap_or_else(default_scheme);
+            check_scheme(&loaded, scheme, &device)?;
+            scheme
+        }
+    };
+    let settings = settings(&args, scheme)?;
     let data = calibration(&args, &settings, &loaded, &device)?;
 
-    println!("{}  {}", dir.display(), args.scheme);
+    println!("{}  {scheme}", dir.display());
     println!("{}", table_head());
     let mut evaluation = None;
     let mut hooks = Hooks {
@@ -138,7 +155,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
             // Block-AP takes long; what it made is safe while E2E-QP goes on.
             match (&args.output, stage.name.as_str()) {
                 (Some(output), "block-ap") if args.method > Method::BlockAp => {
-                    loaded.save_packed(model, args.scheme, output, args.force)
+                    loaded.save_packed(model, scheme, output, args.force)
                 }
                 _ => Ok(()),
             }
@@ -148,13 +165,13 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     if let Some(output) = &args.output {
         // The directory may hold the model after Block-AP by now, which this one replaces.
         let force = args.force || args.method > Method::BlockAp;
-        loaded.save_packed(&packed, args.scheme, output, force)?;
+        loaded.save_packed(&packed, scheme, output, force)?;
         println!("saved to {}", output.display());
     }
     if let Some(path) = &args.report {
         let report = Report {
             model: &dir,
-            scheme: args.scheme,
+            scheme,
             stages: &stages,
             settings: &settings,
         };
@@ -163,7 +180,31 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     Ok(())
 }
 
-fn settings(args: &Args) -> Result<QuantizeSettings, Error> {
+fn default_scheme() -> Scheme {
+    Scheme::new(Bits::Two, 64)
+}
+
+/// Refuses what cannot be done with a model that is packed already.
+fn check_packed(args: &Args, dir: &Path, packed: Scheme) -> Result<(), Error> {
+    if let Some(scheme) = args.scheme.filter(|scheme| *scheme != packed) {
+        let message = format!("is packed in {packed}, expected full precision for {scheme}");
+        return Err(Error::input(dir, message));
+    }
+    match args.method {
+        Method::EfficientQat => Ok(()),
+        _ => {
+            let message = format!(
+                "is packed already ({packed}), expected full precision for --method {}",
+                args.method
+                    .to_possible_value()
+                    .map_or(String::new(), |v| v.get_name().to_string())
+            );
+            Err(Error::input(dir, message))
+        }
+    }
+}
+
+fn check_numbers(args: &Args) -> Result<(), Error> {
     for (name, value) in [
         ("--train-size", args.train_size),
         ("--batch-size", args.batch_size),
@@ -183,7 +224,11 @@ fn settings(args: &Args) -> Result<QuantizeSettings, Error> {
         let message = format!("--seq-len is {}, expected 2 or more", args.seq_len);
         return Err(Error::Setting(message));
     }
-    let default = Rates::for_bits(args.scheme.bits);
+    Ok(())
+}
+
+fn settings(args: &Args, scheme: Scheme) -> Result<QuantizeSettings, Error> {
+    let default = Rates::for_bits(scheme.bits);
     let rate = |name: &str, given: Option<f64>, default: f64| match given {
         Some(rate) if !(rate.is_finite() && rate >= 0.0) => {
             let message = format!("{name} is {rate}, expected a number that is not negative");
@@ -192,7 +237,7 @@ fn settings(args: &Args) -> Result<QuantizeSettings, Error> {
         given => Ok(given.unwrap_or(default)),
     };
     Ok(QuantizeSettings {
-        scheme: args.scheme,
+        scheme,
         method: args.method,
         train_size: args.train_size,
         val_size: args.val_size,
@@ -211,10 +256,10 @@ fn settings(args: &Args) -> Result<QuantizeSettings, Error> {
 }
 
 /// Refuses a scheme that does not fit before any time is spent.
-fn check_scheme(loaded: &LoadedLlama, scheme: Scheme) -> Result<(), Error> {
+fn check_scheme(loaded: &LoadedLlama, scheme: Scheme, device: &Device) -> Result<(), Error> {
     use crate::model::Llama;
     use burn_eqat::Quantize;
-    let model = loaded.model.clone();
+    let model = loaded.config.init(device);
     model.attach_packed(&Llama::quantized_weights(), scheme)?;
     Ok(())
 }

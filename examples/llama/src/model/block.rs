@@ -1,6 +1,6 @@
 use super::{Attention, KvCache, Mlp, Rope};
 use crate::LlamaConfig;
-use burn::module::Module;
+use burn::module::{Module, ParamGroup};
 use burn::nn::{RmsNorm, RmsNormConfig};
 use burn::tensor::{Device, Tensor};
 
@@ -27,6 +27,11 @@ impl DecoderBlock {
             post_attention_layernorm: norm(),
             mlp: Mlp::new(config, device),
         }
+    }
+
+    /// The weights that are quantized: every linear layer.
+    pub fn quantized_weights() -> ParamGroup {
+        ParamGroup::from_regex(r"_proj\.weight$").expect("a valid pattern")
     }
 
     /// Runs the block; input and output are `[batch, seq, hidden]`.

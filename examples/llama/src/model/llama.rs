@@ -1,5 +1,5 @@
 use super::block::norm;
-use super::{DecoderBlock, KvCache, Rope};
+use super::{BlockFiles, DecoderBlock, KvCache, Rope};
 use crate::LlamaConfig;
 use burn::module::{Initializer, Module, ParamGroup};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, RmsNorm};
@@ -10,7 +10,7 @@ use burn::tensor::{Device, Int, Tensor};
 pub struct Decoder {
     /// Embeddings of the tokens.
     pub embed_tokens: Embedding,
-    /// The blocks.
+    /// The blocks; the first of them where the others are in [`Llama::files`].
     pub layers: Vec<DecoderBlock>,
     /// The norm behind the last block.
     pub norm: RmsNorm,
@@ -25,11 +25,19 @@ pub struct Llama {
     pub lm_head: Option<Linear>,
     /// Rotary positions, shared by the blocks.
     pub rope: Rope,
+    /// Where the blocks are that are not in memory.
+    #[module(skip)]
+    pub files: Option<BlockFiles>,
 }
 
 impl LlamaConfig {
     /// A Llama with weights at random (lazily: loading weights into it allocates none of them).
     pub fn init(&self, device: &Device) -> Llama {
+        self.init_blocks(self.num_hidden_layers, device)
+    }
+
+    /// [`init`](Self::init) with so many of the blocks only.
+    pub(crate) fn init_blocks(&self, blocks: usize, device: &Device) -> Llama {
         let init = Initializer::Normal {
             mean: 0.0,
             std: 0.02,
@@ -39,7 +47,7 @@ impl LlamaConfig {
                 embed_tokens: EmbeddingConfig::new(self.vocab_size, self.hidden_size)
                     .with_initializer(init.clone())
                     .init(device),
-                layers: (0..self.num_hidden_layers)
+                layers: (0..blocks)
                     .map(|block| DecoderBlock::new(self, block, device))
                     .collect(),
                 norm: norm(self, device),
@@ -51,6 +59,7 @@ impl LlamaConfig {
                     .init(device)
             }),
             rope: Rope::new(self, device),
+            files: None,
         }
     }
 }
@@ -60,6 +69,38 @@ impl Llama {
     /// the output layer.
     pub fn quantized_weights() -> ParamGroup {
         ParamGroup::from_regex(r"layers\.\d+\..*_proj\.weight$").expect("a valid pattern")
+    }
+
+    /// How many blocks there are, in memory or in files.
+    pub(crate) fn blocks(&self) -> usize {
+        let files = self.files.as_ref().map_or(0, BlockFiles::len);
+        files.max(self.model.layers.len())
+    }
+
+    /// Whether blocks are in files.
+    pub(crate) fn streams(&self) -> bool {
+        self.model.layers.len() < self.blocks()
+    }
+
+    /// Does something with a block, which is read for that where it is in a file.
+    pub(crate) fn with_block<R>(&self, index: usize, body: impl FnOnce(&DecoderBlock) -> R) -> R {
+        match (self.model.layers.get(index), &self.files) {
+            (Some(block), _) => body(block),
+            (None, Some(files)) => body(&files.read(index)),
+            (None, None) => panic!("block {index} of {}", self.model.layers.len()),
+        }
+    }
+
+    /// Puts a block in its place; those in files come to memory one after the other, from the first.
+    pub(crate) fn put_block(&mut self, index: usize, block: DecoderBlock) {
+        let layers = &mut self.model.layers;
+        match index < layers.len() {
+            true => layers[index] = block,
+            false => {
+                assert_eq!(index, layers.len(), "blocks come one after the other");
+                layers.push(block);
+            }
+        }
     }
 
     /// Embeddings of tokens `[batch, seq]`: `[batch, seq, hidden]`.
@@ -103,8 +144,8 @@ impl Llama {
     /// Output of the last block, `[batch, seq, hidden]`.
     pub(super) fn decode(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
         let mut hidden = self.embed(tokens);
-        for layer in &self.model.layers {
-            hidden = layer.forward(hidden, &self.rope, None);
+        for index in 0..self.blocks() {
+            hidden = self.with_block(index, |block| block.forward(hidden, &self.rope, None));
         }
         hidden
     }
@@ -116,15 +157,17 @@ impl Llama {
 
     /// An empty cache for [`forward_cached`](Self::forward_cached), one entry a block.
     pub fn new_cache(&self) -> Vec<KvCache> {
-        vec![KvCache::default(); self.model.layers.len()]
+        vec![KvCache::default(); self.blocks()]
     }
 
     /// Logits behind the last of the new tokens `[batch, new]`: `[batch, vocab]`. The cache holds
     /// what came before them and takes them in.
     pub fn forward_cached(&self, tokens: Tensor<2, Int>, cache: &mut [KvCache]) -> Tensor<2> {
         let mut hidden = self.embed(tokens);
-        for (layer, cache) in self.model.layers.iter().zip(cache) {
-            hidden = layer.forward(hidden, &self.rope, Some(cache));
+        for (index, cache) in cache.iter_mut().enumerate() {
+            hidden = self.with_block(index, |block| {
+                block.forward(hidden, &self.rope, Some(cache))
+            });
         }
         let [batch, seq, width] = hidden.dims();
         let last = hidden.slice_dim(1, seq - 1..seq).reshape([batch, 1, width]);

@@ -6,6 +6,7 @@
 mod attention;
 mod block;
 mod cache;
+mod files;
 mod llama;
 mod loss;
 mod mlp;
@@ -15,6 +16,8 @@ mod train;
 pub use attention::Attention;
 pub use block::DecoderBlock;
 pub use cache::KvCache;
+pub use files::BlockFiles;
+pub(crate) use files::computed;
 pub use llama::{Decoder, Llama};
 pub use mlp::Mlp;
 pub use rope::Rope;

@@ -79,15 +79,19 @@ impl Blockwise for Llama {
     }
 
     fn num_blocks(&self) -> usize {
-        self.model.layers.len()
+        self.blocks()
     }
 
     fn block(&self, index: usize) -> DecoderBlock {
-        self.model.layers[index].clone()
+        self.with_block(index, DecoderBlock::clone)
+    }
+
+    fn block_path(&self, index: usize) -> Option<String> {
+        Some(format!("model.layers.{index}"))
     }
 
     fn set_block(&mut self, index: usize, block: DecoderBlock) {
-        self.model.layers[index] = block;
+        self.put_block(index, block);
     }
 
     fn run_block(

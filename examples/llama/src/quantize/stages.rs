@@ -3,25 +3,25 @@ use super::{Method, QuantizeSettings};
 use crate::data::{Calibration, loader, perplexity};
 use crate::error::Error;
 use crate::load::LoadedLlama;
-use crate::model::Llama;
+use crate::model::{DecoderBlock, Llama};
 use burn::module::Module;
 use burn::tensor::Device;
 use burn::train::logger::InMemoryMetricLogger;
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, SupervisedTraining, TrainingStrategy};
-use burn_eqat::Quantize;
 use burn_eqat::files::saved_size;
 use burn_eqat::train::metrics::{
     GroupLearningRateMetric, ReconstructionLossMetric, TokenPerplexityMetric,
 };
 use burn_eqat::train::{BlockApConfig, E2eQpConfig, TrainError};
+use burn_eqat::{Quantize, Scheme};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A model as it stands after a part of the job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Stage {
-    /// `full-precision`, `rtn`, `block-ap` or `e2e-qp`.
+    /// `full-precision`, `rtn`, `block-ap` or `e2e-qp`; `packed` for a model that came so.
     pub name: String,
     /// Perplexity on the evaluation windows.
     pub perplexity: f64,
@@ -49,7 +49,8 @@ pub struct Hooks<'a> {
     pub finished: &'a mut dyn FnMut(&Stage, &Llama) -> Result<(), Error>,
 }
 
-/// Quantizes a full-precision model; gives back the packed one and what was measured.
+/// Quantizes a full-precision model; gives back the packed one and what was measured. One that is packed
+/// already is trained on by E2E-QP.
 ///
 /// # Errors
 ///
@@ -70,11 +71,17 @@ pub fn quantize(
         stages: Vec::new(),
     };
     let model = loaded.model.clone();
+    if loaded.scheme.is_some() {
+        job.measure("packed", Meter::start(), &model)?;
+        let meter = Meter::start();
+        let packed = job.e2e_qp(model)?.round_scales();
+        job.measure("e2e-qp", meter, &packed)?;
+        return Ok((packed, job.stages));
+    }
     job.measure("full-precision", Meter::start(), &model)?;
 
     let meter = Meter::start();
-    let weights = Llama::quantized_weights();
-    let mut packed = model.clone().quantize_rtn(&weights, settings.scheme)?;
+    let mut packed = round_to_nearest(model.clone(), settings.scheme)?;
     job.measure("rtn", meter, &packed)?;
 
     if settings.method >= Method::BlockAp {
@@ -88,6 +95,16 @@ pub fn quantize(
         job.measure("e2e-qp", meter, &packed)?;
     }
     Ok((packed, job.stages))
+}
+
+/// Quantizes a block at a time: one that is in a file is in memory for no longer.
+fn round_to_nearest(mut model: Llama, scheme: Scheme) -> Result<Llama, Error> {
+    for index in 0..model.blocks() {
+        let block = model.with_block(index, DecoderBlock::clone);
+        let packed = block.quantize_rtn(&DecoderBlock::quantized_weights(), scheme)?;
+        model.put_block(index, packed);
+    }
+    Ok(model)
 }
 
 struct Job<'a, 'h> {
@@ -112,7 +129,10 @@ impl Job<'_, '_> {
         let stage = Stage {
             name: name.to_string(),
             perplexity,
-            bytes: saved_size(model, dtype)?,
+            bytes: match model.streams() {
+                true => self.loaded.checkpoint.bytes(),
+                false => saved_size(model, dtype)?,
+            },
             bits_per_weight: match size.packed_weights {
                 0 => 8.0 * dtype.size() as f64,
                 _ => size.bits_per_weight(),

@@ -146,7 +146,7 @@ impl Export<'_> {
             self.vector("rope_freqs.weight", factors);
         }
         for index in 0..config.num_hidden_layers {
-            self.block(index, &model.model.layers[index])?;
+            model.with_block(index, |block| self.block(index, block))?;
         }
         Ok(())
     }
