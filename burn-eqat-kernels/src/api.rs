@@ -86,11 +86,15 @@ pub fn fake_quantize(
 pub fn pack(codes: Tensor<2, Int>, bits: Bits) -> Result<Tensor<2, Int>, PackError> {
     let device = codes.device();
     let [k, n] = codes.dims();
-    let codes: Vec<i64> = codes.into_data().iter::<i64>().collect();
-    let words: Vec<i32> = pack_codes(&codes, [k, n], 0, bits, Fields::Dense)?
-        .into_iter()
-        .map(|word| word as i32)
-        .collect();
+    let codes = codes.into_data();
+    let packed = match codes.as_slice::<i32>() {
+        Ok(codes) => pack_codes(codes, [k, n], 0, bits, Fields::Dense)?,
+        Err(_) => {
+            let codes: Vec<i64> = codes.iter::<i64>().collect();
+            pack_codes(&codes, [k, n], 0, bits, Fields::Dense)?
+        }
+    };
+    let words: Vec<i32> = packed.into_iter().map(|word| word as i32).collect();
     let data = TensorData::new(words, [bits.words(k), n]);
     Ok(Tensor::from_data(data, (&device, DType::I32)))
 }

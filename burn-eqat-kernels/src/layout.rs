@@ -113,8 +113,8 @@ fn packed_shape(shape: [usize; 2], dim: usize, bits: Bits, fields: Fields) -> [u
 /// # Errors
 ///
 /// When `codes` is not of that `shape`, or a code is not in `0..=bits.max_code()`.
-pub fn pack_codes(
-    codes: &[i64],
+pub fn pack_codes<T: Copy + Into<i64>>(
+    codes: &[T],
     shape: [usize; 2],
     dim: usize,
     bits: Bits,
@@ -128,7 +128,7 @@ pub fn pack_codes(
     for line in 0..from.outer {
         for i in 0..from.len {
             let at = from.at(line, i);
-            let code = codes[at];
+            let code: i64 = codes[at].into();
             if code < 0 || code > i64::from(bits.max_code()) {
                 return Err(PackError::Code {
                     code,

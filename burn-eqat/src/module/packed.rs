@@ -172,7 +172,10 @@ impl Reparameterization for Packed {
 }
 
 /// Packs zero points `[groups, d_output]` along `d_output`, on the host.
-fn pack_zero_points(zero_points: Tensor<2, Int>, bits: Bits) -> Result<Tensor<2, Int>, PackError> {
+pub(super) fn pack_zero_points(
+    zero_points: Tensor<2, Int>,
+    bits: Bits,
+) -> Result<Tensor<2, Int>, PackError> {
     let ([groups, n], device) = (zero_points.dims(), zero_points.device());
     let codes: Vec<i64> = zero_points.into_data().iter::<i64>().collect();
     let words: Vec<i32> = pack_codes(&codes, [groups, n], 1, bits, Fields::Dense)?

@@ -1,4 +1,5 @@
 use super::collect::{Attached, Candidate, PackedWeight, attached, candidates};
+use super::packed::pack_zero_points;
 use super::{FakeQuant, Packed, SizeReport};
 use crate::quantizer::quantize_codes;
 use crate::{Scheme, SchemeError};
@@ -6,6 +7,7 @@ use burn::module::{
     Module, ModuleMapper, Param, ParamGroup, ParamId, Reparameterization, Reparameterizer,
 };
 use burn::tensor::{DType, Shape, Tensor};
+use burn_eqat_kernels::pack;
 use std::collections::HashMap;
 
 /// A module that cannot be quantized as asked.
@@ -218,16 +220,42 @@ fn is_finite(tensor: &Tensor<2>) -> bool {
     tensor.clone().is_finite().all().into_scalar::<bool>()
 }
 
+/// Codes of a weight that are there at a time while it is packed.
+const CODES: usize = 1 << 20;
+
+/// Packs a weight, some groups at a time: the integers that codes are before they are packed take as much
+/// room as the weight.
 fn pack_weight(
     weight: Tensor<2>,
     scale: &Tensor<2>,
     zero_point: Tensor<2>,
     scheme: Scheme,
 ) -> Packed {
+    const CLAMPED: &str = "codes are clamped to their bits";
     let max_code = f64::from(scheme.bits.max_code());
-    let zero_codes = zero_point.detach().round().clamp(0.0, max_code);
-    let codes = quantize_codes(weight, scale.clone(), zero_codes.clone(), scheme.bits);
-    Packed::from_codes(codes, zero_codes.int(), scheme).expect("codes are clamped to their bits")
+    let zeros = zero_point.detach().round().clamp(0.0, max_code);
+    let ([d_input, n], [groups, _]) = (weight.dims(), scale.dims());
+    let rows = d_input / groups;
+    // Groups that fill whole words, 32 rows of any bits.
+    let unit = (1..=32).find(|groups| (groups * rows).is_multiple_of(32));
+    let unit = unit.expect("32 groups do");
+    let step = (CODES / (rows * n).max(1)).next_multiple_of(unit).max(unit);
+    let words = (0..groups).step_by(step).map(|first| {
+        let part = first..(first + step).min(groups);
+        let weight = weight
+            .clone()
+            .slice_dim(0, part.start * rows..part.end * rows);
+        let scale = scale.clone().slice_dim(0, part.clone());
+        let zeros = zeros.clone().slice_dim(0, part);
+        pack(
+            quantize_codes(weight, scale, zeros, scheme.bits),
+            scheme.bits,
+        )
+        .expect(CLAMPED)
+    });
+    let words = Tensor::cat(words.collect(), 0);
+    let zeros = pack_zero_points(zeros.int(), scheme.bits).expect(CLAMPED);
+    Packed::from_words(words, zeros, d_input, scheme)
 }
 
 fn keep_packed(weight: PackedWeight) -> Packed {

@@ -9,6 +9,8 @@ pub mod data;
 mod error;
 mod export;
 pub mod generate;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod load;
 pub mod model;
 pub mod pretrain;

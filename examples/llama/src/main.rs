@@ -6,18 +6,35 @@ use clap::Parser;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Has the allocator keep freed pages, rather than give them back to the system a moment before they
-/// are wanted again.
-fn keep_pages() {
-    /// `mi_option_purge_delay` of mimalloc.h; -1 stands for never.
-    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-    // SAFETY: it sets a number, and no other thread runs yet.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) }
+/// When the allocator gives freed pages back to the system.
+#[derive(Clone, Copy)]
+enum Pages {
+    /// Never: they are wanted again in a moment.
+    Kept,
+    /// At once.
+    GivenBack,
+}
+
+impl Pages {
+    fn set(self) {
+        /// `mi_option_purge_delay` of mimalloc.h, in milliseconds; -1 stands for never.
+        const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+        let delay = match self {
+            Pages::Kept => -1,
+            Pages::GivenBack => 0,
+        };
+        // SAFETY: it sets a number, and no other thread runs yet.
+        unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, delay) }
+    }
 }
 
 fn main() -> std::process::ExitCode {
-    keep_pages();
-    match llama::Cli::parse().run() {
+    let command = llama::Cli::parse();
+    match command.spares_memory() {
+        true => Pages::GivenBack.set(),
+        false => Pages::Kept.set(),
+    }
+    match command.run() {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(llama::Error::Interrupted) => {
             eprintln!("interrupted");

@@ -184,8 +184,77 @@ fn quantize_eval_generate() {
         files.iter().all(|f| !text(f).contains(".eqat-")),
         "{files:?}"
     );
-    let packed_again = quantize(&["--model", text(&packed)]);
-    assert!(fails(&packed_again).contains("packed already (w2g64)"));
+
+    // A packed model is only trained on, in its own scheme.
+    let again = quantize(&["--model", text(&packed), "--method", "rtn"]);
+    assert!(fails(&again).contains("packed already (w2g64)"));
+    let again = quantize(&["--model", text(&packed), "--scheme", "w4g64"]);
+    assert!(fails(&again).contains("is packed in w2g64"));
+    let tuned = dir.path().join("tuned");
+    let again = quantize(&["--model", text(&packed), "--output", text(&tuned)]);
+    let table = succeeds(&again);
+    assert!(
+        table.contains("packed ") && table.contains("e2e-qp"),
+        "{table}"
+    );
+    assert!(tuned.join("model.safetensors").exists());
+
+    exports_run_elsewhere(dir.path(), &packed);
+}
+
+/// GPTQ and dense directories have the packed model's perplexity to the digit; a GGUF file is whole.
+fn exports_run_elsewhere(dir: &Path, packed: &Path) {
+    let perplexity = |model: &Path| {
+        let report = dir.join("report.json");
+        let arguments = [
+            "--model",
+            text(model),
+            "--seq-len",
+            "32",
+            "--report",
+            text(&report),
+        ];
+        succeeds(&[["eval"].as_slice(), &arguments].concat());
+        json(&report)["perplexity"].as_f64().unwrap()
+    };
+    let export = |format: &str, more: &[&str]| {
+        let output = dir.join(format);
+        let arguments = ["export", "--model", text(packed), "--format", format];
+        let arguments = [&arguments, more, &["--output", text(&output)]].concat();
+        succeeds(&arguments);
+        assert!(fails(&arguments).contains("--force"), "{format}");
+        succeeds(&[arguments.as_slice(), &["--force"]].concat());
+        output
+    };
+    let expected = perplexity(packed);
+    let gptq = export("gptq", &[]);
+    assert_eq!(
+        json(&gptq.join("quantize_config.json"))["checkpoint_format"],
+        "gptq_v2"
+    );
+    assert!(gptq.join("tokenizer.json").exists());
+    assert_eq!(perplexity(&gptq), expected);
+    let dense = perplexity(&export("dense", &["--dtype", "f32"]));
+    assert!(
+        (dense / expected - 1.0).abs() < 1e-5,
+        "{dense} is not {expected}"
+    );
+    let gguf = fs::read(export("gguf", &[])).unwrap();
+    assert_eq!(&gguf[..8], b"GGUF\x03\0\0\0");
+
+    // A model without a chat template is none to talk to.
+    assert!(fails(&["chat", "--model", text(packed)]).contains("chat_template"));
+    let template = "{% for message in messages %}{{ message.content }}{% endfor %}";
+    fs::write(packed.join("chat_template.jinja"), template).unwrap();
+    let mut chat = command(&["chat", "--model", text(packed), "--temperature", "0"]);
+    chat.args(["--max-new-tokens", "8"]);
+    chat.stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut chat = chat.spawn().unwrap();
+    std::io::Write::write_all(&mut chat.stdin.take().unwrap(), b"Once upon a time\n").unwrap();
+    let output = chat.wait_with_output().unwrap();
+    assert!(output.status.success() && !output.stdout.trim_ascii().is_empty());
 }
 
 #[test]

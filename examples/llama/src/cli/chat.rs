@@ -1,5 +1,6 @@
 use super::device::DeviceArg;
 use super::inference::InferenceArg;
+use super::model::resolve;
 use super::progress::check_interrupted;
 use crate::chat::{ChatTemplate, Message};
 use crate::error::Error;
@@ -52,8 +53,9 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<(), Error> {
     super::generate::check_sampling(args.temperature, args.top_p)?;
     let device = args.device.device();
-    let loaded = LoadedLlama::open(&args.model, &device)?;
-    let template = ChatTemplate::open(&args.model)?;
+    let dir = resolve(Some(args.model))?;
+    let loaded = LoadedLlama::open(&dir, &device)?;
+    let template = ChatTemplate::open(&dir)?;
     let tokenizer = loaded.tokenizer()?;
     let mut sampler = Sampler::new(args.temperature, args.top_p, args.seed);
     let mut messages: Vec<Message> = Vec::new();

@@ -1,6 +1,7 @@
 use super::bundled;
 use super::device::DeviceArg;
 use super::inference::InferenceArg;
+use super::model::resolve;
 use super::progress::{bar, moving};
 use super::report::{check_report, write_report};
 use crate::choices::{accuracy, read_questions};
@@ -64,7 +65,8 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         return Err(Error::Setting(message));
     }
     let device = args.device.device();
-    let loaded = LoadedLlama::open(&args.model, &device)?;
+    let dir = resolve(Some(args.model))?;
+    let loaded = LoadedLlama::open(&dir, &device)?;
     let vocab_size = loaded.config.vocab_size;
 
     let text = match (&args.text, &args.tokens) {
@@ -90,7 +92,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     }
 
     let mut report = Report {
-        model: args.model,
+        model: dir,
         scheme: loaded.scheme,
         inference: args.inference,
         perplexity: None,

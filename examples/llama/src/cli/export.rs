@@ -1,5 +1,5 @@
-use super::bundled;
 use super::device::DeviceArg;
+use super::model::resolve;
 use crate::error::Error;
 use crate::export::Compatibility;
 use crate::load::LoadedLlama;
@@ -51,7 +51,7 @@ enum Float {
 
 pub(super) fn run(args: Args) -> Result<(), Error> {
     let device = args.device.device();
-    let dir = args.model.unwrap_or_else(bundled::model_dir);
+    let dir = resolve(args.model)?;
     let loaded = LoadedLlama::open(&dir, &device)?;
     match args.format {
         Format::Gptq => loaded.export_gptq(&args.output, args.force)?,

@@ -1,6 +1,6 @@
-use super::bundled;
 use super::device::DeviceArg;
 use super::inference::InferenceArg;
+use super::model::resolve;
 use super::progress::check_interrupted;
 use super::report::{check_report, write_report};
 use crate::error::Error;
@@ -57,7 +57,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     check_report(args.report.as_deref())?;
     check_sampling(args.temperature, args.top_p)?;
     let device = args.device.device();
-    let dir = args.model.unwrap_or_else(bundled::model_dir);
+    let dir = resolve(args.model)?;
     let loaded = LoadedLlama::open(&dir, &device)?;
     let tokenizer = loaded.tokenizer()?;
     let mut sampler = Sampler::new(args.temperature, args.top_p, args.seed);

@@ -7,6 +7,7 @@ mod eval;
 mod export;
 mod generate;
 mod inference;
+mod model;
 mod pretrain;
 mod progress;
 mod quantize;
@@ -35,6 +36,15 @@ enum Command {
 }
 
 impl Cli {
+    /// Whether the command goes through a model once, where little memory is worth more than time.
+    pub fn spares_memory(&self) -> bool {
+        match &self.command {
+            Command::Quantize(args) => args.goes_through_once(),
+            Command::Export(_) => true,
+            _ => false,
+        }
+    }
+
     /// Runs the command.
     ///
     /// # Errors

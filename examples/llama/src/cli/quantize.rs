@@ -1,5 +1,6 @@
 use super::bundled;
 use super::device::DeviceArg;
+use super::model::resolve;
 use super::progress::{bar, check_interrupted, interrupter, moving};
 use super::renderer::BarRenderer;
 use super::report::{check_report, table_head, table_row, write_report};
@@ -97,6 +98,13 @@ pub(super) struct Args {
     report: Option<PathBuf>,
 }
 
+impl Args {
+    /// Whether nothing is trained.
+    pub(super) fn goes_through_once(&self) -> bool {
+        self.method == Method::Rtn
+    }
+}
+
 #[derive(Serialize)]
 struct Report<'a> {
     model: &'a Path,
@@ -113,7 +121,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     check_report(args.report.as_deref())?;
     let device = args.device.device();
     device.seed(args.seed);
-    let dir = args.model.clone().unwrap_or_else(bundled::model_dir);
+    let dir = resolve(args.model.clone())?;
     // A model that writes its calibration text has to be there as a whole; else a block at a time will do.
     let writes = args.calibration_tokens.is_none() && args.calibration.as_os_str() == "self";
     let mut loaded = match writes {

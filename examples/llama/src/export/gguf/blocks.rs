@@ -227,3 +227,90 @@ pub(super) fn float_bytes(values: impl Iterator<Item = f32>, kind: Kind) -> Vec<
 fn integers(tensor: Tensor<2, Int>) -> Vec<i32> {
     tensor.into_data().iter::<i32>().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::module::ParamGroup;
+    use burn::tensor::Device;
+    use burn_eqat::{QuantLinearConfig, Quantize};
+
+    /// The values of a row's blocks, by the definition of each type.
+    fn decode(kind: Kind, bytes: &[u8]) -> Vec<f32> {
+        let (_, len) = kind.block();
+        let half = |at: &[u8]| f16::from_le_bytes([at[0], at[1]]).to_f32();
+        let mut values = Vec::new();
+        for block in bytes.chunks_exact(len) {
+            let d = half(block);
+            let nibbles = |codes: &[u8]| -> Vec<f32> {
+                let low = codes.iter().map(|byte| f32::from(byte & 15));
+                low.chain(codes.iter().map(|byte| f32::from(byte >> 4)))
+                    .collect()
+            };
+            values.extend(match kind {
+                Kind::Q2_0 => (0..64)
+                    .map(|i| (f32::from(block[2 + i / 4] >> (i % 4 * 2) & 3) - 1.0) * d)
+                    .collect(),
+                Kind::Q4_0 => nibbles(&block[2..]).iter().map(|q| (q - 8.0) * d).collect(),
+                Kind::Q4_1 => {
+                    let m = half(&block[2..]);
+                    nibbles(&block[4..]).iter().map(|q| q * d + m).collect()
+                }
+                Kind::Q8_0 => block[2..].iter().map(|q| f32::from(*q as i8) * d).collect(),
+                Kind::F16 => vec![d],
+                Kind::F32 => panic!("not asked for"),
+            });
+        }
+        values
+    }
+
+    #[test]
+    fn blocks_hold_the_weights() {
+        let device = Device::flex();
+        device.seed(3);
+        let dense = QuantLinearConfig::new(128, 6)
+            .with_bias(false)
+            .init(&device);
+        for (scheme, compatibility, expected) in [
+            ("w2g64-sym", Compatibility::Newest, Kind::Q2_0),
+            ("w2g64-sym", Compatibility::Older, Kind::Q4_0),
+            ("w2g32", Compatibility::Newest, Kind::Q4_0),
+            ("w3g64", Compatibility::Newest, Kind::Q4_0),
+            ("w4g64", Compatibility::Newest, Kind::Q4_1),
+            ("w4g-1-sym", Compatibility::Newest, Kind::Q4_0),
+            ("w8g32-sym", Compatibility::Newest, Kind::Q8_0),
+        ] {
+            let layer = dense.clone();
+            let layer = layer.quantize_rtn(&ParamGroup::all(), scheme.parse().unwrap());
+            let layer = layer.unwrap();
+            let order = vec![5, 0, 1, 2, 3, 4];
+            let rows = Rows::of(&layer, order.clone(), "t", compatibility).unwrap();
+            assert_eq!(rows.kind(), expected, "{scheme}");
+            let values = decode(rows.kind(), &rows.bytes());
+            let weight: Vec<f32> = layer.weight.val().into_data().iter::<f32>().collect();
+            for (at, row) in order.iter().enumerate() {
+                for i in 0..128 {
+                    let (value, w) = (values[at * 128 + i], weight[i * 6 + row]);
+                    // An offset is rounded; all else is as it was.
+                    let error = if expected == Kind::Q4_1 { 2e-4 } else { 0.0 };
+                    assert!((value - w).abs() <= error, "{scheme}: {value} is not {w}");
+                }
+            }
+        }
+        for scheme in ["w8g32", "w4g16"] {
+            let layer = dense.clone();
+            let layer = layer.quantize_rtn(&ParamGroup::all(), scheme.parse().unwrap());
+            let rows = Rows::of(
+                &layer.unwrap(),
+                vec![0],
+                "blk.0.attn_q",
+                Compatibility::Newest,
+            );
+            let error = rows.err().unwrap().to_string();
+            assert!(
+                error.contains("blk.0.attn_q") && error.contains(scheme),
+                "{error}"
+            );
+        }
+    }
+}
