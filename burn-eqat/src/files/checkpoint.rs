@@ -266,6 +266,10 @@ impl Checkpoint {
             .filter_map(|name| name.strip_prefix(prefix))
             .flat_map(packed_paths)
             .collect();
+        // A part of a model may have none.
+        if !slots(&module).iter().any(|slot| paths.contains(&slot.path)) {
+            return Ok(module);
+        }
         module
             .attach_packed(&ParamGroup::from_paths(paths), scheme)
             .map_err(|error| FileError::invalid(&self.dir.join("config.json"), error))

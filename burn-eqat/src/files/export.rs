@@ -108,7 +108,7 @@ pub fn export_dense<M: Module>(
     each_parameter(module, path, |slot, data| {
         let floats = Floats::Rounded(dtype);
         match slot.role {
-            Role::Codes | Role::Zeros => return Ok(()),
+            Role::Codes | Role::Zeros => Ok(()),
             Role::Scale => {
                 let weight = &weights[&slot.path];
                 let mut slot = slot;

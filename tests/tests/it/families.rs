@@ -13,7 +13,7 @@ use std::path::Path;
 
 /// The type that a checkpoint's floats are in; all of the weights fit in each.
 #[derive(Clone, Copy)]
-enum Float {
+pub enum Float {
     F32,
     F16,
     Bf16,
@@ -53,7 +53,7 @@ fn bytes(values: &[f32], float: Float) -> Vec<u8> {
 }
 
 /// Writes a fixture's model to a directory, in so many files.
-fn write(dir: &Path, fixture: &Value, float: Float, files: usize) {
+pub fn write(dir: &Path, fixture: &Value, float: Float, files: usize) {
     let config = fixture["config"].to_string();
     fs::write(dir.join("config.json"), config).unwrap();
     let dtype = match float {
@@ -103,9 +103,14 @@ fn assert_close(what: &str, position: usize, actual: &[f32], expected: &Value) {
     }
 }
 
-fn check(name: &str, float: Float, files: usize) {
+/// A fixture by its name.
+pub fn fixture(name: &str) -> Value {
     let path = fixtures().join(format!("families/{name}.json"));
-    let fixture: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn check(name: &str, float: Float, files: usize) {
+    let fixture = fixture(name);
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &fixture, float, files);
     let device = Device::flex();
@@ -184,8 +189,7 @@ fn blocks_from_files_quantize_as_blocks_in_memory() {
     use burn_eqat::train::{BlockApConfig, Blockwise};
     use llama::model::{Llama, TokenBatch};
 
-    let path = fixtures().join("families/qwen2_window.json");
-    let fixture: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let fixture = fixture("qwen2_window");
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), &fixture, Bf16, 2);
     let device = Device::flex();

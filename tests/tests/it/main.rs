@@ -4,6 +4,7 @@ mod any_model;
 mod families;
 mod files;
 mod foreign;
+mod hostile;
 mod reference_quantizer;
 mod reference_training;
 mod repacked;

@@ -1,5 +1,5 @@
 use crate::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The directory that `--model` names, or that of the bundled model; a name of the hub's where there is no
 /// such directory.
@@ -31,7 +31,7 @@ fn hub(name: &str) -> Result<PathBuf, Error> {
 fn hub(name: &str) -> Result<PathBuf, Error> {
     let message =
         "no such directory (built with the cargo feature hub, a model of the hub can be named)";
-    Err(Error::input(Path::new(name), message))
+    Err(Error::input(name.as_ref(), message))
 }
 
 #[cfg(test)]

@@ -238,7 +238,8 @@ impl LlamaConfig {
         }
         let kinds = self.layer_types.iter().flatten();
         let known = ["full_attention", "sliding_attention"];
-        for kind in kinds.filter(|kind| !known.contains(&kind.as_str())) {
+        let mut others = kinds.filter(|kind| !known.contains(&kind.as_str()));
+        if let Some(kind) = others.next() {
             return Err(wrong("layer_types", kind, &known.join(" or ")));
         }
         if self.sliding_window == Some(Some(0)) {

@@ -58,7 +58,7 @@ impl LlamaConfig {
                     .with_initializer(init.clone())
                     .init(device)
             }),
-            rope: Rope::new(self, device),
+            rope: Rope::new(self),
             files: None,
         }
     }

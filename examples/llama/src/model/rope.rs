@@ -1,55 +1,51 @@
 use crate::LlamaConfig;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData, s};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rotary position encoding, in the layout of Hugging Face checkpoints: the first half of a head is
 /// rotated against its second half.
 #[derive(Module, Debug)]
 pub struct Rope {
-    /// Cosines by position, `[max_positions, head_dim / 2]`.
-    cos: Tensor<2>,
-    /// Sines by position, of the same shape.
-    sin: Tensor<2>,
+    /// Angles by position, of each pair of a head.
+    #[module(skip)]
+    frequencies: Vec<f32>,
+    #[module(skip)]
+    positions: usize,
+    #[module(skip)]
+    tables: Tables,
 }
 
+/// Cosines and sines by position, `[positions, head_dim / 2]`, as far as they were asked for; clones share
+/// them.
+#[derive(Clone, Debug, Default)]
+struct Tables(Arc<Mutex<Option<(Device, Tensor<2>, Tensor<2>)>>>);
+
 impl Rope {
-    /// Tables for every position that the model was made for.
-    pub fn new(config: &LlamaConfig, device: &Device) -> Self {
-        let (positions, half) = (config.positions(), config.head_dim() / 2);
+    /// The rotation of a model's heads.
+    pub fn new(config: &LlamaConfig) -> Self {
+        let half = config.head_dim() / 2;
         let rescaling = config.rescaling();
-        let table = |function: fn(f64) -> f64| {
-            let mut values = Vec::with_capacity(positions * half);
-            for position in 0..positions {
-                for i in 0..half {
-                    // The angle is made in f32, as in the implementations that trained the weights.
-                    let power = (2 * i) as f32 / (2 * half) as f32;
-                    let frequency = 1.0 / (config.rope_theta() as f32).powf(power);
-                    let frequency = rescaling.apply(frequency);
-                    let angle = position as f32 * frequency;
-                    values.push(function(f64::from(angle)) as f32);
-                }
-            }
-            Tensor::from_data(TensorData::new(values, [positions, half]), device)
+        let frequency = |i: usize| {
+            let power = (2 * i) as f32 / (2 * half) as f32;
+            rescaling.apply(1.0 / (config.rope_theta() as f32).powf(power))
         };
         Self {
-            cos: table(f64::cos),
-            sin: table(f64::sin),
+            frequencies: (0..half).map(frequency).collect(),
+            positions: config.positions(),
+            tables: Tables::default(),
         }
-    }
-
-    /// The longest position there is a table for.
-    pub fn max_positions(&self) -> usize {
-        self.cos.dims()[0]
     }
 
     /// Rotates heads `[batch, heads, seq, head_dim]` whose first position is `start`.
     pub fn apply(&self, x: Tensor<4>, start: usize) -> Tensor<4> {
         let [_, _, seq, dim] = x.dims();
-        let rows = |table: &Tensor<2>| -> Tensor<4> {
-            let rows = table.clone().slice(s![start..start + seq, ..]);
+        let (cos, sin) = self.tables(start + seq, &x.device());
+        let rows = |table: Tensor<2>| -> Tensor<4> {
+            let rows = table.slice(s![start..start + seq, ..]);
             rows.cast(x.dtype()).unsqueeze()
         };
-        let (cos, sin) = (rows(&self.cos), rows(&self.sin));
+        let (cos, sin) = (rows(cos), rows(sin));
         let first = x.clone().slice_dim(3, 0..dim / 2);
         let second = x.slice_dim(3, dim / 2..dim);
         Tensor::cat(
@@ -59,5 +55,33 @@ impl Rope {
             ],
             3,
         )
+    }
+
+    /// Tables of so many positions at least, on a device.
+    fn tables(&self, positions: usize, device: &Device) -> (Tensor<2>, Tensor<2>) {
+        let mut tables = (self.tables.0.lock()).unwrap_or_else(PoisonError::into_inner);
+        if let Some((on, cos, sin)) = &*tables
+            && on == device
+            && cos.dims()[0] >= positions
+        {
+            return (cos.clone(), sin.clone());
+        }
+        // Twice as many as before, so that a text of growing length makes few of them.
+        let positions = (2 * positions).max(256).min(self.positions.max(positions));
+        let table = |function: fn(f64) -> f64| {
+            let mut values = Vec::with_capacity(positions * self.frequencies.len());
+            for position in 0..positions {
+                for frequency in &self.frequencies {
+                    // The angle is made in f32, as in the implementations that trained the weights.
+                    let angle = position as f32 * frequency;
+                    values.push(function(f64::from(angle)) as f32);
+                }
+            }
+            let data = TensorData::new(values, [positions, self.frequencies.len()]);
+            Tensor::from_data(data, device)
+        };
+        let (cos, sin) = (table(f64::cos), table(f64::sin));
+        *tables = Some((device.clone(), cos.clone(), sin.clone()));
+        (cos, sin)
     }
 }

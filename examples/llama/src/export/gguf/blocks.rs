@@ -27,6 +27,7 @@ pub(super) struct Rows {
     weight: Weight,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a few, of one model")]
 enum Weight {
     Dense(Tensor<2>, Kind),
     Packed(PackedRows),

@@ -192,10 +192,10 @@ impl Export<'_> {
         let order = order(n, heads);
         let tensor = format!("{name}.weight");
         let rows = Rows::of(layer, order.clone(), &tensor, self.compatibility)?;
-        if let Some(note) = rows.note() {
-            if !self.notes.contains(&note) {
-                self.notes.push(note);
-            }
+        if let Some(note) = rows.note()
+            && !self.notes.contains(&note)
+        {
+            self.notes.push(note);
         }
         self.file
             .add(&tensor, rows.dims(), rows.kind(), move || rows.bytes());
