@@ -312,6 +312,25 @@ proptest! {
     }
 }
 
+/// Sums of two inputs that overflow have no table, though each input is finite.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn inputs_whose_sums_overflow_are_not_looked_up() {
+    let problem = Problem {
+        m: 1,
+        k: 64,
+        n: 16,
+        groups: 1,
+        bits: Bits::Two,
+    };
+    let mut case = Case::new(problem, 1);
+    case.x[..2].fill(2e38);
+    let copy = super::lookup::Copy::new(&case.weights()[1]).unwrap();
+    for level in Level::available().filter(|level| level.dots()) {
+        assert!(!copy.forward(level, false, &case.x, &mut [0.0; 16]));
+    }
+}
+
 /// Numbers that have no digits leave integer products to others, and NaN comes out as NaN.
 #[cfg(target_arch = "x86_64")]
 #[test]

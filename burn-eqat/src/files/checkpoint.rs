@@ -1,8 +1,8 @@
 use super::FileError;
 use super::layout::{Role, Slot, packed_paths, slots};
-use super::stored::{Format, Stored};
-use crate::{Quantize, Scheme};
-use burn::module::{Module, ParamGroup};
+use super::stored::{Format, Shapes, Stored};
+use crate::{Packed, Quantize, Scheme};
+use burn::module::{Module, ParamGroup, Reparameterization};
 use burn::store::{ModuleSnapshot, ModuleStore, SafetensorsStore, bridge};
 use burn::tensor::{DType, Shape, TensorData};
 use serde_json::Value;
@@ -114,35 +114,38 @@ impl Checkpoint {
             let wrong = |message: String| FileError::invalid(&path, message);
             return Stored::from_config(&entry).map(Some).map_err(wrong);
         }
-        self.guess(slots, prefix).map(Some)
+        self.guess(slots, prefix)
     }
 
-    /// The scheme of a checkpoint that does not say it, by its first packed weight.
-    fn guess(&self, slots: &[Slot], prefix: &str) -> Result<Stored, FileError> {
-        for slot in slots.iter().filter(|slot| slot.role == Role::Transposed) {
-            let name = format!("{prefix}{}", slot.name);
-            let sibling = |part: &str| {
-                let name = format!("{}{part}", name.strip_suffix("weight")?);
-                self.tensors.get(&name)
-            };
-            let (Some(codes), Some(scales)) = (sibling("qweight"), sibling("scales")) else {
-                continue;
-            };
-            let rows = |tensor: &Located| tensor.shape.first().copied().unwrap_or(0);
-            let stored = Stored::from_shapes(slot.shape[1], rows(codes), rows(scales));
-            return stored.ok_or_else(|| {
+    /// The scheme of a checkpoint that does not say it, by the packed weights of a module; none where it has
+    /// none.
+    fn guess(&self, slots: &[Slot], prefix: &str) -> Result<Option<Stored>, FileError> {
+        let side = |name: String, at: usize| Some(*self.tensors.get(&name)?.shape.get(at)?);
+        let shapes = |slot: &Slot| {
+            let layer = format!("{prefix}{}", slot.name.strip_suffix("weight")?);
+            Some(Shapes {
+                dense: dense_shape(slot)?,
+                code_rows: side(format!("{layer}qweight"), 0)?,
+                zero_columns: side(format!("{layer}qzeros"), 1)?,
+                groups: side(format!("{layer}scales"), 0)?,
+            })
+        };
+        let packed = slots.iter().filter_map(|slot| Some((slot, shapes(slot)?)));
+        let (names, shapes): (Vec<_>, Vec<_>) = packed.map(|(slot, s)| (&slot.name, s)).unzip();
+        let (Some(name), Some(first)) = (names.first(), shapes.first()) else {
+            return Ok(None);
+        };
+        match Stored::from_shapes(&shapes) {
+            Some(stored) => Ok(Some(stored)),
+            None => {
                 let message = format!(
-                    "is packed in {} rows of words with {} rows of scales, which is no scheme for \
-                     {} inputs, and config.json has no quantization_config",
-                    rows(codes),
-                    rows(scales),
-                    slot.shape[1]
+                    "and others are packed as no scheme has it (this in {} rows of words with {} rows \
+                     of scales for {} inputs), and no quantization_config says how",
+                    first.code_rows, first.groups, first.dense[0]
                 );
-                self.error(&name, message)
-            });
+                Err(self.error(&format!("{prefix}{name}"), message))
+            }
         }
-        let message = "holds packed weights, but none of this model, and no quantization_config";
-        Err(FileError::invalid(&self.dir, message))
     }
 
     /// The tokenizer of the directory.
@@ -205,7 +208,8 @@ impl Checkpoint {
         }
     }
 
-    /// Checks that [`load_part`](Self::load_part) will find what it needs, without reading tensor data.
+    /// Checks that [`load_part`](Self::load_part) will find what it needs, without reading the data of
+    /// what it loads.
     ///
     /// # Errors
     ///
@@ -237,13 +241,12 @@ impl Checkpoint {
             prefix,
             stored,
             dense: (dense.into_iter())
-                .filter(|slot| slot.role == Role::Transposed)
-                .map(|slot| (slot.path, [slot.shape[1], slot.shape[0]]))
+                .filter_map(|slot| Some((slot.path.clone(), dense_shape(&slot)?)))
                 .collect(),
         };
         let wanted = slots(&module);
-        part.check_unused(&wanted, ignore)?;
         let mut files = Files::default();
+        part.check_unused(&wanted, ignore, &mut files)?;
         let mut ready = Vec::new();
         for slot in &wanted {
             ready.push(part.prepare(slot, &mut files)?);
@@ -315,12 +318,13 @@ impl Part<'_> {
         &self,
         wanted: &[Slot],
         ignore: impl Fn(&str) -> bool,
+        files: &mut Files,
     ) -> Result<(), FileError> {
         let wanted: BTreeSet<String> = wanted.iter().map(|slot| self.name(slot)).collect();
         let checkpoint = self.checkpoint;
         let names = checkpoint.tensors.keys();
         for name in names.filter(|name| name.starts_with(self.prefix) && !wanted.contains(*name)) {
-            if !ignore(name) && !self.is_redundant(name)? {
+            if !ignore(name) && !self.is_redundant(name, files)? {
                 let message = "the model that config.json describes has no such tensor";
                 return Err(checkpoint.error(name, message.to_string()));
             }
@@ -330,7 +334,7 @@ impl Part<'_> {
 
     /// Whether a tensor beside a packed weight says nothing: the group of each row, which has to be the one
     /// that it lies in, or a bias of zeros.
-    fn is_redundant(&self, name: &str) -> Result<bool, FileError> {
+    fn is_redundant(&self, name: &str, files: &mut Files) -> Result<bool, FileError> {
         let Some(stored) = self.stored else {
             return Ok(false);
         };
@@ -342,7 +346,7 @@ impl Part<'_> {
             return Ok(false);
         }
         let located = &tensors[name];
-        let tensor = Files::default().tensor(located, name)?;
+        let tensor = files.tensor(located, name)?;
         let data = bridge::into_data(tensor)
             .map_err(|error| self.checkpoint.error(name, format!("{error:?}")))?;
         let error = |message: String| Err(self.checkpoint.error(name, message));
@@ -372,7 +376,7 @@ impl Part<'_> {
 
     /// The dense shape of the weight that a slot is a part of.
     fn dense_shape(&self, slot: &Slot) -> Option<[usize; 2]> {
-        let weight = slot.path.split(".packed.").next()?;
+        let (weight, _) = slot.path.rsplit_once(&format!(".{}.", Packed::NAME))?;
         self.dense.get(weight).copied()
     }
 
@@ -428,6 +432,15 @@ impl Part<'_> {
                 _ => data.convert_dtype(DType::F32),
             },
         ))
+    }
+}
+
+/// Shape `[d_input, d_output]` of a matrix; none of what is none.
+fn dense_shape(slot: &Slot) -> Option<[usize; 2]> {
+    match (slot.role, slot.shape.as_slice()) {
+        (Role::Transposed, [n, k]) => Some([*k, *n]),
+        (Role::Plain, [k, n]) => Some([*k, *n]),
+        _ => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Checkpoint directories for others.
 
-use super::layout::Role;
+use super::layout::{Role, packed_name};
 use super::save::{each_parameter, view, write_config, write_json};
 use super::shards::ShardWriter;
 use super::view::{Floats, TensorView};
@@ -12,8 +12,11 @@ use burn::tensor::{DType, TensorData};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
+/// The largest number in f16.
+const F16_MAX: f32 = 65504.0;
+
 /// Bytes of a file at most; larger checkpoints are cut into several.
-const SHARD: usize = 5_000_000_000;
+const SHARD: u64 = 5_000_000_000;
 
 /// Writes a packed module as a GPTQ checkpoint of the second version, as GPTQModel, transformers and vLLM
 /// read them: this project's words, step sizes and biases of packed layers in f16, the group of each row, and
@@ -54,11 +57,15 @@ pub fn export_gptq<M: Module>(
             let rows = k / groups;
             let of_rows: Vec<i32> = (0..k).map(|row| (row / rows) as i32).collect();
             let of_rows = TensorView::new(TensorData::new(of_rows, [k]));
-            files.push(format!("{layer}.g_idx"), of_rows.expect("it is of 32 bits"))?;
+            files.push(
+                packed_name(&slot.path, "g_idx"),
+                of_rows.expect("it is of 32 bits"),
+            )?;
         }
         let packed_bias =
             slot.name.ends_with(".bias") && weights.contains_key(&format!("{layer}.weight"));
-        let floats = match packed_bias {
+        let in_range = || data.iter::<f32>().all(|bias| bias.abs() <= F16_MAX);
+        let floats = match packed_bias && in_range() {
             true => Floats::Rounded(DType::F16),
             false => Floats::Lossless(dtype),
         };

@@ -134,7 +134,7 @@ impl ModuleVisitor for Visitor {
 
 /// Name of a part of a packed weight: `layer.qweight` for `layer.weight`, `layer.w1.qweight` for any
 /// other field.
-fn packed_name(weight: &str, part: &str) -> String {
+pub(super) fn packed_name(weight: &str, part: &str) -> String {
     match weight.strip_suffix("weight") {
         Some(layer) if layer.is_empty() || layer.ends_with('.') => format!("{layer}{part}"),
         _ => format!("{weight}.{part}"),

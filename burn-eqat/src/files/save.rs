@@ -45,7 +45,7 @@ pub fn save_model<M: Module>(
     dtype: DType,
     staged: &StagedDir,
 ) -> Result<(), FileError> {
-    let mut file = ShardWriter::new(staged.path(), usize::MAX);
+    let mut file = ShardWriter::new(staged.path(), u64::MAX);
     each_parameter(module, staged.path(), |slot, data| {
         let view = view(staged.path(), &slot, data, Floats::Lossless(dtype))?;
         file.push(slot.name, view)

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Writes tensors to a directory as they come, into files of at most `limit` bytes of data (or of one
+/// Writes tensors to a directory, a file when it is full: files of at most `limit` bytes of data (or of one
 /// tensor, if that is more).
 pub(super) struct ShardWriter<'a, V> {
     dir: &'a Path,
-    limit: usize,
+    limit: u64,
     pending: Vec<(String, V)>,
     pending_bytes: usize,
     bytes: usize,
@@ -21,7 +21,7 @@ pub(super) struct ShardWriter<'a, V> {
 }
 
 impl<'a, V: View> ShardWriter<'a, V> {
-    pub fn new(dir: &'a Path, limit: usize) -> Self {
+    pub fn new(dir: &'a Path, limit: u64) -> Self {
         ShardWriter {
             dir,
             limit,
@@ -34,7 +34,7 @@ impl<'a, V: View> ShardWriter<'a, V> {
 
     pub fn push(&mut self, name: String, view: V) -> Result<(), FileError> {
         let bytes = view.data_len();
-        if !self.pending.is_empty() && self.pending_bytes + bytes > self.limit {
+        if !self.pending.is_empty() && (self.pending_bytes + bytes) as u64 > self.limit {
             self.flush()?;
         }
         self.pending_bytes += bytes;

@@ -29,6 +29,16 @@ pub(super) struct Stored {
     pub format: Format,
 }
 
+/// Shapes of a packed weight's parts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shapes {
+    /// `[d_input, d_output]`.
+    pub dense: [usize; 2],
+    pub code_rows: usize,
+    pub zero_columns: usize,
+    pub groups: usize,
+}
+
 impl Stored {
     /// Reads a `quantization_config`; what is wrong with it otherwise.
     pub fn from_config(entry: &Value) -> Result<Self, String> {
@@ -50,17 +60,31 @@ impl Stored {
         }
     }
 
-    /// Works out the scheme of a weight `[d_input, _]` of the EfficientQAT reference from the rows of its
-    /// codes and of its step sizes; none where no scheme has such.
-    pub fn from_shapes(d_input: usize, code_rows: usize, groups: usize) -> Option<Self> {
-        let bits = Bits::ALL
-            .into_iter()
-            .find(|bits| Fields::WholeWords.words(d_input, *bits) == code_rows)?;
-        if groups == 0 || !d_input.is_multiple_of(groups) {
-            return None;
-        }
-        let group = if groups == 1 { 0 } else { d_input / groups };
-        Some(Stored {
+    /// Works out the scheme of a checkpoint of the EfficientQAT reference from the shapes of its packed
+    /// weights; none where no scheme has them all.
+    ///
+    /// Bits and rows of a group are those that fit every weight. One group a column is said to be that
+    /// where nothing tells it from a group of so many rows.
+    pub fn from_shapes(weights: &[Shapes]) -> Option<Self> {
+        let bits = Bits::ALL.into_iter().find(|bits| {
+            weights.iter().all(|weight| {
+                let words = |len| Fields::WholeWords.words(len, *bits);
+                let [d_input, d_output] = weight.dense;
+                let (codes, zeros) = (words(d_input), words(d_output));
+                codes == weight.code_rows && zeros == weight.zero_columns
+            })
+        })?;
+        let rows = |weight: &Shapes| weight.dense[0].checked_div(weight.groups);
+        let first = rows(weights.first()?)?;
+        let group = match weights.iter().all(|weight| weight.groups == 1) {
+            true => 0,
+            false => first,
+        };
+        let fits = |weight: &Shapes| {
+            weight.dense[0] == weight.groups * rows(weight).unwrap_or(0)
+                && (group == 0 || rows(weight) == Some(group))
+        };
+        weights.iter().all(fits).then_some(Stored {
             scheme: Scheme::new(bits, group),
             format: Format::EfficientQat,
         })
@@ -136,7 +160,7 @@ fn gptq(entry: &Value) -> Result<Stored, String> {
     };
     let group = match entry.get("group_size").and_then(Value::as_i64) {
         Some(-1) => 0,
-        Some(group) if (1..=1 << 32).contains(&group) => group as usize,
+        Some(group) if (1..=1 << 30).contains(&group) => group as usize,
         _ => {
             let found = entry.get("group_size").unwrap_or(&Value::Null);
             return Err(format!("group_size is {found}, expected -1 or more than 0"));
@@ -153,9 +177,8 @@ fn gptq(entry: &Value) -> Result<Stored, String> {
     {
         return Err(format!("pack_dtype is {pack}, expected \"int32\""));
     }
-    let format = (entry.get("checkpoint_format"))
-        .or_else(|| entry.get("format"))
-        .filter(|format| !format.is_null());
+    let said = |name| entry.get(name).filter(|format: &&Value| !format.is_null());
+    let format = said("checkpoint_format").or_else(|| said("format"));
     let format = match format.map(|format| format.as_str().unwrap_or("")) {
         None | Some("gptq") => Format::GptqV1,
         Some("gptq_v2") => Format::GptqV2,
@@ -223,7 +246,7 @@ mod tests {
 
     #[test]
     fn ten_fields_a_word_become_a_stream() {
-        let stored = Stored::from_shapes(192, 20, 3).unwrap();
+        let stored = of(&[([192, 3], 20, 1, 3)]).unwrap();
         assert_eq!(stored.scheme, "w3g64".parse().unwrap());
         let codes: Vec<i64> = (0..192 * 3).map(|i| i * 5 % 8).collect();
         let bits = Bits::Three;
@@ -232,13 +255,32 @@ mod tests {
         assert_eq!(stored.codes(words, [192, 3]).unwrap(), expected);
     }
 
+    fn of(weights: &[([usize; 2], usize, usize, usize)]) -> Option<Stored> {
+        let shapes = weights
+            .iter()
+            .map(|(dense, code_rows, zero_columns, groups)| Shapes {
+                dense: *dense,
+                code_rows: *code_rows,
+                zero_columns: *zero_columns,
+                groups: *groups,
+            });
+        Stored::from_shapes(&shapes.collect::<Vec<_>>())
+    }
+
     #[test]
     fn shapes_tell_the_scheme() {
-        let of = |code_rows, groups| Stored::from_shapes(256, code_rows, groups);
-        assert_eq!(of(16, 4).unwrap().scheme, "w2g64".parse().unwrap());
-        assert_eq!(of(32, 1).unwrap().scheme, "w4g-1".parse().unwrap());
-        assert_eq!(of(17, 4), None);
-        assert_eq!(of(16, 3), None);
-        assert_eq!(of(16, 0), None);
+        let name = |weights: &[_]| of(weights).map(|stored| stored.scheme.to_string());
+        assert_eq!(name(&[([256, 32], 16, 2, 4)]).unwrap(), "w2g64");
+        assert_eq!(name(&[([256, 32], 32, 4, 1)]).unwrap(), "w4g-1");
+        // One group of 128 rows here, three there.
+        let wide = ([384, 32], 24, 2, 3);
+        assert_eq!(name(&[([128, 32], 8, 2, 1), wide]).unwrap(), "w2g128");
+        assert_eq!(name(&[([128, 32], 8, 2, 2), wide]), None);
+        // As many words of codes in 3 bits as in 4, but not of zero points.
+        assert_eq!(name(&[([32, 64], 4, 8, 1)]).unwrap(), "w4g-1");
+        assert_eq!(name(&[([256, 32], 17, 2, 4)]), None);
+        assert_eq!(name(&[([256, 32], 16, 2, 3)]), None);
+        assert_eq!(name(&[([256, 32], 16, 2, 0)]), None);
+        assert_eq!(name(&[]), None);
     }
 }

@@ -43,13 +43,13 @@ impl ChatTemplate {
     ///
     /// When there is none, or a file cannot be read.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let path = dir.join("tokenizer_config.json");
-        let Some(source) = template(dir)? else {
+        let config = dir.join("tokenizer_config.json");
+        let Some((path, source)) = template(dir)? else {
             let message = "has no chat_template: the model is no instruct model";
-            return Err(Error::input(&path, message));
+            return Err(Error::input(&config, message));
         };
-        let config: Value = match path.exists() {
-            true => read_json(&path)?,
+        let config: Value = match config.exists() {
+            true => read_json(&config)?,
             false => Value::Null,
         };
         Ok(ChatTemplate {
@@ -100,12 +100,12 @@ impl ChatTemplate {
     }
 }
 
-/// The template in a directory, if it has one.
-pub(crate) fn template(dir: &Path) -> Result<Option<String>, Error> {
+/// The template in a directory and the file that it is from, if there is one.
+pub(crate) fn template(dir: &Path) -> Result<Option<(PathBuf, String)>, Error> {
     let path = dir.join("chat_template.jinja");
     if path.exists() {
         let text = std::fs::read_to_string(&path).map_err(Error::read(&path))?;
-        return Ok(Some(text));
+        return Ok(Some((path, text)));
     }
     let path = dir.join("tokenizer_config.json");
     if !path.exists() {
@@ -120,7 +120,8 @@ pub(crate) fn template(dir: &Path) -> Result<Option<String>, Error> {
             .and_then(|entry| entry.get("template")),
         other => other,
     };
-    Ok(template.and_then(Value::as_str).map(str::to_string))
+    let template = template.and_then(Value::as_str);
+    Ok(template.map(|template| (path, template.to_string())))
 }
 
 /// A special token, which is a text or an object with one.

@@ -166,7 +166,8 @@ pub fn sample_windows(
     progress: &mut dyn FnMut(usize, usize) -> Result<(), Error>,
 ) -> Result<TokenWindows, Error> {
     const BATCH: usize = 64;
-    let begin = loaded.config.bos_token_id.unwrap_or(0) as i32;
+    let config = &loaded.config;
+    let begin = config.bos_token_id.or(config.end_token()).unwrap_or(0) as i32;
     let mut sampler = Sampler::new(1.0, 1.0, seed);
     let mut tokens = Vec::with_capacity(count * seq_len);
     let total = count.div_ceil(BATCH) * seq_len;

@@ -10,7 +10,7 @@ use tokenizers::Tokenizer;
 /// What was written, and how fast.
 #[derive(Clone, Debug)]
 pub struct Generated {
-    /// Prompt and continuation.
+    /// Prompt and continuation; of an [`answer`], only what is new.
     pub text: String,
     /// New tokens.
     pub tokens: usize,

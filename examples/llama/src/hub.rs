@@ -30,7 +30,11 @@ pub fn fetch(name: &str) -> Result<PathBuf, Error> {
         let message = format!("the hub has no such model, or cannot be reached: {error}");
         Error::input(Path::new(name), message)
     };
-    let api: Api = ApiBuilder::from_env().build().map_err(failed)?;
+    let mut builder = ApiBuilder::from_env();
+    if let Ok(token) = std::env::var("HF_TOKEN") {
+        builder = builder.with_token(Some(token));
+    }
+    let api: Api = builder.build().map_err(failed)?;
     let remote = api.repo(repo);
     match remote.info() {
         Ok(info) => {

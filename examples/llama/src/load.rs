@@ -83,12 +83,13 @@ impl LoadedLlama {
         self.ends.contains(&token)
     }
 
-    /// The template of conversations, as `chat_template.jinja` or `tokenizer_config.json` has it.
+    /// The template of conversations, as `chat_template.jinja` or `tokenizer_config.json` has it, and which
+    /// of them.
     ///
     /// # Errors
     ///
     /// When a file that is there cannot be read.
-    pub fn chat_template(&self) -> Result<Option<String>, Error> {
+    pub fn chat_template(&self) -> Result<Option<(PathBuf, String)>, Error> {
         chat::template(self.checkpoint.dir())
     }
 
@@ -155,12 +156,30 @@ impl LoadedLlama {
 fn describe(dir: &Path) -> Result<(Checkpoint, LlamaConfig), Error> {
     let checkpoint = Checkpoint::open(dir)?;
     let path = dir.join("config.json");
-    let config: LlamaConfig = serde_json::from_value(checkpoint.config().clone())
+    let mut config: LlamaConfig = serde_json::from_value(checkpoint.config().clone())
         .map_err(|error| FileError::invalid(&path, error))?;
     config
         .check()
         .map_err(|error| Error::Config { path, error })?;
+    if !begins_texts(dir, &config)? {
+        config.bos_token_id = None;
+    }
     Ok((checkpoint, config))
+}
+
+/// Whether texts begin with the begin token: a Qwen names one that it does not use.
+fn begins_texts(dir: &Path, config: &LlamaConfig) -> Result<bool, Error> {
+    #[derive(serde::Deserialize)]
+    struct Tokenizing {
+        #[serde(default)]
+        add_bos_token: Option<bool>,
+    }
+    let path = dir.join("tokenizer_config.json");
+    let said = match path.exists() {
+        true => read_json::<Tokenizing>(&path)?.add_bos_token,
+        false => None,
+    };
+    Ok(said.unwrap_or_else(|| config.begins_texts()))
 }
 
 /// Whether a tensor says nothing: what is computed here, or the tied embedding twice.

@@ -12,20 +12,25 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// Checkpoints to tamper with: dense in two files, and packed as GPTQ.
-fn originals() -> &'static [PathBuf; 2] {
-    static ORIGINALS: OnceLock<(tempfile::TempDir, [PathBuf; 2])> = OnceLock::new();
+/// Checkpoints to tamper with: dense in two files, packed as GPTQ, and packed without a word of it.
+fn originals() -> &'static [PathBuf; 3] {
+    static ORIGINALS: OnceLock<(tempfile::TempDir, [PathBuf; 3])> = OnceLock::new();
     let (_, dirs) = ORIGINALS.get_or_init(|| {
         let parent = tempfile::tempdir().unwrap();
-        let [dense, packed] = ["dense", "packed"].map(|name| parent.path().join(name));
-        fs::create_dir(&dense).unwrap();
-        write(&dense, &model(), Float::Bf16, 2);
-        let mut loaded = LoadedLlama::open(&dense, &Device::flex()).unwrap();
+        let dirs = ["dense", "packed", "bare"].map(|name| parent.path().join(name));
+        let [dense, packed, bare] = &dirs;
+        fs::create_dir(dense).unwrap();
+        write(dense, &model(), Float::Bf16, 2);
+        let mut loaded = LoadedLlama::open(dense, &Device::flex()).unwrap();
         let scheme = "w4g16".parse().unwrap();
         let weights = Llama::quantized_weights();
         loaded.model = loaded.model.quantize_rtn(&weights, scheme).unwrap();
-        loaded.export_gptq(&packed, false).unwrap();
-        (parent, [dense, packed])
+        loaded.export_gptq(packed, false).unwrap();
+        fs::create_dir(bare).unwrap();
+        copy(packed, bare);
+        fs::remove_file(bare.join("quantize_config.json")).unwrap();
+        fs::copy(dense.join("config.json"), bare.join("config.json")).unwrap();
+        (parent, dirs)
     });
     dirs
 }
@@ -114,6 +119,18 @@ fn copy(from: &Path, to: &Path) -> Vec<PathBuf> {
     copies
 }
 
+/// A scheme that no file says is worked out, as a whole and block by block.
+#[test]
+fn a_scheme_that_no_file_says_is_worked_out() {
+    let (dir, device) = (&originals()[2], Device::flex());
+    let scheme = Some("w4g16".parse().unwrap());
+    assert_eq!(LoadedLlama::open(dir, &device).unwrap().scheme, scheme);
+    assert_eq!(
+        LoadedLlama::open_by_block(dir, &device).unwrap().scheme,
+        scheme
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 300, failure_persistence: None, ..ProptestConfig::default()
@@ -121,7 +138,7 @@ proptest! {
 
     #[test]
     fn tampered_files_are_errors_or_models(
-        original in 0usize..2,
+        original in 0usize..3,
         file in any::<usize>(),
         changes in prop::collection::vec(change(), 1..5),
     ) {

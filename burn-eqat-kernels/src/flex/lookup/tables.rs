@@ -107,6 +107,9 @@ fn to_integers<const P: usize>(x: &[f32], integers: &mut [i32]) -> Option<f32> {
     for pair in x.chunks_exact(2) {
         most = most.max(pair[0].abs() + pair[1].abs());
     }
+    if !most.is_finite() {
+        return None;
+    }
     // 30 bits or 16, of which entries lose eight; a little less, as entries are rounded.
     let top = match P {
         1 => (1 << 16) - 512,

@@ -1,13 +1,13 @@
 use super::device::DeviceArg;
 use super::inference::InferenceArg;
 use super::model::resolve;
-use super::progress::check_interrupted;
+use super::progress::{check_interrupted, say};
 use crate::chat::{ChatTemplate, Message};
 use crate::error::Error;
 use crate::generate::answer;
 use crate::load::LoadedLlama;
 use crate::sample::Sampler;
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 use std::path::PathBuf;
 
 /// Talk to an instruct model
@@ -71,9 +71,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         messages.push(Message::new("user", line.trim()));
         let conversation = template.render(&messages)?;
         let mut show = |piece: &str| {
-            print!("{piece}");
-            // A closed pipe is no reason to fail.
-            let _ = std::io::stdout().flush();
+            say(piece);
             check_interrupted()
         };
         let written = args.inference.run(|| {
@@ -88,7 +86,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
                 &mut show,
             )
         })?;
-        println!();
+        say("\n");
         messages.push(Message::new("assistant", written.text.trim()));
     }
 }

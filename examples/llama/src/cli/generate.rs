@@ -1,14 +1,13 @@
 use super::device::DeviceArg;
 use super::inference::InferenceArg;
 use super::model::resolve;
-use super::progress::check_interrupted;
+use super::progress::{check_interrupted, say};
 use super::report::{check_report, write_report};
 use crate::error::Error;
 use crate::generate::generate;
 use crate::load::LoadedLlama;
 use crate::sample::Sampler;
 use serde::Serialize;
-use std::io::Write;
 use std::path::PathBuf;
 
 /// Write text from a prompt, with a full-precision or packed Llama
@@ -62,9 +61,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     let tokenizer = loaded.tokenizer()?;
     let mut sampler = Sampler::new(args.temperature, args.top_p, args.seed);
     let mut show = |piece: &str| {
-        print!("{piece}");
-        // A closed pipe is no reason to fail; the report still wants the text.
-        let _ = std::io::stdout().flush();
+        say(piece);
         check_interrupted()
     };
     let written = args.inference.run(|| {
@@ -78,7 +75,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
             &mut show,
         )
     })?;
-    println!();
+    say("\n");
     let (tokens, speed) = (written.tokens, written.tokens_per_second);
     eprintln!("{tokens} tokens, {speed:.1} tokens per second");
     match &args.report {

@@ -40,7 +40,6 @@ impl Cli {
     pub fn spares_memory(&self) -> bool {
         match &self.command {
             Command::Quantize(args) => args.goes_through_once(),
-            Command::Export(_) => true,
             _ => false,
         }
     }

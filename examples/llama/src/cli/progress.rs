@@ -27,6 +27,13 @@ pub(super) fn interrupter() -> Interrupter {
     INTERRUPTER.clone()
 }
 
+/// Writes a piece of text to the standard output as it comes. A closed pipe is no reason to fail.
+pub(super) fn say(piece: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
+}
+
 /// Fails once Ctrl-C was pressed.
 pub(super) fn check_interrupted() -> Result<(), Error> {
     match INTERRUPTER.should_stop() {

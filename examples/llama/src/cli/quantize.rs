@@ -146,6 +146,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     println!("{}  {scheme}", dir.display());
     println!("{}", table_head());
     let mut evaluation = None;
+    let mut saved = false;
     let mut hooks = Hooks {
         interrupter: interrupter(),
         renderer: &|stage| Box::new(BarRenderer::new(stage)),
@@ -163,6 +164,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
             // Block-AP takes long; what it made is safe while E2E-QP goes on.
             match (&args.output, stage.name.as_str()) {
                 (Some(output), "block-ap") if args.method > Method::BlockAp => {
+                    saved = true;
                     loaded.save_packed(model, scheme, output, args.force)
                 }
                 _ => Ok(()),
@@ -172,7 +174,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     let (packed, stages) = quantize(&loaded, &data, &settings, &device, &mut hooks)?;
     if let Some(output) = &args.output {
         // The directory may hold the model after Block-AP by now, which this one replaces.
-        let force = args.force || args.method > Method::BlockAp;
+        let force = args.force || saved;
         loaded.save_packed(&packed, scheme, output, force)?;
         println!("saved to {}", output.display());
     }

@@ -13,6 +13,8 @@ pub struct Family {
     pub(super) windowed: Windowed,
     /// Width of a head where nothing says it and it is not the heads' share of the hidden width.
     pub(super) head_dim: Option<usize>,
+    /// Whether texts begin with the begin token, where `tokenizer_config.json` does not say.
+    pub(super) begins: bool,
     /// The window where nothing is said of it, not even that there is none.
     pub(super) window: Option<usize>,
 }
@@ -45,6 +47,7 @@ const LLAMA: Family = Family {
     qk_norm: false,
     windowed: Windowed::Never,
     head_dim: None,
+    begins: true,
     window: None,
 };
 
@@ -62,6 +65,7 @@ static FAMILIES: [Family; 4] = [
         model_type: "qwen2",
         bias: Bias::QueriesKeysValues,
         windowed: Windowed::Upper,
+        begins: false,
         window: Some(4096),
         ..LLAMA
     },
@@ -69,6 +73,7 @@ static FAMILIES: [Family; 4] = [
         model_type: "qwen3",
         qk_norm: true,
         windowed: Windowed::Upper,
+        begins: false,
         head_dim: Some(128),
         window: Some(4096),
         ..LLAMA

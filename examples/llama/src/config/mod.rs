@@ -75,7 +75,7 @@ pub struct LlamaConfig {
     /// Kind of each block's attention, in newer files: `full_attention` or `sliding_attention`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_types: Option<Vec<String>>,
-    /// Token that begins a text.
+    /// Token that begins a text; none where texts begin without one.
     #[serde(default)]
     pub bos_token_id: Option<u32>,
     /// Token (or tokens) that end a text.
@@ -163,6 +163,11 @@ impl LlamaConfig {
             Bias::AsConfigured => (self.attention_bias, self.attention_bias),
             Bias::QueriesKeysValues => (true, false),
         }
+    }
+
+    /// Whether texts of the family begin with the begin token.
+    pub(crate) fn begins_texts(&self) -> bool {
+        Family::of(&self.model_type).is_none_or(|family| family.begins)
     }
 
     /// Whether queries and keys are normed.

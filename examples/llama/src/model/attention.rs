@@ -168,8 +168,8 @@ fn causal_mask(
     let values: Vec<f32> = (0..rows * total)
         .map(|i| {
             let (own, other) = (start + i / total, i % total);
-            let near = window.is_none_or(|window| other + window > own);
-            match other <= own && near {
+            let near = |window: usize| own - other < window;
+            match other <= own && window.is_none_or(near) {
                 true => 0.0,
                 false => f32::NEG_INFINITY,
             }

@@ -193,6 +193,9 @@ fn kind(packed: &Packed, scale: &Tensor<2>, compatibility: Compatibility) -> Opt
         return None;
     }
     let zeros = integers(packed.unpacked_zero_points());
+    let scales = scale.clone().into_data();
+    let offsets = scales.iter::<f32>().zip(&zeros);
+    let mut offsets = offsets.map(|(scale, zero)| (scale * *zero as f32).abs());
     let all = |expected: &[i32]| zeros.iter().all(|zero| expected.contains(zero));
     match bits {
         2 if compatibility == Compatibility::Newest && group.is_multiple_of(64) && all(&[1, 2]) => {
@@ -201,7 +204,7 @@ fn kind(packed: &Packed, scale: &Tensor<2>, compatibility: Compatibility) -> Opt
         // Codes less zero points fit in the four bits around 8.
         2 | 3 => Some(Kind::Q4_0),
         4 if all(&[8]) => Some(Kind::Q4_0),
-        4 => Some(Kind::Q4_1),
+        4 if offsets.all(|offset| offset <= f16::MAX.to_f32()) => Some(Kind::Q4_1),
         8 if all(&[128]) => Some(Kind::Q8_0),
         _ => None,
     }

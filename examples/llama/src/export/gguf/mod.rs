@@ -26,7 +26,8 @@ pub enum GgufError {
     /// A weight whose scheme no block type holds.
     #[error(
         "{tensor}: {scheme} has no lossless type in GGUF, which holds 2, 3 and 4 bits in groups of \
-         multiples of 32, and symmetric 8 bits; --format gptq and --format dense hold all schemes"
+         multiples of 32, and symmetric 8 bits, with scales that fit in f16; --format gptq and \
+         --format dense hold all schemes"
     )]
     Scheme {
         /// The tensor, as GGUF calls it.

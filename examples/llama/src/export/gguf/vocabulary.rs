@@ -4,7 +4,7 @@ use super::GgufError;
 use super::file::{File, Value};
 use crate::error::Error;
 use crate::load::LoadedLlama;
-use burn_eqat::files::read_json;
+use burn_eqat::files::{FileError, read_json};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,8 +20,6 @@ struct TokenizerFile {
 
 #[derive(Deserialize)]
 struct Model {
-    #[serde(rename = "type", default)]
-    kind: Option<String>,
     vocab: BTreeMap<String, u32>,
     #[serde(default)]
     merges: Vec<Merge>,
@@ -48,7 +46,6 @@ impl Merge {
 
 #[derive(Deserialize)]
 struct AddedToken {
-    id: u32,
     content: String,
     #[serde(default)]
     special: bool,
@@ -66,28 +63,38 @@ mod kind {
 
 /// Adds the tokenizer of the model's directory.
 pub(super) fn add(loaded: &LoadedLlama, file: &mut File) -> Result<(), Error> {
-    // Read as a tokenizer first: that names what is wrong with it.
-    loaded.tokenizer()?;
-    let read: TokenizerFile = read_json(&loaded.checkpoint.dir().join("tokenizer.json"))?;
-    if read.model.kind.as_deref().unwrap_or("BPE") != "BPE" {
-        let found = format!("a model of type {}", read.model.kind.unwrap_or_default());
+    // Read as a tokenizer first: that names what is wrong with it, and knows what ids tokens have.
+    let tokenizer = loaded.tokenizer()?;
+    let path = loaded.checkpoint.dir().join("tokenizer.json");
+    let value: serde_json::Value = read_json(&path)?;
+    let kind = value["model"]["type"].as_str().unwrap_or("BPE");
+    if kind != "BPE" {
+        let found = format!("a model of type {kind}");
         let expected = "BPE";
         return Err(GgufError::Tokenizer { found, expected }.into());
     }
+    let read: TokenizerFile =
+        serde_json::from_value(value).map_err(|error| FileError::invalid(&path, error))?;
     let mut tokens: Vec<String> = (0..loaded.config.vocab_size)
         .map(|id| format!("[PAD{id}]"))
         .collect();
     let mut kinds = vec![kind::UNUSED; tokens.len()];
-    for (token, id) in &read.model.vocab {
-        tokens[*id as usize].clone_from(token);
-        kinds[*id as usize] = match token.as_str() {
+    for token in read.model.vocab.keys() {
+        let Some(at) = tokenizer.token_to_id(token).map(|id| id as usize) else {
+            continue;
+        };
+        tokens[at].clone_from(token);
+        kinds[at] = match token.as_str() {
             "<unk>" => kind::UNKNOWN,
             token if read.model.byte_fallback && is_byte(token) => kind::BYTE,
             _ => kind::NORMAL,
         };
     }
     for token in &read.added_tokens {
-        let (at, unknown) = (token.id as usize, token.content == "<unk>");
+        let Some(at) = tokenizer.token_to_id(&token.content).map(|id| id as usize) else {
+            continue;
+        };
+        let unknown = token.content == "<unk>";
         tokens[at].clone_from(&token.content);
         kinds[at] = match (unknown, token.special) {
             (true, _) => kind::UNKNOWN,
@@ -115,7 +122,7 @@ pub(super) fn add(loaded: &LoadedLlama, file: &mut File) -> Result<(), Error> {
     let begin = config.bos_token_id.is_some();
     file.set("tokenizer.ggml.add_bos_token", Value::Bool(begin));
     file.set("tokenizer.ggml.add_eos_token", Value::Bool(false));
-    if let Some(template) = loaded.chat_template()? {
+    if let Some((_, template)) = loaded.chat_template()? {
         file.set("tokenizer.chat_template", Value::Text(template));
     }
     Ok(())
@@ -146,7 +153,9 @@ fn sentence_pieces(read: &TokenizerFile, tokens: &[String], file: &mut File) {
     file.set("tokenizer.ggml.model", Value::text("llama"));
     file.set("tokenizer.ggml.pre", Value::text("default"));
     file.set("tokenizer.ggml.scores", Value::F32s(scores));
-    file.set("tokenizer.ggml.unknown_token_id", Value::U32(0));
+    if let Some(at) = tokens.iter().position(|token| token == "<unk>") {
+        file.set("tokenizer.ggml.unknown_token_id", Value::U32(at as u32));
+    }
 }
 
 /// Pairs of bytes, with what llama.cpp calls the way in which text is cut into words first.
