@@ -94,3 +94,49 @@ impl<'a, V: View> ShardWriter<'a, V> {
 fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     fs::rename(from, to).map_err(FileError::io(to))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Checkpoint;
+    use super::super::view::TensorView;
+    use super::*;
+    use burn::tensor::TensorData;
+
+    /// Writes three tensors of 16 bytes to files of so many at most.
+    fn write(limit: u64) -> (tempfile::TempDir, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = ShardWriter::new(dir.path(), limit);
+        for name in ["a", "b", "c"] {
+            let data = TensorData::new(vec![1.0f32; 4], [4]);
+            files
+                .push(name.to_string(), TensorView::new(data).unwrap())
+                .unwrap();
+        }
+        files.finish().unwrap();
+        let names = fs::read_dir(dir.path()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        (dir, names)
+    }
+
+    #[test]
+    fn what_fits_is_one_file() {
+        assert_eq!(write(48).1, ["model.safetensors"]);
+    }
+
+    #[test]
+    fn what_does_not_is_several_with_an_index() {
+        let (dir, names) = write(33);
+        let expected = [
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+            "model.safetensors.index.json",
+        ];
+        assert_eq!(names, expected);
+        fs::write(dir.path().join("config.json"), "{}").unwrap();
+        assert_eq!(Checkpoint::open(dir.path()).unwrap().bytes(), 48);
+        // A tensor that is larger than a file may be has one to itself.
+        assert_eq!(write(1).1.len(), 4);
+    }
+}
