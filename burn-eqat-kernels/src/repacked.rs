@@ -62,11 +62,6 @@ impl Repacked {
     ) -> Option<Tensor<D>> {
         self.0.linear(x, bias)
     }
-
-    /// Bytes that the copy takes.
-    pub fn bytes(&self) -> usize {
-        self.0.bytes()
-    }
 }
 
 #[cfg(all(feature = "flex", target_arch = "x86_64"))]
@@ -98,10 +93,6 @@ impl Copy {
         _: &Tensor<D>,
         _: Option<&Tensor<1>>,
     ) -> Option<Tensor<D>> {
-        match *self {}
-    }
-
-    pub fn bytes(&self) -> usize {
         match *self {}
     }
 }

@@ -84,10 +84,6 @@ impl Repacked {
         let y = Tensor::<2>::from_primitive::<Flex>(finish(y, dtype));
         Some(y.reshape(shape))
     }
-
-    pub fn bytes(&self) -> usize {
-        self.copy.bytes()
-    }
 }
 
 /// None where a tensor is on another backend, or differentiated.

@@ -233,7 +233,7 @@ impl Checkpoint {
         let dense = slots(&module);
         let stored = self.stored(&dense, prefix)?;
         let module = match stored {
-            Some(stored) => self.attach_packed(module, stored.scheme, prefix)?,
+            Some(stored) => self.attach_packed(module, &dense, stored.scheme, prefix)?,
             None => module,
         };
         let part = Part {
@@ -262,6 +262,7 @@ impl Checkpoint {
     fn attach_packed<M: Module>(
         &self,
         module: M,
+        dense: &[Slot],
         scheme: Scheme,
         prefix: &str,
     ) -> Result<M, FileError> {
@@ -270,7 +271,7 @@ impl Checkpoint {
             .flat_map(packed_paths)
             .collect();
         // A part of a model may have none.
-        if !slots(&module).iter().any(|slot| paths.contains(&slot.path)) {
+        if !dense.iter().any(|slot| paths.contains(&slot.path)) {
             return Ok(module);
         }
         module
@@ -338,8 +339,7 @@ impl Part<'_> {
         let Some(stored) = self.stored else {
             return Ok(false);
         };
-        let parts = [".g_idx", ".bias"].map(|part| name.strip_suffix(part));
-        let [layer, bias] = parts;
+        let [layer, bias] = [".g_idx", ".bias"].map(|part| name.strip_suffix(part));
         let tensors = &self.checkpoint.tensors;
         let packed = |layer: &str| tensors.contains_key(&format!("{layer}.qweight"));
         if !layer.or(bias).is_some_and(packed) {
@@ -358,7 +358,7 @@ impl Part<'_> {
         }
         let len = located.shape.num_elements();
         let groups = stored.scheme.groups(len);
-        let groups = groups.or_else(|message| error(message.to_string()).map(|_: bool| 0))?;
+        let groups = groups.map_err(|why| self.checkpoint.error(name, why.to_string()))?;
         let rows = len / groups.max(1);
         match data
             .iter::<i64>()

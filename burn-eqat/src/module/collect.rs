@@ -7,7 +7,7 @@ use super::{FakeQuant, Packed};
 use crate::{GroupSize, Scheme};
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamId, Reparameterization};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use burn_eqat_kernels::{Bits, dequantize, unpack_columns};
+use burn_eqat_kernels::Bits;
 
 /// The scheme and `d_input` as an integer parameter: `[bits, group or 0, symmetric, d_input]`.
 pub(super) fn tag(scheme: Scheme, d_input: usize, device: &Device) -> Param<Tensor<1, Int>> {
@@ -129,19 +129,8 @@ pub(crate) struct PackedWeight {
 impl PackedWeight {
     /// The dense weight, `[d_input, d_output]`.
     pub fn dequantize(&self) -> Tensor<2> {
-        const MADE: &str = "the words are made for this weight";
-        let [_, n] = self.scale.dims();
-        let zeros = unpack_columns(self.zero_points.clone(), self.scheme.bits, n).expect(MADE);
-        let zeros = zeros.float().cast(self.scale.dtype());
-        let scale = self.scale.clone();
-        dequantize(
-            self.codes.clone(),
-            scale,
-            zeros,
-            self.scheme.bits,
-            self.d_input,
-        )
-        .expect(MADE)
+        let (codes, zeros) = (self.codes.clone(), self.zero_points.clone());
+        Packed::from_words(codes, zeros, self.d_input, self.scheme).apply(self.scale.clone())
     }
 }
 

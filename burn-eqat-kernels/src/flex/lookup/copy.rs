@@ -116,11 +116,6 @@ impl Copy {
         let at = group * self.tiles() + tile;
         self.low.as_ptr().wrapping_add(at * 2 * TILE)
     }
-
-    /// Bytes that the copy takes.
-    pub fn bytes(&self) -> usize {
-        (self.parts.0.len() + self.low.0.len()) * size_of::<Line>()
-    }
 }
 
 /// Fills in the codes of a tile of a chunk that begins at `row` and `column`.

@@ -43,7 +43,7 @@ impl Tables {
     #[target_feature(enable = "avx2")]
     fn make<const P: usize>(shape: Shape, x: &[f32]) -> Option<Self> {
         let count = x.len() / shape.rows;
-        let fours = if shape.bits == 3 { shape.rows / 4 } else { 0 };
+        let fours = 2 * shape.high();
         let (pair_bytes, four_bytes) = (shape.rows / 2 * P * 16, fours * P * 16);
         let mut made = Tables {
             planes: P,

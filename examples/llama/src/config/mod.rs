@@ -192,6 +192,13 @@ impl LlamaConfig {
         window.filter(|_| windowed)
     }
 
+    /// Rotary frequency of pair `pair` of a head, before it is rescaled; in f32, as in the implementations
+    /// that trained the weights.
+    pub(crate) fn frequency(&self, pair: usize) -> f32 {
+        let power = (2 * pair) as f32 / (self.head_dim() / 2 * 2) as f32;
+        1.0 / (self.rope_theta() as f32).powf(power)
+    }
+
     /// The rescaling of the rotary frequencies; none where [`check`](Self::check) would fail.
     pub(crate) fn rescaling(&self) -> Rescaling {
         let rescaling = self.rope_settings().map(RopeParameters::rescaling);

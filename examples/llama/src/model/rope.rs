@@ -26,10 +26,7 @@ impl Rope {
     pub fn new(config: &LlamaConfig) -> Self {
         let half = config.head_dim() / 2;
         let rescaling = config.rescaling();
-        let frequency = |i: usize| {
-            let power = (2 * i) as f32 / (2 * half) as f32;
-            rescaling.apply(1.0 / (config.rope_theta() as f32).powf(power))
-        };
+        let frequency = |pair| rescaling.apply(config.frequency(pair));
         Self {
             frequencies: (0..half).map(frequency).collect(),
             positions: config.positions(),

@@ -136,11 +136,9 @@ impl Export<'_> {
             self.linear("output", &QuantLinear::from(head.clone()), None)?;
         }
         if let Rescaling::Llama3 { .. } = config.rescaling() {
-            let half = config.head_dim() / 2;
             // By how much each frequency is divided.
-            let factors = (0..half).map(|i| {
-                let power = (2 * i) as f32 / (2 * half) as f32;
-                let frequency = 1.0 / (config.rope_theta() as f32).powf(power);
+            let factors = (0..config.head_dim() / 2).map(|pair| {
+                let frequency = config.frequency(pair);
                 frequency / config.rescaling().apply(frequency)
             });
             let factors: Vec<f32> = factors.collect();
