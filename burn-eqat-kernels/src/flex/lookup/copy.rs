@@ -2,42 +2,17 @@
 
 use super::super::parallel;
 use super::super::weight::Weight;
+use super::lines::Lines;
 use super::shape::{Shape, TILE};
 use crate::plan::Problem;
+use std::ops::Range;
 
-/// Bytes that begin a line of cache.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+/// Tiles of a block at most: long runs of memory, and blocks enough to even out threads.
+const TILES: usize = 32;
 
-/// Bytes from the beginning of a line on.
-struct Lines(Vec<Line>);
-
-impl std::fmt::Debug for Lines {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} bytes", self.0.len() * size_of::<Line>())
-    }
-}
-
-impl Lines {
-    fn new(bytes: usize) -> Self {
-        Lines(vec![Line([0; 64]); bytes.div_ceil(64)])
-    }
-
-    fn as_ptr(&self) -> *const u8 {
-        self.0.as_ptr().cast()
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        let len = self.0.len() * size_of::<Line>();
-        // SAFETY: lines are bytes and nothing else, one after the other.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), len) }
-    }
-}
-
-/// A packed weight in the order in which lookups read it, beside the words: `[groups, tiles]` parts of
-/// [`Shape::bytes`], and apart from them the low halves of the step sizes, which quantized activations do
-/// without.
+/// A packed weight in the order in which lookups read it, beside the words: for each block of tiles, `[groups,
+/// tiles]` parts of [`Shape::bytes`], and apart from them the low halves of the step sizes, which quantized
+/// activations do without. A block is what a task reads, from its first byte to its last.
 ///
 /// A byte of codes belongs to one column: four rows of two bits, or eight of one. The step sizes and zero
 /// points of a tile are in the order of the kernel's sums, see [`column`].
@@ -45,6 +20,8 @@ impl Lines {
 pub(crate) struct Copy {
     pub problem: Problem,
     pub(super) shape: Shape,
+    /// Tiles of a block.
+    width: usize,
     parts: Lines,
     low: Lines,
 }
@@ -56,23 +33,26 @@ pub(super) const fn column(vector: usize, lane: usize) -> usize {
 }
 
 impl Copy {
-    /// None for codes or groups that are not looked up.
+    /// None for codes or groups that are not looked up, and where memory is short.
     pub fn new(weight: &Weight) -> Option<Self> {
         let problem = weight.problem;
         let shape = Shape::new(&problem)?;
         let tiles = problem.n.div_ceil(TILE);
+        let threads = parallel::threads(problem.k * problem.n);
+        let blocks = tiles.div_ceil(TILES).next_multiple_of(threads).max(1);
         let mut copy = Copy {
             problem,
             shape,
-            parts: Lines::new(shape.groups * tiles * shape.bytes()),
-            low: Lines::new(shape.groups * tiles * 2 * TILE),
+            width: tiles.div_ceil(blocks).max(1),
+            parts: Lines::new(shape.groups * tiles * shape.bytes())?,
+            low: Lines::new(shape.groups * tiles * 2 * TILE)?,
         };
-        let len = shape.groups * tiles;
         let parts = Out::new(copy.parts.bytes_mut(), shape.bytes());
         let low = Out::new(copy.low.bytes_mut(), 2 * TILE);
-        let threads = parallel::threads(problem.k * problem.n);
-        parallel::each(len, threads, |at| {
+        let copy = copy;
+        parallel::each(shape.groups * tiles, threads, |at| {
             let (group, tile) = (at / tiles, at % tiles);
+            let at = copy.place(group, tile);
             // SAFETY: parts do not overlap, and each is one task's.
             let (part, low) = unsafe { (parts.part(at), low.part(at)) };
             let (codes, rest) = part.split_at_mut(shape.chunks * shape.chunk_bytes());
@@ -101,20 +81,35 @@ impl Copy {
         Some(copy)
     }
 
-    pub(super) fn tiles(&self) -> usize {
+    /// How many blocks there are.
+    pub(super) fn blocks(&self) -> usize {
+        self.tiles().div_ceil(self.width)
+    }
+
+    /// Tiles of a block.
+    pub(super) fn block(&self, at: usize) -> Range<usize> {
+        at * self.width..self.tiles().min((at + 1) * self.width)
+    }
+
+    fn tiles(&self) -> usize {
         self.problem.n.div_ceil(TILE)
     }
 
-    /// Part `[group, tile]`, of [`Shape::bytes`].
-    pub(super) fn part(&self, group: usize, tile: usize) -> *const u8 {
-        let at = group * self.tiles() + tile;
-        self.parts.as_ptr().wrapping_add(at * self.shape.bytes())
+    /// Which part is that of a group and a tile; that of the block's next tile is behind it.
+    pub(super) fn place(&self, group: usize, tile: usize) -> usize {
+        let first = tile / self.width * self.width;
+        let width = self.width.min(self.tiles() - first);
+        first * self.shape.groups + group * width + tile - first
     }
 
-    /// Low halves of the step sizes of `[group, tile]`.
-    pub(super) fn low(&self, group: usize, tile: usize) -> *const u8 {
-        let at = group * self.tiles() + tile;
-        self.low.as_ptr().wrapping_add(at * 2 * TILE)
+    /// A part, of [`Shape::bytes`].
+    pub(super) fn part(&self, place: usize) -> *const u8 {
+        self.parts.as_ptr().wrapping_add(place * self.shape.bytes())
+    }
+
+    /// Low halves of a part's step sizes.
+    pub(super) fn low(&self, place: usize) -> *const u8 {
+        self.low.as_ptr().wrapping_add(place * 2 * TILE)
     }
 }
 

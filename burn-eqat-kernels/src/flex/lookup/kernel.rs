@@ -7,6 +7,10 @@ use super::tables::Tables;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+/// Bytes that are asked for ahead of those in use: as many as are read while memory takes to answer, and far less
+/// than the first cache holds.
+const AHEAD: usize = 8 << 10;
+
 /// Adds the products of the columns of some tiles to `y`, for each row of the input.
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn run(copy: &Copy, rows: &[Tables], tiles: Range<usize>, y: Shared) {
@@ -25,15 +29,16 @@ fn pass<const P: usize>(copy: &Copy, rows: &[Tables], tiles: Range<usize>, y: Sh
     // In the order of the sums; put in place at the end.
     let mut sums = vec![0f32; rows.len() * width];
     for group in 0..copy.shape.groups {
+        let first = copy.place(group, tiles.start);
         for (tables, sums) in rows.iter().zip(sums.chunks_exact_mut(width)) {
             let group = Group::<P> {
                 copy,
                 tables,
                 group,
             };
-            for (tile, sums) in tiles.clone().zip(sums.chunks_exact_mut(TILE)) {
-                // SAFETY: the tile is in bounds, and so are the 32 sums.
-                unsafe { group.tile(tile, sums.as_mut_ptr()) };
+            for (tile, sums) in sums.chunks_exact_mut(TILE).enumerate() {
+                // SAFETY: the tile is of the block, and there are 32 sums.
+                unsafe { group.tile(first + tile, sums.as_mut_ptr()) };
             }
         }
     }
@@ -138,14 +143,14 @@ impl<const P: usize> Group<'_, P> {
     ///
     /// # Safety
     ///
-    /// The tile is in bounds, and the sums are.
+    /// The copy has such a part, of this group, and the sums are in bounds.
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn tile(&self, tile: usize, sums: *mut f32) {
+    unsafe fn tile(&self, place: usize, sums: *mut f32) {
         let (shape, tables) = (self.copy.shape, self.tables);
-        let mut codes = self.copy.part(self.group, tile);
-        // Two tiles ahead in the same run: hardware stops at the ends of pages.
+        let mut codes = self.copy.part(place);
+        // In the same run: hardware looks less far ahead, and stops at the ends of pages.
         for line in (0..shape.bytes()).step_by(64) {
-            let ahead = codes.wrapping_add(2 * shape.bytes() + line);
+            let ahead = codes.wrapping_add(AHEAD + line);
             _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
         }
         let mut totals = [_mm256_setzero_ps(); 4];
@@ -176,7 +181,7 @@ impl<const P: usize> Group<'_, P> {
         }
         // SAFETY: the step sizes and zero points of the tile are behind its codes; sums as of the caller.
         unsafe {
-            let low = self.copy.low(self.group, tile);
+            let low = self.copy.low(place);
             let scales = scales::<P>(codes, low);
             let zeros = _mm256_load_si256(codes.add(2 * TILE).cast());
             let zeros = [

@@ -9,12 +9,13 @@
 //! - Supports: 2 and 3 bits; groups of whole chunks (multiples of 8 rows, at most 64 each); AVX2.
 //! - Refuses: other levels; inputs that are not finite or next to nothing.
 //! - Work: tasks of columns. A task goes through the groups one after the other; the tables of a group are in
-//!   the first cache, and the codes are read in one long run, each byte once.
+//!   the first cache, and the codes are read in one long run, each byte once: at the speed of memory.
 //!
 //! The codes have to lie in the order of the lookups, so they are read from a [`Copy`] of their own.
 
 mod copy;
 mod kernel;
+mod lines;
 mod shape;
 mod tables;
 
@@ -30,9 +31,6 @@ const EXACT_ROWS: usize = 4;
 
 /// The same with quantized activations.
 const FAST_ROWS: usize = 1;
-
-/// Tiles of a task at most: long runs of memory, and tasks enough to even out threads.
-const TILES: usize = 32;
 
 impl Copy {
     /// Whether lookups are the fastest way for so many rows of an input.
@@ -57,12 +55,9 @@ impl Copy {
         }
         let y = Shared::new(y);
         let threads = parallel::threads(m * k * n);
-        let tiles = self.tiles();
-        let tasks = tiles.div_ceil(TILES).next_multiple_of(threads).min(tiles);
-        parallel::each(tasks, threads, |at| {
-            let tiles = parallel::part(tiles, 1, tasks, at);
+        parallel::each(self.blocks(), threads, |at| {
             // SAFETY: as above.
-            unsafe { kernel::run(self, &tables, tiles, y) }
+            unsafe { kernel::run(self, &tables, self.block(at), y) }
         });
         true
     }

@@ -99,9 +99,13 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// Whether nothing is trained.
+    /// Whether each block is needed once: nothing is trained, and the model writes no text.
     pub(super) fn goes_through_once(&self) -> bool {
-        self.method == Method::Rtn
+        self.method == Method::Rtn && !self.writes_calibration()
+    }
+
+    fn writes_calibration(&self) -> bool {
+        self.calibration_tokens.is_none() && self.calibration.as_os_str() == "self"
     }
 }
 
@@ -123,7 +127,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     device.seed(args.seed);
     let dir = resolve(args.model.clone())?;
     // A model that writes its calibration text has to be there as a whole; else a block at a time will do.
-    let writes = args.calibration_tokens.is_none() && args.calibration.as_os_str() == "self";
+    let writes = args.writes_calibration();
     let mut loaded = match writes {
         true => LoadedLlama::open(&dir, &device)?,
         false => LoadedLlama::open_by_block(&dir, &device)?,
@@ -142,6 +146,10 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     };
     let settings = settings(&args, scheme)?;
     let data = calibration(&args, &settings, &loaded, &device)?;
+    if writes && loaded.scheme.is_none() {
+        // Its text is written; from here on a block at a time will do.
+        loaded = LoadedLlama::open_by_block(&dir, &device)?;
+    }
 
     println!("{}  {scheme}", dir.display());
     println!("{}", table_head());
@@ -306,7 +314,7 @@ fn calibration(
         }
         (None, Some(_)) => None,
     };
-    let windows = match args.calibration.as_os_str() == "self" {
+    let windows = match args.writes_calibration() {
         true => self_calibration(args, settings, loaded, device)?,
         false => loaded.read_windows(&args.calibration, args.seq_len)?,
     };
