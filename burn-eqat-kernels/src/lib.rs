@@ -13,6 +13,9 @@
 //! | [`quant_linear_packed`] | the same with `z` in words | `[.., n]` | `x`, `s`, bias |
 //! | [`pack`], [`unpack`], [`unpack_columns`] | codes / words | words / codes | - |
 //!
+//! (And [`exp`], [`swiglu`] and [`causal_weights`], which Burn has in parts: on Flex training spends much of its
+//! time there.)
+//!
 //! Every op has a portable body made of Burn ops ([`QuantOps`]'s defaults), so it runs on each of
 //! Burn's backends; a backend may fill in a faster one, as CubeCL's do (CUDA, ROCm, Metal, Vulkan,
 //! WebGPU, and its CPU runtime), and Flex, Burn's own on CPUs. Shapes, and what the device can do, are checked before anything runs:
@@ -38,6 +41,7 @@ mod capability;
 #[cfg(feature = "cube")]
 mod cube;
 mod error;
+mod exponential;
 #[cfg(feature = "flex")]
 mod flex;
 mod layout;
@@ -56,6 +60,7 @@ pub use api::{
 pub use bits::{Bits, BitsError};
 pub use capability::supports;
 pub use error::OpError;
+pub use exponential::{causal_weights, exp, swiglu};
 pub use layout::{Fields, PackError, pack_codes, unpack_codes};
 pub use ops::QuantOps;
 pub use portable::{SCALE_MAX, SCALE_MIN};

@@ -6,6 +6,7 @@
 mod codes;
 #[cfg(target_arch = "x86_64")]
 mod dot;
+pub(crate) mod exponential;
 mod fake_quantize;
 mod fields;
 mod level;

@@ -86,7 +86,7 @@ pub(super) fn part(len: usize, unit: usize, parts: usize, at: usize) -> Range<us
     cut(at)..cut(at + 1)
 }
 
-/// A result that tasks write to, each its own elements.
+/// A result that tasks write to, each its own elements, or operands of theirs.
 #[derive(Clone, Copy)]
 pub(super) struct Shared(*mut f32);
 
@@ -98,6 +98,11 @@ unsafe impl Sync for Shared {}
 impl Shared {
     pub fn new(data: &mut [f32]) -> Self {
         Shared(data.as_mut_ptr())
+    }
+
+    /// Numbers that are read only.
+    pub fn reading(data: &[f32]) -> Self {
+        Shared(data.as_ptr().cast_mut())
     }
 
     /// The result from element `by` on.

@@ -3,7 +3,8 @@ use crate::LlamaConfig;
 use burn::module::Module;
 use burn::nn::{RmsNorm, RmsNormConfig};
 use burn::tensor::activation::softmax;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
+use burn_eqat::kernels::causal_weights;
 use burn_eqat::{QuantLinear, QuantLinearConfig};
 
 /// Causal self-attention with grouped queries: several query heads share a key and value head.
@@ -142,39 +143,12 @@ fn attend_causally(
         let q = q.clone().slice_dim(3, first..last);
         let q = q.reshape([batch, kv_heads, share * rows, dim]);
         let scores = q.matmul(keys.clone().slice_dim(3, keys_seen.clone()));
-        let mask = causal_mask(rows, seen, window, scores.dtype(), &device);
-        let scores = scores.reshape([batch, kv_heads, share, rows, seen]) + mask;
-        let largest = scores.clone().detach().max_dim(4);
-        let weights = (scores - largest).exp();
-        let weights = weights.reshape([batch, kv_heads, share * rows, seen]);
+        let scores = scores.reshape([batch, kv_heads, share, rows, seen]);
+        let weights = causal_weights(scores, window).reshape([batch, kv_heads, share * rows, seen]);
         let out = weights.matmul(values.clone().slice_dim(2, keys_seen));
         let out = out.clone().slice_dim(3, 0..dim) / out.slice_dim(3, dim..dim + 1);
         out.reshape([batch, kv_heads, share, rows, dim])
     });
     let parts: Vec<_> = parts.collect();
     Tensor::cat(parts, 3)
-}
-
-/// Minus infinity where one of the last `rows` of `total` positions would look ahead, or back over its
-/// window: `[1, 1, 1, rows, total]`.
-fn causal_mask(
-    rows: usize,
-    total: usize,
-    window: Option<usize>,
-    dtype: DType,
-    device: &Device,
-) -> Tensor<5> {
-    let start = total - rows;
-    let values: Vec<f32> = (0..rows * total)
-        .map(|i| {
-            let (own, other) = (start + i / total, i % total);
-            let near = |window: usize| own - other < window;
-            match other <= own && window.is_none_or(near) {
-                true => 0.0,
-                false => f32::NEG_INFINITY,
-            }
-        })
-        .collect();
-    let data = TensorData::new(values, [1, 1, 1, rows, total]);
-    Tensor::from_data(data, (device, dtype))
 }
