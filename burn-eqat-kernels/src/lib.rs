@@ -13,8 +13,8 @@
 //! | [`quant_linear_packed`] | the same with `z` in words | `[.., n]` | `x`, `s`, bias |
 //! | [`pack`], [`unpack`], [`unpack_columns`] | codes / words | words / codes | - |
 //!
-//! (And [`exp`], [`swiglu`] and [`causal_weights`], which Burn has in parts: on Flex training spends much of its
-//! time there.)
+//! Beside these there is what a transformer does between its products, for which Flex has bodies of its own that
+//! take less time and memory in training: [`causal_attention`], [`rms_norm`], [`rotary`], [`swiglu`], [`exp`].
 //!
 //! Every op has a portable body made of Burn ops ([`QuantOps`]'s defaults), so it runs on each of
 //! Burn's backends; a backend may fill in a faster one, as CubeCL's do (CUDA, ROCm, Metal, Vulkan,
@@ -41,11 +41,11 @@ mod capability;
 #[cfg(feature = "cube")]
 mod cube;
 mod error;
-mod exponential;
 #[cfg(feature = "flex")]
 mod flex;
 mod layout;
 mod ops;
+mod transformer;
 // Flex uses its sizes only, and tests all of it.
 #[cfg(any(feature = "cube", feature = "flex", test))]
 #[cfg_attr(not(feature = "cube"), allow(dead_code, unused_imports))]
@@ -60,8 +60,8 @@ pub use api::{
 pub use bits::{Bits, BitsError};
 pub use capability::supports;
 pub use error::OpError;
-pub use exponential::{causal_weights, exp, swiglu};
 pub use layout::{Fields, PackError, pack_codes, unpack_codes};
 pub use ops::QuantOps;
 pub use portable::{SCALE_MAX, SCALE_MIN};
 pub use repacked::Repacked;
+pub use transformer::{causal_attention, exp, rms_norm, rotary, swiglu};

@@ -6,12 +6,12 @@
 mod codes;
 #[cfg(target_arch = "x86_64")]
 mod dot;
-pub(crate) mod exponential;
 mod fake_quantize;
 mod fields;
 mod level;
 #[cfg(target_arch = "x86_64")]
 mod lookup;
+mod matrix;
 mod matvec;
 mod parallel;
 mod product;
@@ -21,6 +21,7 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 mod tile;
+pub(crate) mod transformer;
 mod weight;
 
 #[cfg(target_arch = "x86_64")]

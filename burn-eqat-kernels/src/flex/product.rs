@@ -2,6 +2,7 @@
 //! multiplied from there. No more of the dense weight, or of its gradient, is anywhere.
 
 use super::level::Level;
+use super::matrix::{Matrix, multiply};
 use super::parallel::{self, Shared};
 use super::tile::{self, Values};
 use super::weight::Weight;
@@ -29,71 +30,6 @@ fn with_buffers(len: usize, body: impl FnOnce(&mut [f32], &mut [f32])) {
         let [first, second] = buffers;
         body(&mut first[..len], &mut second[..len]);
     });
-}
-
-/// A matrix in memory: its first element, and the distances of rows and of columns.
-#[derive(Clone, Copy)]
-struct Matrix {
-    first: *const f32,
-    row: usize,
-    column: usize,
-}
-
-impl Matrix {
-    /// Rows of neighbouring columns, `row` elements apart.
-    fn rows(elements: &[f32], row: usize) -> Self {
-        Matrix {
-            first: elements.as_ptr(),
-            row,
-            column: 1,
-        }
-    }
-
-    fn transposed(self) -> Self {
-        Matrix {
-            row: self.column,
-            column: self.row,
-            ..self
-        }
-    }
-}
-
-/// `out [m, n] (+)= left [m, k] * right [k, n]`, on this thread; `out` has neighbouring columns.
-///
-/// # Safety
-///
-/// The matrices have these sizes, and nobody else touches `out`.
-unsafe fn multiply(
-    [m, n, k]: [usize; 3],
-    (out, out_row): (*mut f32, usize),
-    add: bool,
-    left: Matrix,
-    right: Matrix,
-) {
-    // SAFETY: as of the caller.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out,
-            1,
-            out_row as isize,
-            add,
-            left.first,
-            left.column as isize,
-            left.row as isize,
-            right.first,
-            right.column as isize,
-            right.row as isize,
-            1.0f32,
-            1.0f32,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
 }
 
 /// Cuts `len` into the fewest parts of at most [`TILE`], at multiples of `unit`.
@@ -164,7 +100,7 @@ pub(super) fn forward(level: Level, weight: &Weight, x: &[f32], y: &mut [f32]) {
                 let sizes = [rows.len(), columns.len(), depth.len()];
                 let out = (y.at(rows.start * n + columns.start), n);
                 // SAFETY: sizes are those of the matrices, and each task has columns or rows of its own.
-                unsafe { multiply(sizes, out, true, left, right) };
+                unsafe { multiply(sizes, out, true, 1.0, left, right) };
             });
         }
     });
@@ -188,7 +124,7 @@ pub(super) fn input(level: Level, weight: &Weight, grad: &[f32], dx: &mut [f32])
                 let sizes = [rows.len(), depth.len(), columns.len()];
                 let out = (dx.at(rows.start * k + depth.start), k);
                 // SAFETY: as in `forward`.
-                unsafe { multiply(sizes, out, at > 0, left, right) };
+                unsafe { multiply(sizes, out, at > 0, 1.0, left, right) };
             });
         }
     });
@@ -231,7 +167,7 @@ pub(super) fn scale(
                 let sizes = [part.len(), columns.len(), m];
                 let out = (dw.as_mut_ptr(), columns.len());
                 // SAFETY: sizes are those of the matrices, and the buffer is this thread's.
-                unsafe { multiply(sizes, out, false, left, right) };
+                unsafe { multiply(sizes, out, false, 1.0, left, right) };
                 let to = (Shared::new(levels), columns.len());
                 let (of, across) = (part.clone(), columns.clone());
                 tile::unpack(level, weight, of, across, Values::Levels, to);

@@ -5,11 +5,11 @@
 //! `cuda`, ..) where its cargo feature is on. It runs in each float type that the device supports.
 //! `PROPTEST_CASES` sets how many random problems each test takes.
 
-mod exponential;
 mod gradients;
 mod operands;
 mod refusals;
 mod shapes;
+mod transformer;
 
 use burn::tensor::Device;
 

@@ -237,7 +237,6 @@ pub fn perplexity(
     device: &Device,
     progress: &mut dyn FnMut(usize, usize) -> Result<(), Error>,
 ) -> Result<f64, Error> {
-    use crate::model::next_token_loss;
     const BATCH: usize = 8;
     /// Values of hidden states that are kept at a time where blocks are read for each run.
     const HIDDEN: usize = 1 << 25;
@@ -261,7 +260,7 @@ pub fn perplexity(
         }
         for (batch, hidden) in run.iter().zip(hidden) {
             let [rows, _] = batch.tokens.dims();
-            let loss = next_token_loss(model.head(hidden), batch.tokens.clone());
+            let loss = model.loss_behind(hidden, batch.tokens.clone());
             sum += loss.into_scalar::<f64>() * rows as f64;
             windows += rows;
             done += 1;

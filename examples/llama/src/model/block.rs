@@ -3,6 +3,7 @@ use crate::LlamaConfig;
 use burn::module::{Module, ParamGroup};
 use burn::nn::{RmsNorm, RmsNormConfig};
 use burn::tensor::{Device, Tensor};
+use burn_eqat::kernels::rms_norm;
 
 /// A decoder block: attention and feed-forward, each behind a norm and around a residual.
 #[derive(Module, Debug)]
@@ -36,13 +37,10 @@ impl DecoderBlock {
 
     /// Runs the block; input and output are `[batch, seq, hidden]`.
     pub fn forward(&self, x: Tensor<3>, rope: &Rope, cache: Option<&mut KvCache>) -> Tensor<3> {
-        let attended = self
-            .self_attn
-            .forward(self.input_layernorm.forward(x.clone()), rope, cache);
+        let attended =
+            (self.self_attn).forward(normed(&self.input_layernorm, x.clone()), rope, cache);
         let x = x + attended;
-        let fed = self
-            .mlp
-            .forward(self.post_attention_layernorm.forward(x.clone()));
+        let fed = (self.mlp).forward(normed(&self.post_attention_layernorm, x.clone()));
         x + fed
     }
 }
@@ -52,4 +50,9 @@ pub(super) fn norm(config: &LlamaConfig, device: &Device) -> RmsNorm {
     RmsNormConfig::new(config.hidden_size)
         .with_epsilon(config.rms_norm_eps)
         .init(device)
+}
+
+/// A norm applied, in one pass where the device has one.
+pub(super) fn normed<const D: usize>(norm: &RmsNorm, x: Tensor<D>) -> Tensor<D> {
+    rms_norm(x, norm.gamma.val(), norm.epsilon)
 }

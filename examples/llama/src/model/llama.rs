@@ -1,4 +1,4 @@
-use super::block::norm;
+use super::block::{norm, normed};
 use super::{BlockFiles, DecoderBlock, KvCache, Rope};
 use crate::LlamaConfig;
 use burn::module::{Initializer, Module, ParamGroup};
@@ -110,7 +110,7 @@ impl Llama {
 
     /// Logits of the next token from the output of the last block: `[batch, seq, vocab]`.
     pub fn head(&self, hidden: Tensor<3>) -> Tensor<3> {
-        let hidden = self.model.norm.forward(hidden);
+        let hidden = normed(&self.model.norm, hidden);
         match &self.lm_head {
             Some(head) => head.forward(hidden),
             None => {

@@ -1,6 +1,7 @@
 use crate::LlamaConfig;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData, s};
+use burn_eqat::kernels::rotary;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rotary position encoding, in the layout of Hugging Face checkpoints: the first half of a head is
@@ -36,22 +37,11 @@ impl Rope {
 
     /// Rotates heads `[batch, heads, seq, head_dim]` whose first position is `start`.
     pub fn apply(&self, x: Tensor<4>, start: usize) -> Tensor<4> {
-        let [_, _, seq, dim] = x.dims();
+        let [_, _, seq, _] = x.dims();
         let (cos, sin) = self.tables(start + seq, &x.device());
-        let rows = |table: Tensor<2>| -> Tensor<4> {
-            let rows = table.slice(s![start..start + seq, ..]);
-            rows.cast(x.dtype()).unsqueeze()
-        };
+        let rows = |table: Tensor<2>| table.slice(s![start..start + seq, ..]).cast(x.dtype());
         let (cos, sin) = (rows(cos), rows(sin));
-        let first = x.clone().slice_dim(3, 0..dim / 2);
-        let second = x.slice_dim(3, dim / 2..dim);
-        Tensor::cat(
-            vec![
-                first.clone() * cos.clone() - second.clone() * sin.clone(),
-                second * cos + first * sin,
-            ],
-            3,
-        )
+        rotary(x, cos, sin)
     }
 
     /// Tables of so many positions at least, on a device.

@@ -1,5 +1,6 @@
 //! A Llama under Burn's training loops and under the two phases.
 
+use super::block::normed;
 use super::loss::frozen_head_loss;
 use super::{DecoderBlock, Llama};
 use burn::tensor::activation::log_softmax;
@@ -33,18 +34,21 @@ pub(crate) fn next_token_log_probs(logits: Tensor<3>, tokens: Tensor<2, Int>) ->
 }
 
 impl Llama {
+    /// [`next_token_loss`] from the output of the last block, `[batch, seq, hidden]`.
+    pub(crate) fn loss_behind(&self, hidden: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<1> {
+        if hidden.is_autodiff() && self.head_trains() {
+            return next_token_loss(self.head(hidden), tokens);
+        }
+        let [windows, seq, width] = hidden.dims();
+        let rows = windows * (seq - 1);
+        let hidden = normed(&self.model.norm, hidden.slice_dim(1, 0..seq - 1));
+        let targets = tokens.slice_dim(1, 1..seq).reshape([rows]);
+        frozen_head_loss(hidden.reshape([rows, width]), self.head_weight(), targets)
+    }
+
     fn next_token_step(&self, batch: TokenBatch) -> QatOutput {
         let [windows, seq] = batch.tokens.dims();
-        let loss = match self.head_trains() {
-            true => next_token_loss(self.forward(batch.tokens.clone()), batch.tokens),
-            false => {
-                let hidden = self.model.norm.forward(self.decode(batch.tokens.clone()));
-                let [_, _, width] = hidden.dims();
-                let (rows, targets) = (windows * (seq - 1), batch.tokens.slice_dim(1, 1..seq));
-                let hidden = hidden.slice_dim(1, 0..seq - 1).reshape([rows, width]);
-                frozen_head_loss(hidden, self.head_weight(), targets.reshape([rows]))
-            }
-        };
+        let loss = self.loss_behind(self.decode(batch.tokens.clone()), batch.tokens);
         QatOutput::next_token(loss, windows * (seq - 1))
     }
 }

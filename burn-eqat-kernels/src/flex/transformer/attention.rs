@@ -1,0 +1,349 @@
+//! Causal attention, a tile of positions of a head at a time: the weights of a tile are in a core's cache, made
+//! again for the backward pass, and nowhere else.
+
+use super::super::level::Level;
+use super::super::matrix::{Matrix, multiply};
+use super::super::parallel::{self, Shared};
+use super::elementwise::{Elementwise, each};
+use super::heads::Heads;
+use super::vectors::{exp, load};
+use macerator::{Scalar, Simd, Vector, WithSimd};
+use std::ops::Range;
+
+/// Positions of a tile.
+const TILE: usize = 64;
+
+/// What attends to what. There are `positions` queries, of the last of so many keys; query heads that share a key
+/// head follow each other.
+#[derive(Clone, Copy)]
+pub(super) struct Attention {
+    pub q: Heads,
+    pub k: Heads,
+    pub v: Heads,
+    pub window: Option<usize>,
+}
+
+/// A tile: positions of a head, and the keys that any of them sees.
+struct Tile {
+    batch: usize,
+    head: usize,
+    kv_head: usize,
+    rows: Range<usize>,
+    keys: Range<usize>,
+    /// Of the keys, the first row's own.
+    own: usize,
+}
+
+/// Gradients by queries, keys and values; the last two are zeros at first.
+#[derive(Clone, Copy)]
+pub(super) struct Gradients {
+    pub q: Heads,
+    pub k: Heads,
+    pub v: Heads,
+}
+
+impl Attention {
+    fn scale(&self) -> f32 {
+        1.0 / (self.q.width as f32).sqrt()
+    }
+
+    fn tiles(&self) -> usize {
+        self.q.positions.div_ceil(TILE)
+    }
+
+    fn threads(&self) -> usize {
+        let queries = self.q.batch * self.q.heads * self.q.positions;
+        parallel::threads(queries * self.k.positions * self.q.width)
+    }
+
+    fn tile(&self, batch: usize, head: usize, at: usize) -> Tile {
+        let rows = at * TILE..((at + 1) * TILE).min(self.q.positions);
+        let before = self.k.positions - self.q.positions;
+        let seen_first = before + rows.start + 1;
+        let from = seen_first - self.window.unwrap_or(seen_first).min(seen_first);
+        Tile {
+            batch,
+            head,
+            kv_head: head / (self.q.heads / self.k.heads),
+            own: before + rows.start - from,
+            keys: from..before + rows.end,
+            rows,
+        }
+    }
+
+    /// The output, and for each head and position the logarithm of the sum that its weights were divided by,
+    /// `[batch, heads, positions]`.
+    pub fn forward(&self, level: Level, out: Heads, logs: Shared) {
+        let (heads, tiles) = (self.q.heads, self.tiles());
+        parallel::each(self.q.batch * heads * tiles, self.threads(), |at| {
+            let tile = self.tile(at / tiles / heads, at / tiles % heads, at % tiles);
+            let logs = logs.offset(at / tiles * self.q.positions + tile.rows.start);
+            self.forward_tile(level, &tile, out, logs);
+        });
+    }
+
+    fn forward_tile(&self, level: Level, tile: &Tile, out: Heads, logs: Shared) {
+        let (rows, keys) = (tile.rows.len(), tile.keys.len());
+        let mut weights = vec![0.0; rows * keys];
+        let to = out.at(tile.batch, tile.head, tile.rows.start);
+        // SAFETY: heads have these positions; those of the result are this task's.
+        unsafe {
+            self.scores(tile, &mut weights);
+            level.run(Softmax {
+                weights: &mut weights,
+                keys,
+                own: tile.own,
+                window: self.window,
+                logs,
+            });
+            let values = self.matrix(&self.v, tile);
+            let sizes = [rows, self.v.width, keys];
+            let weights = Matrix::rows(&weights, keys);
+            multiply(sizes, (to, out.stride()), false, 1.0, weights, values);
+        }
+    }
+
+    /// Gradients from the output and its gradient.
+    pub fn backward(&self, level: Level, out: Heads, grad: Heads, logs: &[f32], to: Gradients) {
+        let (kv_heads, share) = (self.k.heads, self.q.heads / self.k.heads.max(1));
+        // Keys and values of a head get their gradients from all positions, one after the other.
+        parallel::each(self.q.batch * kv_heads, self.threads(), |at| {
+            let (batch, kv_head) = (at / kv_heads, at % kv_heads);
+            for head in kv_head * share..(kv_head + 1) * share {
+                let logs = &logs[(batch * self.q.heads + head) * self.q.positions..];
+                for tile in 0..self.tiles() {
+                    let tile = self.tile(batch, head, tile);
+                    let logs = &logs[tile.rows.clone()];
+                    self.backward_tile(level, &tile, [out, grad], logs, to);
+                }
+            }
+        });
+    }
+
+    fn backward_tile(
+        &self,
+        level: Level,
+        tile: &Tile,
+        [out, grad]: [Heads; 2],
+        logs: &[f32],
+        to: Gradients,
+    ) {
+        let (rows, keys) = (tile.rows.len(), tile.keys.len());
+        let (width, v_width) = (self.q.width, self.v.width);
+        let (mut weights, mut slopes) = (vec![0.0; rows * keys], vec![0.0; rows * keys]);
+        let [out, grad] = [out, grad].map(|heads| Matrix {
+            first: heads.at(tile.batch, tile.head, tile.rows.start),
+            row: heads.stride(),
+            column: 1,
+        });
+        let keys_to = |heads: &Heads| {
+            let first = heads.at(tile.batch, tile.kv_head, tile.keys.start);
+            (first, heads.stride())
+        };
+        let q_to = to.q.at(tile.batch, tile.head, tile.rows.start);
+        // SAFETY: heads have these positions; those of the results are this task's.
+        unsafe {
+            self.scores(tile, &mut weights);
+            let values = self.matrix(&self.v, tile).transposed();
+            let slopes_to = (slopes.as_mut_ptr(), keys);
+            multiply([rows, keys, v_width], slopes_to, false, 1.0, grad, values);
+            level.run(SoftmaxBackward {
+                weights: &mut weights,
+                slopes: &mut slopes,
+                keys,
+                own: tile.own,
+                window: self.window,
+                logs,
+                out,
+                grad,
+                width: v_width,
+                scale: self.scale(),
+            });
+            let weights = Matrix::rows(&weights, keys).transposed();
+            let slopes = Matrix::rows(&slopes, keys);
+            let sizes = [keys, v_width, rows];
+            multiply(sizes, keys_to(&to.v), true, 1.0, weights, grad);
+            let queries = Matrix {
+                first: self.q.at(tile.batch, tile.head, tile.rows.start),
+                row: self.q.stride(),
+                column: 1,
+            };
+            let (sizes, by_key) = ([keys, width, rows], slopes.transposed());
+            multiply(sizes, keys_to(&to.k), true, 1.0, by_key, queries);
+            let (sizes, q_to) = ([rows, width, keys], (q_to, to.q.stride()));
+            multiply(sizes, q_to, false, 1.0, slopes, self.matrix(&self.k, tile));
+        }
+    }
+
+    /// The keys of a tile, or their values.
+    fn matrix(&self, of: &Heads, tile: &Tile) -> Matrix {
+        Matrix {
+            first: of.at(tile.batch, tile.kv_head, tile.keys.start),
+            row: of.stride(),
+            column: 1,
+        }
+    }
+
+    /// Scaled products of a tile's queries and keys, `[rows, keys]`.
+    ///
+    /// # Safety
+    ///
+    /// The tile is one of these heads'.
+    unsafe fn scores(&self, tile: &Tile, scores: &mut [f32]) {
+        let (rows, keys) = (tile.rows.len(), tile.keys.len());
+        let queries = Matrix {
+            first: self.q.at(tile.batch, tile.head, tile.rows.start),
+            row: self.q.stride(),
+            column: 1,
+        };
+        let by = self.matrix(&self.k, tile).transposed();
+        let (sizes, to) = ([rows, keys, self.q.width], (scores.as_mut_ptr(), keys));
+        // SAFETY: as of the caller.
+        unsafe { multiply(sizes, to, false, self.scale(), queries, by) };
+    }
+}
+
+/// Keys that a row sees.
+#[inline(always)]
+fn seen(own: usize, window: Option<usize>) -> Range<usize> {
+    let end = own + 1;
+    end - window.unwrap_or(end).min(end)..end
+}
+
+/// Scores become weights.
+struct Softmax<'a> {
+    /// `[rows, keys]`.
+    weights: &'a mut [f32],
+    keys: usize,
+    own: usize,
+    window: Option<usize>,
+    logs: Shared,
+}
+
+/// `e^(x - largest)`.
+#[derive(Clone, Copy)]
+struct ExpLess(f32);
+
+impl Elementwise<1, 1> for ExpLess {
+    #[inline(always)]
+    fn apply<S: Simd>(self, [x]: [Vector<S, f32>; 1]) -> [Vector<S, f32>; 1] {
+        [exp(x - self.0.splat())]
+    }
+}
+
+/// `x` times a number.
+#[derive(Clone, Copy)]
+struct Times(f32);
+
+impl Elementwise<1, 1> for Times {
+    #[inline(always)]
+    fn apply<S: Simd>(self, [x]: [Vector<S, f32>; 1]) -> [Vector<S, f32>; 1] {
+        [x * self.0.splat()]
+    }
+}
+
+impl WithSimd for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self) {
+        for (row, weights) in self.weights.chunks_exact_mut(self.keys).enumerate() {
+            let seen = seen(self.own + row, self.window);
+            weights[..seen.start].fill(0.0);
+            weights[seen.end..].fill(0.0);
+            let weights = &mut weights[seen];
+            let (len, to) = (weights.len(), weights.as_mut_ptr());
+            let (mut largest, mut sum) = (f32::NEG_INFINITY.splat::<S>(), 0f32.splat::<S>());
+            // SAFETY: there are so many numbers, and a logarithm a row.
+            unsafe {
+                let mut at = 0;
+                while at < len {
+                    largest = largest.max(load(to, at, len, f32::NEG_INFINITY));
+                    at += S::lanes32();
+                }
+                let largest = largest.reduce_max();
+                each::<S, 1, 1>(ExpLess(largest), [to], [to], len);
+                let mut at = 0;
+                while at < len {
+                    sum += load(to, at, len, 0.0);
+                    at += S::lanes32();
+                }
+                let sum = sum.reduce_add();
+                each::<S, 1, 1>(Times(1.0 / sum), [to], [to], len);
+                *self.logs.at(row) = largest + sum.ln();
+            }
+        }
+    }
+}
+
+/// Scores become weights again, and gradients of weights those of scores.
+struct SoftmaxBackward<'a> {
+    /// `[rows, keys]`.
+    weights: &'a mut [f32],
+    /// As the weights.
+    slopes: &'a mut [f32],
+    keys: usize,
+    own: usize,
+    window: Option<usize>,
+    logs: &'a [f32],
+    out: Matrix,
+    grad: Matrix,
+    width: usize,
+    scale: f32,
+}
+
+/// Weights and gradients of unscaled scores, from scores and gradients of weights.
+#[derive(Clone, Copy)]
+struct Slope {
+    log: f32,
+    /// Mean of the gradients of the row's weights.
+    mean: f32,
+    scale: f32,
+}
+
+impl Elementwise<2, 2> for Slope {
+    #[inline(always)]
+    fn apply<S: Simd>(self, [score, slope]: [Vector<S, f32>; 2]) -> [Vector<S, f32>; 2] {
+        let weight = exp(score - self.log.splat());
+        let slope = weight * (slope - self.mean.splat()) * self.scale.splat();
+        [weight, slope]
+    }
+}
+
+impl WithSimd for SoftmaxBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self) {
+        let slopes = self.slopes.chunks_exact_mut(self.keys);
+        let rows = self.weights.chunks_exact_mut(self.keys).zip(slopes);
+        for (row, (weights, slopes)) in rows.enumerate() {
+            let out = self.out.first.wrapping_add(row * self.out.row);
+            let grad = self.grad.first.wrapping_add(row * self.grad.row);
+            let mut mean = 0f32.splat::<S>();
+            let mut at = 0;
+            while at < self.width {
+                // SAFETY: the matrices have these rows.
+                unsafe {
+                    let out: Vector<S, f32> = load(out, at, self.width, 0.0);
+                    mean = out.mul_add(load(grad, at, self.width, 0.0), mean);
+                }
+                at += S::lanes32();
+            }
+            let seen = seen(self.own + row, self.window);
+            for values in [&mut *weights, &mut *slopes] {
+                values[..seen.start].fill(0.0);
+                values[seen.end..].fill(0.0);
+            }
+            let op = Slope {
+                log: self.logs[row],
+                mean: mean.reduce_add(),
+                scale: self.scale,
+            };
+            let len = seen.len();
+            let both = [weights, slopes].map(|values| values[seen.clone()].as_mut_ptr());
+            // SAFETY: there are so many of each.
+            unsafe { each::<S, 2, 2>(op, both.map(|values| values.cast_const()), both, len) };
+        }
+    }
+}

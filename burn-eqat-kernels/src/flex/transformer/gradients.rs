@@ -1,0 +1,133 @@
+//! Backward passes of the ops.
+
+use super::super::level::Level;
+use super::attention::{self, Attention as Problem};
+use super::elementwise::SwigluBackward;
+use super::heads::{self, Heads, readable};
+use super::norm::Norm;
+use super::{contiguous, values, zip};
+use burn::backend::Flex;
+use burn::backend::autodiff::{
+    checkpoint::base::Checkpointer,
+    grads::Gradients,
+    ops::{Backward, Ops},
+};
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::DType;
+use burn_flex::FlexTensor;
+use std::sync::Arc;
+
+/// Of `e^x`, which keeps its result.
+#[derive(Debug)]
+pub(super) struct Exp;
+
+/// Of `silu(gate) * up`, which keeps both.
+#[derive(Debug)]
+pub(super) struct Swiglu;
+
+/// Of a norm.
+#[derive(Debug)]
+pub(super) struct RmsNorm;
+
+/// Of a rotation, by its opposite.
+#[derive(Debug)]
+pub(super) struct Rotary;
+
+/// Of attention.
+#[derive(Debug)]
+pub(super) struct Attention;
+
+/// What a norm keeps: its operands.
+#[derive(Clone, Debug)]
+pub(super) struct Normed {
+    pub x: FlexTensor,
+    pub gamma: FlexTensor,
+    pub epsilon: f32,
+}
+
+/// What a rotation keeps: its tables.
+#[derive(Clone, Debug)]
+pub(super) struct Rotated {
+    pub cos: FlexTensor,
+    pub sin: FlexTensor,
+}
+
+/// What attention keeps.
+#[derive(Clone, Debug)]
+pub(super) struct Attended {
+    pub q_k_v: [FlexTensor; 3],
+    pub out: FlexTensor,
+    pub logs: Arc<Vec<f32>>,
+    pub window: Option<usize>,
+}
+
+/// Hands gradients to the operands that want one.
+macro_rules! backward {
+    ($op:ty, $count:literal, $state:ty, |$kept:ident, $grad:ident| $body:expr) => {
+        impl Backward<Flex, $count> for $op {
+            type State = $state;
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, $count>,
+                grads: &mut Gradients,
+                _checkpointer: &mut Checkpointer,
+            ) {
+                let $grad = grads.consume::<Flex>(&ops.node);
+                let $kept = ops.state;
+                let gradients: [FlexTensor; $count] = $body;
+                for (node, gradient) in ops.parents.into_iter().zip(gradients) {
+                    if let Some(node) = node {
+                        grads.register::<Flex>(node.id, gradient);
+                    }
+                }
+            }
+        }
+    };
+}
+
+backward!(Exp, 1, FlexTensor, |y, grad| [Flex::float_mul(grad, y)]);
+
+backward!(Swiglu, 2, [FlexTensor; 2], |kept, grad| {
+    let [gate, up] = kept;
+    zip(SwigluBackward, [gate, up, grad])
+});
+
+backward!(RmsNorm, 2, Normed, |kept, grad| {
+    let Normed { x, gamma, epsilon } = &kept;
+    let grad = contiguous(grad);
+    let [mut dx, mut dgamma] =
+        [x, gamma].map(|of| FlexTensor::empty(of.layout().shape().clone(), DType::F32));
+    let norm = Norm {
+        x: values(x),
+        gamma: values(gamma),
+        epsilon: *epsilon,
+    };
+    let to = (dx.storage_mut(), dgamma.storage_mut());
+    norm.backward(Level::current(), values(&grad), to.0, to.1);
+    [dx, dgamma]
+});
+
+backward!(Rotary, 1, Rotated, |kept, grad| [kept.run(grad, true)]);
+
+backward!(Attention, 3, Attended, |kept, grad| {
+    let grad = readable(grad);
+    let [q, k, v] = kept.q_k_v.each_ref().map(Heads::reading);
+    let mut gradients =
+        [q, k, v].map(|of| heads::zeros([of.batch, of.heads, of.positions, of.width]));
+    let [to_q, to_k, to_v] = gradients.each_mut().map(Heads::writing);
+    let problem = Problem {
+        q,
+        k,
+        v,
+        window: kept.window,
+    };
+    let to = attention::Gradients {
+        q: to_q,
+        k: to_k,
+        v: to_v,
+    };
+    let (out, grad) = (Heads::reading(&kept.out), Heads::reading(&grad));
+    problem.backward(Level::current(), out, grad, &kept.logs, to);
+    gradients
+});

@@ -1,0 +1,72 @@
+//! Heads of attention in memory.
+
+use super::super::parallel::Shared;
+use burn::tensor::{DType, Shape};
+use burn_flex::FlexTensor;
+
+/// A tensor `[batch, heads, positions, width]` in memory, in whatever order but with neighbouring numbers of a
+/// head side by side.
+#[derive(Clone, Copy)]
+pub(super) struct Heads {
+    first: Shared,
+    /// Distances of neighbours along the first three sides.
+    strides: [usize; 3],
+    pub batch: usize,
+    pub heads: usize,
+    pub positions: usize,
+    pub width: usize,
+}
+
+/// A tensor that [`Heads`] can be of: itself, if it is not too much turned.
+pub(super) fn readable(tensor: FlexTensor) -> FlexTensor {
+    let strides = tensor.layout().strides();
+    match strides[3] == 1 && strides.iter().all(|stride| *stride >= 0) {
+        true => tensor,
+        false => tensor.to_contiguous(),
+    }
+}
+
+/// A tensor of zeros that lies in memory as `[batch, positions, heads, width]`, which is the order of what
+/// projections make and take.
+pub(super) fn zeros([batch, heads, positions, width]: [usize; 4]) -> FlexTensor {
+    let shape = Shape::new([batch, positions, heads, width]);
+    FlexTensor::empty(shape, DType::F32).permute(&[0, 2, 1, 3])
+}
+
+impl Heads {
+    /// Of a [`readable`] tensor, to be read.
+    pub fn reading(tensor: &FlexTensor) -> Self {
+        let first = &tensor.storage::<f32>()[tensor.layout().start_offset()..];
+        Self::new(tensor, Shared::reading(first))
+    }
+
+    /// Of a tensor of [`zeros`], to be written.
+    pub fn writing(tensor: &mut FlexTensor) -> Self {
+        let first = Shared::new(tensor.storage_mut());
+        Self::new(tensor, first)
+    }
+
+    fn new(tensor: &FlexTensor, first: Shared) -> Self {
+        let (shape, strides) = (tensor.layout().shape(), tensor.layout().strides());
+        Heads {
+            first,
+            strides: [0, 1, 2].map(|side| strides[side] as usize),
+            batch: shape[0],
+            heads: shape[1],
+            positions: shape[2],
+            width: shape[3],
+        }
+    }
+
+    /// The numbers of a head at a position.
+    pub fn at(&self, batch: usize, head: usize, position: usize) -> *mut f32 {
+        let [by_batch, by_head, by_position] = self.strides;
+        let at = batch * by_batch + head * by_head + position * by_position;
+        self.first.at(at)
+    }
+
+    /// How far positions are apart.
+    pub fn stride(&self) -> usize {
+        self.strides[2]
+    }
+}
