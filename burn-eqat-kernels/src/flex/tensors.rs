@@ -3,8 +3,8 @@
 use burn::backend::Flex;
 use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::tensor::{DType, Shape, TensorData};
-use burn_flex::FlexTensor;
+use burn::tensor::{Bytes, DType, Shape, TensorData};
+use burn_flex::{FlexTensor, Layout};
 use std::borrow::Cow;
 
 /// A float tensor as f32, one row after the other.
@@ -54,9 +54,16 @@ pub(super) fn dims(tensor: &FlexTensor) -> [usize; 2] {
     [shape[0], shape[1]]
 }
 
-/// An f32 tensor of zeros, to be filled in and [finished](finish).
-pub(super) fn zeros(shape: [usize; 2]) -> FlexTensor {
-    FlexTensor::zeros(Shape::new(shape), DType::F32)
+/// An f32 tensor of zeros, to be filled in and [finished](finish). (Flex's own constructor makes them as bytes,
+/// and copies those to where floats may be.)
+pub(super) fn zeros(shape: impl Into<Shape>) -> FlexTensor {
+    let shape = shape.into();
+    let values = vec![0f32; shape.num_elements()];
+    FlexTensor::new(
+        Bytes::from_elems(values),
+        Layout::contiguous(shape),
+        DType::F32,
+    )
 }
 
 /// The values of a tensor made here.

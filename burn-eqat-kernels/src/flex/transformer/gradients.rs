@@ -1,6 +1,7 @@
 //! Backward passes of the ops.
 
 use super::super::level::Level;
+use super::super::tensors;
 use super::attention::{self, Attention as Problem};
 use super::elementwise::SwigluBackward;
 use super::heads::{self, Heads, readable};
@@ -13,7 +14,6 @@ use burn::backend::autodiff::{
     ops::{Backward, Ops},
 };
 use burn::backend::ops::FloatTensorOps;
-use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use std::sync::Arc;
 
@@ -96,8 +96,7 @@ backward!(Swiglu, 2, [FlexTensor; 2], |kept, grad| {
 backward!(RmsNorm, 2, Normed, |kept, grad| {
     let Normed { x, gamma, epsilon } = &kept;
     let grad = contiguous(grad);
-    let [mut dx, mut dgamma] =
-        [x, gamma].map(|of| FlexTensor::empty(of.layout().shape().clone(), DType::F32));
+    let [mut dx, mut dgamma] = [x, gamma].map(|of| tensors::zeros(of.layout().shape().clone()));
     let norm = Norm {
         x: values(x),
         gamma: values(gamma),

@@ -1,7 +1,8 @@
 //! Heads of attention in memory.
 
 use super::super::parallel::Shared;
-use burn::tensor::{DType, Shape};
+use super::super::tensors;
+use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 
 /// A tensor `[batch, heads, positions, width]` in memory, in whatever order but with neighbouring numbers of a
@@ -30,7 +31,7 @@ pub(super) fn readable(tensor: FlexTensor) -> FlexTensor {
 /// projections make and take.
 pub(super) fn zeros([batch, heads, positions, width]: [usize; 4]) -> FlexTensor {
     let shape = Shape::new([batch, positions, heads, width]);
-    FlexTensor::empty(shape, DType::F32).permute(&[0, 2, 1, 3])
+    tensors::zeros(shape).permute(&[0, 2, 1, 3])
 }
 
 impl Heads {

@@ -15,13 +15,14 @@ pub(crate) use operands::{Operand, Operands};
 
 use super::level::Level;
 use super::parallel::Shared;
+use super::tensors;
 use attention::Attention;
 use burn::backend::Flex;
 use burn::backend::autodiff::{
     checkpoint::strategy::NoCheckpointing,
     ops::{Backward, OpsKind},
 };
-use burn::tensor::{DType, Shape, Tensor};
+use burn::tensor::{Shape, Tensor};
 use burn_flex::FlexTensor;
 use elementwise::{Elementwise, Exp, Swiglu};
 use gradients::{Attended, Normed, Rotated};
@@ -71,7 +72,7 @@ pub(crate) fn swiglu<const D: usize>(gate_up: Operands<2>) -> Tensor<D> {
 pub(crate) fn rms_norm<const D: usize>(x_gamma: Operands<2>, epsilon: f32) -> Tensor<D> {
     x_gamma.run(gradients::RmsNorm, |x_gamma| {
         let [x, gamma] = x_gamma.map(contiguous);
-        let mut y = FlexTensor::empty(x.layout().shape().clone(), DType::F32);
+        let mut y = tensors::zeros(x.layout().shape().clone());
         let norm = Norm {
             x: values(&x),
             gamma: values(&gamma),
@@ -147,7 +148,7 @@ fn zip<const I: usize, const O: usize>(
 ) -> [FlexTensor; O] {
     let operands = operands.map(contiguous);
     let shape: Shape = operands[0].layout().shape().clone();
-    let mut results = [(); O].map(|_| FlexTensor::empty(shape.clone(), DType::F32));
+    let mut results = [(); O].map(|_| tensors::zeros(shape.clone()));
     let from = operands.each_ref().map(|x| Shared::reading(values(x)));
     let to = results.each_mut().map(|y| Shared::new(y.storage_mut()));
     // SAFETY: all are of one shape, and results are written here only.
