@@ -190,9 +190,10 @@ proptest! {
         #[cfg(target_arch = "x86_64")]
         let copy = super::lookup::Copy::new(&case.weights()[1]);
         for level in Level::available() {
-            // A third of the 8 bits of a table's entry can be a pair's, and they are averaged in twos.
+            // A step of a table of 8 bits is 6/255 of the largest input, and two entries with their average are
+            // off by one and a half for four rows; levels are about one in size.
             #[cfg(target_arch = "x86_64")]
-            for (fast, tolerance) in [(false, 1e-6), (true, 1.0 / 128.0)] {
+            for (fast, tolerance) in [(false, 1e-6), (true, 1.0 / 64.0)] {
                 let Some(copy) = copy.as_ref().filter(|_| m <= 4 && level.dots()) else {
                     continue;
                 };

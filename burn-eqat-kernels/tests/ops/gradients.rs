@@ -179,7 +179,13 @@ fn stored_zeros(p: &Problem, weight: &Weight) -> Tensor<2, Int> {
 /// `z`.
 fn straight_through(p: &Problem, w: Tensor<2>, s: Tensor<2>, z: Tensor<2>) -> Tensor<2> {
     let max = f64::from(p.bits.max_code());
-    let through = |x: Tensor<2>, to: Tensor<2>| x.clone() + (to - x).detach();
+    // In the type that the op computes in, or a ratio may round to another code.
+    let [w, s, z] = match p.dtype {
+        FloatDType::F64 => [w, s, z].map(|operand| operand.cast(FloatDType::F64)),
+        _ => [w, s, z],
+    };
+    // Exactly `to`: what a clamp gives is far from what it takes, at times.
+    let through = |x: Tensor<2>, to: Tensor<2>| to.detach() + (x.clone() - x.detach());
     let spread = |t: Tensor<2>| -> Tensor<2> {
         t.unsqueeze_dim::<3>(1)
             .expand([p.groups, p.rows_per_group, p.n])
@@ -189,7 +195,7 @@ fn straight_through(p: &Problem, w: Tensor<2>, s: Tensor<2>, z: Tensor<2>) -> Te
     let z = spread(through(z.clone(), z.round().clamp(0.0, max)));
     let ratio = w / s.clone();
     let code = through(ratio.clone(), ratio.round()) + z.clone();
-    (code.clamp(0.0, max) - z) * s
+    ((code.clamp(0.0, max) - z) * s).cast(FloatDType::F32)
 }
 
 /// Finite differences in `s` and `x`, where the op is smooth.

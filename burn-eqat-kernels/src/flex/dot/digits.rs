@@ -42,7 +42,8 @@ impl Digits {
         match (weight.problem.bits, digits) {
             (Bits::Two, 1) => Self::make::<2, 1>(weight, x, rows),
             (Bits::Two, _) => Self::make::<2, EXACT>(weight, x, rows),
-            (Bits::Three, _) => Self::make::<3, 1>(weight, x, rows),
+            (Bits::Three, 1) => Self::make::<3, 1>(weight, x, rows),
+            (Bits::Three, _) => Self::make::<3, EXACT>(weight, x, rows),
             (_, 1) => Self::make::<4, 1>(weight, x, rows),
             (_, _) => Self::make::<4, EXACT>(weight, x, rows),
         }

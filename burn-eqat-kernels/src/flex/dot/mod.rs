@@ -7,8 +7,7 @@
 //! [`Activations::Int8`](crate::Activations).
 //!
 //! Codes are taken out of words in the order in which a mask finds them, and the input is laid out to
-//! match: see [`layout`]. Three-bit codes lie badly for bytes, so their exact products stay with
-//! [`super::matvec`]; eight-bit ones would overflow 16-bit sums.
+//! match: see [`layout`]. Eight-bit ones would overflow 16-bit sums, and stay with [`super::matvec`].
 
 mod digits;
 mod kernel;
@@ -34,7 +33,7 @@ pub(super) fn digits(level: Level, problem: &Problem, fast: bool) -> Option<usiz
     let suits = level.dots() && problem.aligned();
     match problem.bits {
         Bits::Two | Bits::Three | Bits::Four if suits && fast => Some(1),
-        Bits::Two | Bits::Four if suits && problem.m <= 2 => Some(EXACT),
+        Bits::Two | Bits::Three | Bits::Four if suits && problem.m <= 2 => Some(EXACT),
         _ => None,
     }
 }

@@ -96,7 +96,7 @@ impl Attention {
                 window: self.window,
                 logs,
             });
-            let values = self.matrix(&self.v, tile);
+            let values = (self.v).matrix(tile.batch, tile.kv_head, tile.keys.start);
             let sizes = [rows, self.v.width, keys];
             let weights = Matrix::rows(&weights, keys);
             multiply(sizes, (to, out.stride()), false, 1.0, weights, values);
@@ -131,11 +131,10 @@ impl Attention {
         let (rows, keys) = (tile.rows.len(), tile.keys.len());
         let (width, v_width) = (self.q.width, self.v.width);
         let (mut weights, mut slopes) = (vec![0.0; rows * keys], vec![0.0; rows * keys]);
-        let [out, grad] = [out, grad].map(|heads| Matrix {
-            first: heads.at(tile.batch, tile.head, tile.rows.start),
-            row: heads.stride(),
-            column: 1,
-        });
+        let of_rows = |heads: Heads| heads.matrix(tile.batch, tile.head, tile.rows.start);
+        let [out, grad, queries] = [out, grad, self.q].map(of_rows);
+        let of_keys = |heads: Heads| heads.matrix(tile.batch, tile.kv_head, tile.keys.start);
+        let [keys_of, values] = [self.k, self.v].map(of_keys);
         let keys_to = |heads: &Heads| {
             let first = heads.at(tile.batch, tile.kv_head, tile.keys.start);
             (first, heads.stride())
@@ -144,9 +143,8 @@ impl Attention {
         // SAFETY: heads have these positions; those of the results are this task's.
         unsafe {
             self.scores(tile, &mut weights);
-            let values = self.matrix(&self.v, tile).transposed();
-            let slopes_to = (slopes.as_mut_ptr(), keys);
-            multiply([rows, keys, v_width], slopes_to, false, 1.0, grad, values);
+            let (sizes, slopes_to) = ([rows, keys, v_width], (slopes.as_mut_ptr(), keys));
+            multiply(sizes, slopes_to, false, 1.0, grad, values.transposed());
             level.run(SoftmaxBackward {
                 weights: &mut weights,
                 slopes: &mut slopes,
@@ -163,24 +161,10 @@ impl Attention {
             let slopes = Matrix::rows(&slopes, keys);
             let sizes = [keys, v_width, rows];
             multiply(sizes, keys_to(&to.v), true, 1.0, weights, grad);
-            let queries = Matrix {
-                first: self.q.at(tile.batch, tile.head, tile.rows.start),
-                row: self.q.stride(),
-                column: 1,
-            };
             let (sizes, by_key) = ([keys, width, rows], slopes.transposed());
             multiply(sizes, keys_to(&to.k), true, 1.0, by_key, queries);
             let (sizes, q_to) = ([rows, width, keys], (q_to, to.q.stride()));
-            multiply(sizes, q_to, false, 1.0, slopes, self.matrix(&self.k, tile));
-        }
-    }
-
-    /// The keys of a tile, or their values.
-    fn matrix(&self, of: &Heads, tile: &Tile) -> Matrix {
-        Matrix {
-            first: of.at(tile.batch, tile.kv_head, tile.keys.start),
-            row: of.stride(),
-            column: 1,
+            multiply(sizes, q_to, false, 1.0, slopes, keys_of);
         }
     }
 
@@ -191,15 +175,11 @@ impl Attention {
     /// The tile is one of these heads'.
     unsafe fn scores(&self, tile: &Tile, scores: &mut [f32]) {
         let (rows, keys) = (tile.rows.len(), tile.keys.len());
-        let queries = Matrix {
-            first: self.q.at(tile.batch, tile.head, tile.rows.start),
-            row: self.q.stride(),
-            column: 1,
-        };
-        let by = self.matrix(&self.k, tile).transposed();
+        let queries = self.q.matrix(tile.batch, tile.head, tile.rows.start);
+        let by = self.k.matrix(tile.batch, tile.kv_head, tile.keys.start);
         let (sizes, to) = ([rows, keys, self.q.width], (scores.as_mut_ptr(), keys));
         // SAFETY: as of the caller.
-        unsafe { multiply(sizes, to, false, self.scale(), queries, by) };
+        unsafe { multiply(sizes, to, false, self.scale(), queries, by.transposed()) };
     }
 }
 

@@ -1,5 +1,6 @@
 //! Heads of attention in memory.
 
+use super::super::matrix::Matrix;
 use super::super::parallel::Shared;
 use super::super::tensors;
 use burn::tensor::Shape;
@@ -64,6 +65,15 @@ impl Heads {
         let [by_batch, by_head, by_position] = self.strides;
         let at = batch * by_batch + head * by_head + position * by_position;
         self.first.at(at)
+    }
+
+    /// Positions of a head from that one on, as rows.
+    pub fn matrix(&self, batch: usize, head: usize, position: usize) -> Matrix {
+        Matrix {
+            first: self.at(batch, head, position),
+            row: self.stride(),
+            column: 1,
+        }
     }
 
     /// How far positions are apart.
