@@ -59,8 +59,12 @@ pub fn rms_norm<const D: usize>(x: Tensor<D>, gamma: Tensor<1>, epsilon: f64) ->
         return flex::rms_norm(operands, epsilon as f32);
     }
     let dtype = x.dtype();
-    let squares = x.clone().cast(DType::F32).square();
-    let size = (squares.mean_dim(D - 1) + epsilon).sqrt();
+    // Squares of half precisions would overflow.
+    let wide = match dtype {
+        DType::F64 => x.clone(),
+        _ => x.clone().cast(DType::F32),
+    };
+    let size = (wide.square().mean_dim(D - 1) + epsilon).sqrt();
     (x / size.cast(dtype)) * gamma.unsqueeze()
 }
 
