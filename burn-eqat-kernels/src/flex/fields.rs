@@ -1,5 +1,6 @@
 //! Codes out of words, a vector of neighbouring columns at a time.
 
+use super::level::MAX_LANES;
 use super::weight::{Weight, Zeros};
 use macerator::{Scalar, Simd, Vector, vload_unaligned};
 
@@ -110,9 +111,6 @@ pub(super) fn scaled_code<S: Simd, const BITS: usize>(
     let mask = ((1u32 << BITS) - 1) << scaled_shift(BITS, i);
     (word & mask.splat()).reinterpret::<i32>().to_float()
 }
-
-/// Lanes of the widest vector.
-const MAX_LANES: usize = 16;
 
 /// Zero points of a group in as many columns as a vector has lanes.
 ///

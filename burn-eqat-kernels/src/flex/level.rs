@@ -7,6 +7,9 @@ use std::sync::OnceLock;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Level(Arch);
 
+/// Lanes of the widest vector.
+pub(super) const MAX_LANES: usize = 16;
+
 /// Names a level, for tests and measurements; see [`Level::current`].
 const VARIABLE: &str = "BURN_EQAT_SIMD";
 

@@ -10,7 +10,7 @@ use super::{codes, matvec, product};
 use crate::plan::Problem;
 use crate::{Bits, Fields, pack_codes, portable};
 use burn::backend::Flex;
-use burn::tensor::TensorData;
+use burn::tensor::{Shape, TensorData};
 use burn_flex::FlexTensor;
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -34,15 +34,15 @@ impl std::fmt::Debug for Case {
     }
 }
 
-fn floats(random: &mut StdRng, len: usize, low: f32, high: f32) -> Vec<f32> {
+pub(super) fn floats(random: &mut StdRng, len: usize, low: f32, high: f32) -> Vec<f32> {
     (0..len).map(|_| random.random_range(low..high)).collect()
 }
 
-fn tensor(values: &[f32], shape: [usize; 2]) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values.to_vec(), shape))
+pub(super) fn tensor(values: &[f32], shape: impl Into<Shape>) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values.to_vec(), shape.into()))
 }
 
-fn values(tensor: FlexTensor) -> Vec<f32> {
+pub(super) fn values(tensor: FlexTensor) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
@@ -313,18 +313,21 @@ proptest! {
     }
 }
 
+/// A row that every way takes.
+#[cfg(target_arch = "x86_64")]
+const ONE_ROW: Problem = Problem {
+    m: 1,
+    k: 64,
+    n: 16,
+    groups: 1,
+    bits: Bits::Two,
+};
+
 /// Sums of two inputs that overflow have no table, though each input is finite.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn inputs_whose_sums_overflow_are_not_looked_up() {
-    let problem = Problem {
-        m: 1,
-        k: 64,
-        n: 16,
-        groups: 1,
-        bits: Bits::Two,
-    };
-    let mut case = Case::new(problem, 1);
+    let mut case = Case::new(ONE_ROW, 1);
     case.x[..2].fill(2e38);
     let copy = super::lookup::Copy::new(&case.weights()[1]).unwrap();
     for level in Level::available().filter(|level| level.dots()) {
@@ -336,21 +339,14 @@ fn inputs_whose_sums_overflow_are_not_looked_up() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn what_is_not_finite_stays_so() {
-    let problem = Problem {
-        m: 1,
-        k: 64,
-        n: 16,
-        groups: 1,
-        bits: Bits::Two,
-    };
     for broken in [f32::NAN, f32::INFINITY, 1e-35] {
-        let mut case = Case::new(problem, 1);
+        let mut case = Case::new(ONE_ROW, 1);
         case.x.fill(0.0);
         case.x[3] = broken;
         let weight = case.weights()[1];
         for level in Level::available() {
             let mut y = vec![0.0; 16];
-            if let Some(digits) = super::dot::digits(level, &problem, false) {
+            if let Some(digits) = super::dot::digits(level, &ONE_ROW, false) {
                 assert!(!super::dot::forward(
                     level, &weight, digits, &case.x, &mut y
                 ));

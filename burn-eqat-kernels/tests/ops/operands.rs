@@ -1,7 +1,7 @@
 //! Random problems and their operands, on the tested device and on Flex.
 
 use crate::device;
-use burn::tensor::{DType, Device, Distribution, FloatDType, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Distribution, FloatDType, Int, Tensor};
 use burn_eqat_kernels::{Bits, pack, supports};
 use proptest::prelude::*;
 
@@ -205,20 +205,36 @@ pub fn assert_close<const D: usize>(
     expected: Tensor<D>,
     tolerance: f32,
 ) {
-    assert_eq!(actual.dims(), expected.dims(), "{what}");
-    assert_eq!(actual.dtype(), DType::from(dtype), "{what}");
-    let values = |data: TensorData| -> Vec<f32> { data.iter::<f32>().collect() };
-    let (actual, expected) = (values(actual.into_data()), values(expected.into_data()));
-    let scale = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
     // Half of the distance between f16's smallest numbers, 2^-24: rounding alone is off by as much.
     let finest = match dtype {
         FloatDType::F16 => 2f32.powi(-25),
         _ => 0.0,
     };
+    assert_within(what, actual, dtype.into(), expected, |largest| {
+        tolerance * largest.max(1e-6) + finest
+    });
+}
+
+/// Fails where a value is farther off than `most` says of the largest, or the type or shape is another.
+pub fn assert_within<const D: usize>(
+    what: &str,
+    actual: Tensor<D>,
+    dtype: DType,
+    expected: Tensor<D>,
+    most: impl Fn(f32) -> f32,
+) {
+    assert_eq!(actual.dims(), expected.dims(), "{what}");
+    assert_eq!(actual.dtype(), dtype, "{what}");
+    let (actual, expected) = (values(actual), values(expected));
+    let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
     for (i, (a, e)) in actual.iter().zip(&expected).enumerate() {
         assert!(
-            (a - e).abs() <= tolerance * scale + finest,
-            "{what} {i}: {a} is not {e} (largest {scale})"
+            (a - e).abs() <= most(largest),
+            "{what} {i}: {a} is not {e} (largest {largest})"
         );
     }
+}
+
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
 }

@@ -1,6 +1,6 @@
 //! What a transformer does between its products, against Burn's own ops on the device: values and gradients.
 
-use crate::operands::config;
+use crate::operands::{assert_within, config, values};
 use crate::{device, is_cube};
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Bool, DType, Device, Distribution, Tensor};
@@ -16,10 +16,6 @@ fn tolerance(dtype: DType) -> f32 {
     }
 }
 
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
-}
-
 /// `least` is the size of what a result is the sum of, even where that cancels.
 fn assert_close<const D: usize>(
     what: &str,
@@ -27,17 +23,9 @@ fn assert_close<const D: usize>(
     expected: Tensor<D>,
     (dtype, least): (DType, f32),
 ) {
-    assert_eq!(actual.dtype(), dtype, "{what}");
-    assert_eq!(actual.dims(), expected.dims(), "{what}");
-    let expected = values(expected);
-    let size = expected.iter().fold(least, |size, e| size.max(e.abs()));
-    for (at, (a, e)) in values(actual).iter().zip(&expected).enumerate() {
-        let error = (a - e).abs();
-        assert!(
-            error <= tolerance(dtype) * size,
-            "{what}, {at}: {a} is not {e}"
-        );
-    }
+    assert_within(what, actual, dtype, expected, |largest| {
+        tolerance(dtype) * largest.max(least)
+    });
 }
 
 fn random<const D: usize>(shape: [usize; D], dtype: DType, device: &Device) -> Tensor<D> {

@@ -6,7 +6,7 @@ use super::super::matrix::{Matrix, multiply};
 use super::super::parallel::{self, Shared};
 use super::elementwise::{Elementwise, each};
 use super::heads::Heads;
-use super::vectors::{exp, load};
+use super::vectors::{dot, exp, load};
 use macerator::{Scalar, Simd, Vector, WithSimd};
 use std::ops::Range;
 
@@ -59,8 +59,7 @@ impl Attention {
     fn tile(&self, batch: usize, head: usize, at: usize) -> Tile {
         let rows = at * TILE..((at + 1) * TILE).min(self.q.positions);
         let before = self.k.positions - self.q.positions;
-        let seen_first = before + rows.start + 1;
-        let from = seen_first - self.window.unwrap_or(seen_first).min(seen_first);
+        let from = seen(before + rows.start, self.window).start;
         Tile {
             batch,
             head,
@@ -190,6 +189,12 @@ fn seen(own: usize, window: Option<usize>) -> Range<usize> {
     end - window.unwrap_or(end).min(end)..end
 }
 
+/// Zeros where a row does not see.
+fn hide(row: &mut [f32], seen: &Range<usize>) {
+    row[..seen.start].fill(0.0);
+    row[seen.end..].fill(0.0);
+}
+
 /// Scores become weights.
 struct Softmax<'a> {
     /// `[rows, keys]`.
@@ -229,8 +234,7 @@ impl WithSimd for Softmax<'_> {
     fn with_simd<S: Simd>(self) {
         for (row, weights) in self.weights.chunks_exact_mut(self.keys).enumerate() {
             let seen = seen(self.own + row, self.window);
-            weights[..seen.start].fill(0.0);
-            weights[seen.end..].fill(0.0);
+            hide(weights, &seen);
             let weights = &mut weights[seen];
             let (len, to) = (weights.len(), weights.as_mut_ptr());
             let (mut largest, mut sum) = (f32::NEG_INFINITY.splat::<S>(), 0f32.splat::<S>());
@@ -300,24 +304,14 @@ impl WithSimd for SoftmaxBackward<'_> {
         for (row, (weights, slopes)) in rows.enumerate() {
             let out = self.out.first.wrapping_add(row * self.out.row);
             let grad = self.grad.first.wrapping_add(row * self.grad.row);
-            let mut mean = 0f32.splat::<S>();
-            let mut at = 0;
-            while at < self.width {
-                // SAFETY: the matrices have these rows.
-                unsafe {
-                    let out: Vector<S, f32> = load(out, at, self.width, 0.0);
-                    mean = out.mul_add(load(grad, at, self.width, 0.0), mean);
-                }
-                at += S::lanes32();
-            }
+            // SAFETY: the matrices have these rows.
+            let mean = unsafe { dot::<S>(out, grad, self.width) };
             let seen = seen(self.own + row, self.window);
-            for values in [&mut *weights, &mut *slopes] {
-                values[..seen.start].fill(0.0);
-                values[seen.end..].fill(0.0);
-            }
+            hide(weights, &seen);
+            hide(slopes, &seen);
             let op = Slope {
                 log: self.logs[row],
-                mean: mean.reduce_add(),
+                mean,
                 scale: self.scale,
             };
             let len = seen.len();

@@ -1,8 +1,8 @@
 //! Passes over numbers at the same place of tensors of one shape.
 
-use super::super::level::Level;
+use super::super::level::{Level, MAX_LANES};
 use super::super::parallel::{self, Shared};
-use super::vectors::{MAX_LANES, exp, load, store};
+use super::vectors::{exp, load, store};
 use macerator::{Scalar, Simd, Vector, WithSimd};
 use std::ops::Range;
 
@@ -105,8 +105,8 @@ impl<E: Elementwise<I, O>, const I: usize, const O: usize> WithSimd for Pass<E, 
     }
 }
 
-/// Numbers of a task.
-const TASK: usize = 1 << 14;
+/// About how many numbers a task has.
+pub(super) const TASK: usize = 1 << 14;
 
 /// About how many multiplications a number takes.
 const WORK: usize = 8;

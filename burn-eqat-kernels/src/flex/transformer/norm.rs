@@ -2,7 +2,8 @@
 
 use super::super::level::Level;
 use super::super::parallel::{self, Shared};
-use super::vectors::{load, store};
+use super::elementwise::TASK;
+use super::vectors::{dot, load, store};
 use macerator::{Scalar, Simd, Vector, WithSimd};
 use std::ops::Range;
 
@@ -14,9 +15,6 @@ pub(super) struct Norm<'a> {
     pub gamma: &'a [f32],
     pub epsilon: f32,
 }
-
-/// About how many numbers a task has.
-const TASK: usize = 1 << 14;
 
 /// About how many multiplications a number takes.
 const WORK: usize = 4;
@@ -69,15 +67,9 @@ impl Norm<'_> {
     #[inline(always)]
     fn factor<S: Simd>(&self, row: *const f32) -> f32 {
         let width = self.gamma.len();
-        let mut squares = 0f32.splat::<S>();
-        let mut at = 0;
-        while at < width {
-            // SAFETY: a row has as many numbers.
-            let x: Vector<S, f32> = unsafe { load(row, at, width, 0.0) };
-            squares = x.mul_add(x, squares);
-            at += S::lanes32();
-        }
-        1.0 / (squares.reduce_add() / width as f32 + self.epsilon).sqrt()
+        // SAFETY: a row has as many numbers.
+        let squares = unsafe { dot::<S>(row, row, width) };
+        1.0 / (squares / width as f32 + self.epsilon).sqrt()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::level::Level;
 use super::super::parallel;
-use super::elementwise::{Elementwise, each};
+use super::elementwise::{Elementwise, TASK, each};
 use super::heads::Heads;
 use macerator::{Simd, Vector, WithSimd};
 use std::ops::Range;
@@ -23,7 +23,7 @@ impl Rotation<'_> {
     pub fn run(self, level: Level, from: Heads, to: Heads) {
         let rows = from.batch * from.positions;
         let numbers = rows * from.heads * from.width;
-        let tasks = numbers.div_ceil(1 << 14).min(rows);
+        let tasks = numbers.div_ceil(TASK).min(rows);
         parallel::each(tasks, parallel::threads(numbers * 4), |at| {
             level.run(Pass {
                 rotation: self,

@@ -3,15 +3,15 @@
 
 use super::super::level::Level;
 use super::super::parallel::Shared;
+use super::super::tests::{floats, tensor, values};
 use super::attention::{Attention, Gradients};
 use super::elementwise::{self, Exp, Swiglu, SwigluBackward};
 use super::heads::{self, Heads};
 use super::norm::Norm;
 use super::rotary::Rotation;
-use burn::tensor::{Shape, TensorData};
 use burn_flex::FlexTensor;
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 
 fn exp(level: Level, x: &[f32]) -> Vec<f32> {
     let mut y = vec![0.0; x.len()];
@@ -60,7 +60,7 @@ fn exponentials_of_what_is_no_number() {
 }
 
 fn random(random: &mut StdRng, len: usize) -> Vec<f32> {
-    (0..len).map(|_| random.random_range(-3.0..3.0)).collect()
+    floats(random, len, -3.0, 3.0)
 }
 
 /// Results of every level are those of the first.
@@ -123,20 +123,15 @@ fn levels_agree_on_norms() {
     }
 }
 
-fn tensor(source: &mut StdRng, shape: [usize; 4]) -> FlexTensor {
-    let len = shape.iter().product();
-    FlexTensor::from_data(TensorData::new(random(source, len), Shape::new(shape)))
-}
-
-fn values(tensor: FlexTensor) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
+fn of_shape(source: &mut StdRng, shape: [usize; 4]) -> FlexTensor {
+    tensor(&random(source, shape.iter().product()), shape)
 }
 
 #[test]
 fn levels_agree_on_rotations() {
     for shape in [[1, 1, 1, 2], [2, 3, 5, 6], [2, 2, 130, 64]] {
         let mut source = StdRng::seed_from_u64(shape[2] as u64);
-        let x = tensor(&mut source, shape);
+        let x = of_shape(&mut source, shape);
         let [cos, sin] = [(); 2].map(|_| random(&mut source, shape[2] * shape[3] / 2));
         for back in [false, true] {
             agree("a rotation", |level| {
@@ -164,10 +159,10 @@ fn levels_agree_on_attention() {
         let mut source = StdRng::seed_from_u64(keys as u64);
         let (to_q, to_k) = ([batch, kv_heads * share, queries], [batch, kv_heads, keys]);
         let with = |[a, b, c]: [usize; 3], width| [a, b, c, width];
-        let q = tensor(&mut source, with(to_q, width));
-        let k = tensor(&mut source, with(to_k, width));
-        let v = tensor(&mut source, with(to_k, v_width));
-        let grad = tensor(&mut source, with(to_q, v_width));
+        let q = of_shape(&mut source, with(to_q, width));
+        let k = of_shape(&mut source, with(to_k, width));
+        let v = of_shape(&mut source, with(to_k, v_width));
+        let grad = of_shape(&mut source, with(to_q, v_width));
         agree("attention", |level| {
             let [q, k, v] = [&q, &k, &v].map(Heads::reading);
             let attention = Attention { q, k, v, window };

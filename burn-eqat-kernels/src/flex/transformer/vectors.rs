@@ -1,10 +1,8 @@
 //! Vectors of numbers of memory, the last of them perhaps in part, and `e^x` of one.
 
+use super::super::level::MAX_LANES;
 use macerator::{Scalar, Simd, Vector, vload_unaligned, vstore_unaligned};
 use std::f32::consts::LOG2_E;
-
-/// No vector has more lanes.
-pub(super) const MAX_LANES: usize = 16;
 
 /// The numbers from `at` on, as many as a vector has lanes or there are before `len`; `rest` in the other lanes.
 ///
@@ -45,6 +43,26 @@ pub(super) unsafe fn store<S: Simd>(to: *mut f32, at: usize, len: usize, value: 
         vstore_unaligned(part.as_mut_ptr(), value);
         std::ptr::copy_nonoverlapping(part.as_ptr(), to.add(at), len - at);
     }
+}
+
+/// The sum of the products of numbers at the same place.
+///
+/// # Safety
+///
+/// There are `len` of both.
+#[inline(always)]
+pub(super) unsafe fn dot<S: Simd>(a: *const f32, b: *const f32, len: usize) -> f32 {
+    let mut sum = 0f32.splat::<S>();
+    let mut at = 0;
+    while at < len {
+        // SAFETY: as of the caller.
+        unsafe {
+            let a: Vector<S, f32> = load(a, at, len, 0.0);
+            sum = a.mul_add(load(b, at, len, 0.0), sum);
+        }
+        at += S::lanes32();
+    }
+    sum.reduce_add()
 }
 
 /// `e^x = 2^n e^r`, where `n` is the integer next to `x / ln 2`, and `r` the rest, at most half of `ln 2`: its power
