@@ -1,9 +1,9 @@
 //! What a device allows, read off its client.
 
-use crate::plan::{Limits, MATRIX_TILE};
+use crate::plan::{Fragment, Limits};
 use burn::tensor::DType;
 use burn_cubecl::cubecl::client::Client;
-use burn_cubecl::cubecl::features::{MmaConfig, Plane};
+use burn_cubecl::cubecl::features::Plane;
 use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
 
 /// The type that CubeCL calls `dtype` by.
@@ -16,28 +16,26 @@ impl Limits {
     pub(crate) fn of(client: &Client, dtype: DType) -> Self {
         let properties = client.properties();
         let hardware = &properties.hardware;
-        let fixed_plane = hardware.plane_size_min == hardware.plane_size_max;
-        let shuffles = properties.features.plane.contains(Plane::Ops);
         let plane = hardware.plane_size_min as usize;
+        let plane = (hardware.plane_size_min == hardware.plane_size_max
+            && plane >= 8
+            && plane.is_power_of_two())
+        .then_some(plane);
+        let shuffles = properties.features.plane.contains(Plane::Ops);
         let cpu = hardware.num_cpu_cores.map(|cores| cores as usize);
-        let tile = MATRIX_TILE as u32;
-        let input = elem(dtype);
-        let matrix = plane >= 8
-            && fixed_plane
-            && properties.features.matmul.cmma.contains(&MmaConfig {
-                a_type: input,
-                b_type: input,
-                cd_type: ElemType::Float(FloatKind::F32),
-                m: tile,
-                n: tile,
-                k: tile,
-            });
+        let (input, sums) = (elem(dtype), ElemType::Float(FloatKind::F32));
+        let fragments = properties
+            .features
+            .matmul
+            .cmma
+            .iter()
+            .filter(|mma| mma.a_type == input && mma.b_type == input && mma.cd_type == sums)
+            .map(|mma| [mma.m, mma.n, mma.k].map(|side| side as usize));
         let (x, y, z) = hardware.max_cube_count;
         Limits {
             units: hardware.max_units_per_cube as usize,
             shared: hardware.max_shared_memory_size,
-            plane: (shuffles && fixed_plane && plane >= 8 && plane.is_power_of_two())
-                .then_some(plane),
+            plane: plane.filter(|_| shuffles),
             // A GPU of unknown size is taken for a middling one.
             busy: match (cpu, hardware.num_streaming_multiprocessors) {
                 (Some(_), _) => 1,
@@ -50,7 +48,7 @@ impl Limits {
             },
             widest: hardware.max_vector_size,
             cubes: x.min(y).min(z) as usize,
-            matrix,
+            matrix: plane.and_then(|plane| Fragment::best(fragments, dtype.size(), plane)),
             cpu: cpu.is_some(),
         }
     }

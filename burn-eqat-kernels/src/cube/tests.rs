@@ -163,7 +163,7 @@ const ROUTES: [Route; 5] = [
     Route::Slab,
 ];
 
-fn check(case: &Case, device: &CubeDevice) {
+fn check(case: &Case, device: &CubeDevice, routes: &[Route]) {
     let o = Operands::random(case);
     let (weight, k) = (weight(&o, case, device), case.group * case.groups);
     let on_device = |data: &TensorData| rows(floats::<CubeBackend>(data, device), case.dtype);
@@ -195,7 +195,7 @@ fn check(case: &Case, device: &CubeDevice) {
     let read = |tensor: CubeTensor| values::<CubeBackend>(tensor);
     let activations = tolerance(&[case.dtype]);
     let scales = tolerance(&[case.dtype, case.scale_dtype]);
-    for route in ROUTES {
+    for &route in routes {
         let what = |name: &str| format!("{name} by {route:?}");
         match product::forward(route, x.clone(), &weight, Some(bias.clone())) {
             Ok(made) => {
@@ -234,7 +234,7 @@ fn may_be_closed(route: Route, weight: &PackedWeight) -> bool {
 fn may_be_closed_backward(route: Route, weight: &PackedWeight) -> bool {
     match route {
         Route::Gemv(_) => true,
-        Route::Tile(Engine::Matrix) => !weight.limits.matrix,
+        Route::Tile(Engine::Matrix) => weight.limits.matrix.is_none(),
         Route::Tile(Engine::Units) => false,
         // Burn's own product refuses some shapes on the CPU runtime: it wants more shared memory than
         // there is.
@@ -253,7 +253,7 @@ fn every_way_makes_the_same_product() {
     });
     runner
         .run(&case(), |case| {
-            check(&case, &device);
+            check(&case, &device, &ROUTES);
             Ok(())
         })
         .unwrap();
@@ -274,6 +274,46 @@ fn long_products_are_split() {
             scale_dtype: DType::F32,
             seed: 7,
         };
-        check(&case, &device);
+        check(&case, &device, &ROUTES);
+    }
+}
+
+/// Each size of tile that matrix units are fed, in each type that they take, with ragged edges and with
+/// sums that are split.
+#[test]
+fn matrix_units_make_every_tile() {
+    let Some(device) = device() else { return };
+    let shapes = [
+        (16, 4, 130, 9),
+        (100, 3, 17, 20),
+        (24, 4, 64, 40),
+        (160, 1, 12, 70),
+        (32, 16, 68, 130),
+    ];
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        let mut taken = crate::supports(&Device::default(), dtype);
+        for ((group, groups, n, m), bits) in shapes.into_iter().zip(Bits::ALL.into_iter().cycle()) {
+            let case = Case {
+                bits,
+                group,
+                groups,
+                n,
+                m,
+                dtype,
+                scale_dtype: DType::F32,
+                seed: m as u64,
+            };
+            taken = taken
+                && weight(&Operands::random(&case), &case, &device)
+                    .limits
+                    .matrix
+                    .is_some();
+            if taken {
+                check(&case, &device, &[Route::Tile(Engine::Matrix)]);
+            }
+        }
+        if !taken {
+            println!("skipped: no matrix units for {dtype:?}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::choose::{Forward, Input, Operands, Scale};
 use super::weight::PackedWeight;
-use crate::plan::{Limits, Route, routes};
+use crate::plan::{Fragment, Limits, Route, routes};
 use burn_cubecl::CubeTuneId;
 use burn_cubecl::cubecl::tune::{
     AutotuneKey, AutotuneOutput, LocalTuner, Tunable, TunableSet, local_tuner,
@@ -54,9 +54,9 @@ impl AutotuneOutput for Pair {}
 /// Every way that this kind of product has on a device, for any number of rows.
 fn ways<T: Operands>(limits: &Limits) -> Vec<Route> {
     // The tuner keeps one set for a device, and whether its matrix units take part is a question of the
-    // type: `worth_trying` answers it for each problem.
+    // type: `worth_trying` answers it for each problem. Any fragment will do for the list.
     let limits = &Limits {
-        matrix: limits.plane.is_some(),
+        matrix: Some(Fragment::new(16, 16, 16, 2, 32)),
         ..*limits
     };
     let mut ways: Vec<Route> = Vec::new();

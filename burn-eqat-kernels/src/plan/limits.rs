@@ -1,5 +1,7 @@
 //! What a device allows.
 
+use super::Fragment;
+
 /// What a plan has to know of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -17,8 +19,8 @@ pub(crate) struct Limits {
     pub widest: usize,
     /// Cubes along one axis, at most.
     pub cubes: usize,
-    /// Whether the matrix units multiply 16x16x16 tiles of the input's type into f32.
-    pub matrix: bool,
+    /// What the matrix units multiply at a time, where they take the input's type.
+    pub matrix: Option<Fragment>,
     /// Whether this is a CPU, whose few units wait for one another.
     pub cpu: bool,
 }
@@ -34,7 +36,7 @@ impl Limits {
         vector: 4,
         widest: 4,
         cubes: 65535,
-        matrix: true,
+        matrix: Some(Fragment::COMMON),
         cpu: false,
     };
 
@@ -47,7 +49,7 @@ impl Limits {
         vector: 16,
         widest: 16,
         cubes: 65535,
-        matrix: false,
+        matrix: None,
         cpu: true,
     };
 
@@ -60,7 +62,7 @@ impl Limits {
         vector: 4,
         widest: 4,
         cubes: 65535,
-        matrix: false,
+        matrix: None,
         cpu: false,
     };
 }

@@ -5,6 +5,7 @@
 //! as a plan that is not made.
 
 mod block;
+mod fragment;
 mod gemv;
 mod limits;
 mod route;
@@ -13,12 +14,13 @@ mod slab;
 mod tile;
 
 pub(crate) use block::Block;
+pub(crate) use fragment::Fragment;
 pub(crate) use gemv::GemvPlan;
 pub(crate) use limits::Limits;
 pub(crate) use route::{Route, routes};
 pub(crate) use rows::{ColumnPlan, GroupCube, GroupPlan};
 pub(crate) use slab::slabs;
-pub(crate) use tile::{DEPTH, Engine, MATRIX_TILE, Product, TilePlan};
+pub(crate) use tile::{DEPTH, Engine, Product, TilePlan};
 
 /// Sizes of a packed weight `[k, n]` and of what is multiplied by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

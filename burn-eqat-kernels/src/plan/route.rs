@@ -20,7 +20,7 @@ const TILE_ROWS: usize = 128;
 /// can do is taken without tuning.
 pub(crate) fn routes(product: Product, m: usize, limits: &Limits) -> Vec<Route> {
     if product == Product::Forward && m <= super::gemv::MAX_ROWS {
-        let matrix = limits.matrix.then_some(Route::Tile(Engine::Matrix));
+        let matrix = limits.matrix.map(|_| Route::Tile(Engine::Matrix));
         return match limits.plane {
             // Neighbouring planes or neighbouring units take neighbouring columns.
             Some(plane) => vec![Route::Gemv(plane / 4), Route::Gemv(plane)],
@@ -33,7 +33,7 @@ pub(crate) fn routes(product: Product, m: usize, limits: &Limits) -> Vec<Route> 
     }
     let tiles = [Engine::Matrix, Engine::Units]
         .into_iter()
-        .filter(|engine| limits.matrix || *engine == Engine::Units)
+        .filter(|engine| limits.matrix.is_some() || *engine == Engine::Units)
         .map(Route::Tile);
     match m <= TILE_ROWS && !limits.cpu {
         true => tiles.chain([Route::Slab]).collect(),

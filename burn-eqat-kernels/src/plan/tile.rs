@@ -1,13 +1,13 @@
 //! Plans of the tiled products, for inputs of more rows and for gradients.
 
-use super::{Limits, power_at_most};
+use super::{Fragment, Limits, power_at_most};
 
 /// What multiplies the tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Engine {
     /// Each unit, in registers: any device and type.
     Units,
-    /// The matrix units, 16x16x16 at a time, inputs in f16 or bf16 and sums in f32.
+    /// The matrix units, a [`Fragment`] at a time: inputs of the types that they take, sums in f32.
     Matrix,
 }
 
@@ -24,8 +24,6 @@ pub(crate) enum Product {
 
 /// How far a tile reaches along the summed dimension in one step. A multiple of every block of codes.
 pub(crate) const DEPTH: usize = 32;
-/// Side of the tiles of the matrix units.
-pub(crate) const MATRIX_TILE: usize = 16;
 
 /// A tile of `rows` x `columns` of the output for each cube.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,8 +38,8 @@ pub(crate) struct TilePlan {
     pub down: usize,
     /// Units (or planes) across a tile.
     pub across: usize,
-    /// Units of a plane; 1 for [`Engine::Units`].
-    pub plane: usize,
+    /// What the matrix units multiply at a time; for [`Engine::Units`] 1x1x1 in f32 by one unit.
+    pub fragment: Fragment,
     /// Ranges of the summed dimension, added up by a second kernel.
     pub splits: usize,
     /// Elements by which rows of a staged tile lie further apart than they are long, so that
@@ -106,7 +104,7 @@ impl TilePlan {
             columns,
             down,
             across,
-            plane: 1,
+            fragment: Fragment::new(1, 1, 1, 4, 1),
             splits: 1,
             // Where units read down the rows of a tile, rather than along one.
             skew: match product {
@@ -117,26 +115,35 @@ impl TilePlan {
     }
 
     fn matrix_plan(product: Product, rows: usize, limits: &Limits) -> Option<Self> {
-        let plane = limits.plane.filter(|_| limits.matrix)?;
-        let (rows, columns, down, across) = match (product, rows) {
-            (Product::Scale, ..=16) => (16, 128, 1, 4),
-            (Product::Scale, ..=32) => (32, 128, 1, 4),
-            (Product::Scale, _) => (64, 128, 2, 4),
-            (_, ..=16) => (16, 128, 1, 4),
-            (_, ..=32) => (32, 128, 1, 4),
-            (_, ..=64) => (64, 128, 2, 4),
-            _ => (128, 128, 4, 2),
+        let fragment = limits.matrix?;
+        // Rows, columns, planes down and planes across, largest first.
+        const TILES: [[usize; 4]; 4] = [
+            [128, 128, 4, 2],
+            [64, 128, 2, 4],
+            [32, 128, 1, 4],
+            [16, 128, 1, 4],
+        ];
+        let most = match product {
+            // Its tiles lie within a group.
+            Product::Scale => 64,
+            _ => 128,
         };
-        (down * across * plane <= limits.units).then_some(TilePlan {
-            engine: Engine::Matrix,
-            rows,
-            columns,
-            down,
-            across,
-            plane,
-            splits: 1,
-            skew: 8,
-        })
+        // Rows that are not there cost as much as others: the smallest tile that holds them all.
+        let wanted = rows.next_power_of_two().clamp(16, most);
+        TILES
+            .into_iter()
+            .filter(|[rows, ..]| *rows <= wanted)
+            .map(|[rows, columns, down, across]| TilePlan {
+                engine: Engine::Matrix,
+                rows,
+                columns,
+                down,
+                across,
+                fragment,
+                splits: 1,
+                skew: 8,
+            })
+            .find(|plan| plan.units() <= limits.units && plan.shared(product) <= limits.shared)
     }
 
     /// Ranges of the summed dimension: enough to keep the device busy, with partial sums of 16 MiB
@@ -153,7 +160,7 @@ impl TilePlan {
 
     /// Units of a cube.
     pub fn units(&self) -> usize {
-        self.down * self.across * self.plane
+        self.down * self.across * self.fragment.plane
     }
 
     /// Rows of the output that one unit (or plane) makes.
@@ -166,11 +173,11 @@ impl TilePlan {
         self.columns / self.across
     }
 
-    /// 16x16 tiles of a plane, down and across.
+    /// Fragments of a plane, down and across.
     pub fn fragments(&self) -> (usize, usize) {
         (
-            self.unit_rows() / MATRIX_TILE,
-            self.unit_columns() / MATRIX_TILE,
+            self.unit_rows() / self.fragment.m,
+            self.unit_columns() / self.fragment.n,
         )
     }
 
@@ -204,21 +211,17 @@ impl TilePlan {
     pub fn meeting(&self) -> usize {
         match self.engine {
             Engine::Units => self.down,
-            // A plane's units take half a 16x16 tile's column each.
-            Engine::Matrix => self.rows / MATRIX_TILE * 2,
+            // A plane's units take half a fragment's column each.
+            Engine::Matrix => self.rows / self.fragment.m * 2,
         }
     }
 
     /// Bytes of shared memory.
     fn shared(&self, product: Product) -> usize {
-        let element = match self.engine {
-            Engine::Units => 4,
-            Engine::Matrix => 2,
-        };
-        let bytes = |(rows, len): (usize, usize)| rows * self.stride(len) * element;
+        let bytes = |(rows, len): (usize, usize)| rows * self.stride(len) * self.fragment.bytes;
         let scratch = match self.engine {
             Engine::Units => 0,
-            Engine::Matrix => self.down * self.across * MATRIX_TILE * MATRIX_TILE * 4,
+            Engine::Matrix => self.down * self.across * self.fragment.elements() * 4,
         };
         let meeting = match product {
             Product::Scale => self.meeting() * self.columns * 8,
@@ -235,19 +238,28 @@ mod tests {
 
     const PRODUCTS: [Product; 3] = [Product::Forward, Product::Input, Product::Scale];
 
+    const FRAGMENTS: [Fragment; 4] = [
+        Fragment::COMMON,
+        Fragment::new(8, 16, 16, 2, 16),
+        Fragment::new(16, 8, 32, 2, 64),
+        Fragment::new(8, 8, 8, 4, 8),
+    ];
+
     proptest! {
         #[test]
         fn tiles_fit_every_device(
             rows in 1usize..3000, columns in 1usize..3000, depth in 1usize..9000,
             which in 0usize..3, product in 0usize..3, matrix: bool,
+            fragment in prop::sample::select(FRAGMENTS.to_vec()),
         ) {
-            let limits = [Limits::GPU, Limits::CPU, Limits::SMALL_GPU][which];
+            let mut limits = [Limits::GPU, Limits::CPU, Limits::SMALL_GPU][which];
+            limits.matrix = limits.matrix.map(|_| fragment);
             let product = PRODUCTS[product];
             let engine = if matrix { Engine::Matrix } else { Engine::Units };
             let width = super::super::vector_width(columns, limits.vector);
             let plan = TilePlan::new(engine, product, [rows, columns, depth], width, &limits);
             let Some(plan) = plan else {
-                prop_assert!(matrix && !limits.matrix);
+                prop_assert!(matrix && limits.matrix.is_none());
                 return Ok(());
             };
             prop_assert!(plan.units() <= limits.units, "{:?}", plan);
@@ -263,9 +275,33 @@ mod tests {
             }
             if matrix {
                 let (down, across) = plan.fragments();
-                prop_assert_eq!((down * 16, across * 16), (plan.unit_rows(), plan.unit_columns()));
+                prop_assert!(down > 0 && across > 0);
+                prop_assert_eq!(
+                    (down * fragment.m, across * fragment.n),
+                    (plan.unit_rows(), plan.unit_columns())
+                );
+                prop_assert_eq!(DEPTH % fragment.k, 0);
             }
         }
+    }
+
+    #[test]
+    fn tiles_of_matrix_units_shrink_to_shared_memory() {
+        let rows = |product, rows, shared, bytes| {
+            let limits = Limits {
+                shared,
+                matrix: Some(Fragment::new(8, 8, 8, bytes, 32)),
+                ..Limits::GPU
+            };
+            let plan = TilePlan::new(Engine::Matrix, product, [rows, 4096, 4096], 4, &limits);
+            plan.map(|plan| plan.rows)
+        };
+        assert_eq!(rows(Product::Forward, 2048, 32 << 10, 2), Some(128));
+        assert_eq!(rows(Product::Forward, 2048, 32 << 10, 4), Some(64));
+        assert_eq!(rows(Product::Forward, 33, 32 << 10, 2), Some(64));
+        assert_eq!(rows(Product::Scale, 2048, 32 << 10, 2), Some(64));
+        assert_eq!(rows(Product::Forward, 9, 32 << 10, 2), Some(16));
+        assert_eq!(rows(Product::Forward, 9, 8 << 10, 2), None);
     }
 
     #[test]

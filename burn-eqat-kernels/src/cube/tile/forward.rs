@@ -1,8 +1,8 @@
 //! The product of an input of more than a few rows with a packed weight.
 //!
 //! - Supports: any number of rows; 2, 3, 4 and 8 bits; every group size; any float types of the
-//!   device, sums in f32. On the matrix units: inputs in f16 or bf16 of a device that multiplies
-//!   16x16x16 tiles of them.
+//!   device, sums in f32. On the matrix units: inputs of a type that the device multiplies with sums in
+//!   f32, 8 or 16 rows and columns at a time.
 //! - Refuses: a device whose shared memory does not hold the tiles (the plan is not made).
 //! - Work: a cube makes one tile of the output, from one range of `k` where there are several
 //!   ([`TilePlan`]). It steps along `k`, staging a tile of the input and a tile of unpacked weights;
@@ -12,7 +12,7 @@
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix, stage_weights};
 use crate::cube::codes::Weight;
-use crate::plan::{Block, DEPTH, MATRIX_TILE, TilePlan};
+use crate::plan::{Block, DEPTH, TilePlan};
 use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
 use cubecl::prelude::*;
@@ -200,7 +200,8 @@ pub(crate) fn forward_matrix_kernel<X: Float, S: Float, O: Float, NX: Size, N: S
         comptime!(DEPTH * plan.stride(plan.columns) / width),
         32usize,
     );
-    let tile = comptime!(MATRIX_TILE * MATRIX_TILE);
+    let fragment = comptime!(plan.fragment);
+    let tile = comptime!(fragment.elements());
     let mut scratch =
         Shared::<[f32]>::new_aligned_slice(comptime!(plan.down * plan.across * tile), 32usize);
     let place = Place::new(&weight, m, steps, comptime!(plan.columns / width), plan);
@@ -229,7 +230,7 @@ pub(crate) fn forward_matrix_kernel<X: Float, S: Float, O: Float, NX: Size, N: S
         sync_cube();
     }
 
-    let tile_vectors = comptime!(MATRIX_TILE / width);
+    let tile_vectors = comptime!(fragment.n / width);
     let (down, across) = comptime!(plan.fragments());
     #[unroll]
     for i in 0..down {
@@ -239,16 +240,17 @@ pub(crate) fn forward_matrix_kernel<X: Float, S: Float, O: Float, NX: Size, N: S
                 &mut scratch,
                 sums.index(comptime!(i * across + j)),
                 plane_index,
+                plan,
             );
             sync_cube();
             for at in range_stepped(
                 UNIT_POS_PLANE as usize,
-                comptime!(MATRIX_TILE * tile_vectors),
-                plan.plane,
+                comptime!(fragment.m * tile_vectors),
+                fragment.plane,
             ) {
-                let row = place.row + plane_row + comptime!(i * MATRIX_TILE) + at / tile_vectors;
+                let row = place.row + plane_row + comptime!(i * fragment.m) + at / tile_vectors;
                 let vector = place.vector
-                    + (plane_column + comptime!(j * MATRIX_TILE)) / width
+                    + (plane_column + comptime!(j * fragment.n)) / width
                     + at % tile_vectors;
                 if row < m && vector < weight.vectors {
                     let mut sum = Vector::<f32, N>::new(0.0);

@@ -9,7 +9,7 @@
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix, stage_weights};
 use crate::cube::codes::Weight;
-use crate::plan::{Block, DEPTH, MATRIX_TILE, TilePlan};
+use crate::plan::{Block, DEPTH, TilePlan};
 use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
 use cubecl::prelude::*;
@@ -194,7 +194,8 @@ pub(crate) fn input_matrix_kernel<G: Float, S: Float, O: Float, N: Size>(
         Shared::<[Vector<G, N>]>::new_aligned_slice(comptime!(plan.rows * stride), 32usize);
     let mut right =
         Shared::<[Vector<G, N>]>::new_aligned_slice(comptime!(plan.columns * stride), 32usize);
-    let tile = comptime!(MATRIX_TILE * MATRIX_TILE);
+    let fragment = comptime!(plan.fragment);
+    let tile = comptime!(fragment.elements());
     let mut scratch =
         Shared::<[f32]>::new_aligned_slice(comptime!(plan.down * plan.across * tile), 32usize);
     let place = Place::new(&weight, m, steps, step_vectors, plan);
@@ -233,12 +234,13 @@ pub(crate) fn input_matrix_kernel<G: Float, S: Float, O: Float, N: Size>(
                 &mut scratch,
                 sums.index(comptime!(i * across + j)),
                 plane_index,
+                plan,
             );
             sync_cube();
-            for at in range_stepped(UNIT_POS_PLANE as usize, tile, plan.plane) {
-                let row = place.row + plane_row + comptime!(i * MATRIX_TILE) + at / MATRIX_TILE;
+            for at in range_stepped(UNIT_POS_PLANE as usize, tile, fragment.plane) {
+                let row = place.row + plane_row + comptime!(i * fragment.m) + at / fragment.n;
                 let column =
-                    place.column + plane_column + comptime!(j * MATRIX_TILE) + at % MATRIX_TILE;
+                    place.column + plane_column + comptime!(j * fragment.n) + at % fragment.n;
                 if row < m && column < weight.rows {
                     out[(place.split * m + row) * weight.rows + column] =
                         O::cast_from(scratch[plane_index * tile + at]);

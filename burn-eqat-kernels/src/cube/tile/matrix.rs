@@ -1,22 +1,23 @@
 //! The matrix units' side of the tiled products: a plane multiplies its part of the staged tiles.
 
-use crate::plan::{DEPTH, MATRIX_TILE, TilePlan};
+use crate::plan::{DEPTH, TilePlan};
 use burn_cubecl::cubecl;
 use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
 use cubecl::prelude::*;
 
-/// The sums of a plane, row by row of 16x16 tiles, all zero.
+/// The sums of a plane, row by row of fragments, all zero.
 #[cube]
 pub(crate) fn zero_sums(#[comptime] plan: TilePlan) -> Sequence<Matrix<f32>> {
     let mut sums = Sequence::<Matrix<f32>>::new();
     let (down, across) = comptime!(plan.fragments());
+    let fragment = comptime!(plan.fragment);
     #[unroll]
     for _ in 0..comptime!(down * across) {
         sums.push(Matrix::<f32>::from_value(
             MatrixIdent::Accumulator,
-            MATRIX_TILE,
-            MATRIX_TILE,
-            MATRIX_TILE,
+            fragment.m,
+            fragment.n,
+            fragment.k,
             MatrixLayout::Undefined,
             0.0f32,
         ));
@@ -43,24 +44,25 @@ pub(crate) fn multiply<E: Float, NA: Size, NB: Size>(
     #[comptime] plan: TilePlan,
 ) {
     let (down, across) = comptime!(plan.fragments());
+    let fragment = comptime!(plan.fragment);
     let left_stride = comptime!(plan.stride(left_len));
     let right_stride = comptime!(plan.stride(right_len));
     #[unroll]
-    for step in 0..comptime!(DEPTH / MATRIX_TILE) {
-        let depth = comptime!(step * MATRIX_TILE);
+    for step in 0..comptime!(DEPTH / fragment.k) {
+        let depth = comptime!(step * fragment.k);
         let mut lefts = Sequence::<Matrix<Vector<E, NA>>>::new();
         #[unroll]
         for i in 0..down {
-            let row = plane_row + comptime!(i * MATRIX_TILE);
+            let row = plane_row + comptime!(i * fragment.m);
             let start = match comptime!(left_layout) {
                 MatrixLayout::ColMajor => depth * left_stride + row,
                 _ => row * left_stride + depth,
             };
             lefts.push(Matrix::<Vector<E, NA>>::from_slice(
                 MatrixIdent::A,
-                MATRIX_TILE,
-                MATRIX_TILE,
-                MATRIX_TILE,
+                fragment.m,
+                fragment.n,
+                fragment.k,
                 left_layout,
                 &left[start / NA::value()..left.len()],
                 comptime!(left_stride as u32),
@@ -68,16 +70,16 @@ pub(crate) fn multiply<E: Float, NA: Size, NB: Size>(
         }
         #[unroll]
         for j in 0..across {
-            let column = plane_column + comptime!(j * MATRIX_TILE);
+            let column = plane_column + comptime!(j * fragment.n);
             let start = match comptime!(right_layout) {
                 MatrixLayout::ColMajor => column * right_stride + depth,
                 _ => depth * right_stride + column,
             };
             let fragment = Matrix::<Vector<E, NB>>::from_slice(
                 MatrixIdent::B,
-                MATRIX_TILE,
-                MATRIX_TILE,
-                MATRIX_TILE,
+                fragment.m,
+                fragment.n,
+                fragment.k,
                 right_layout,
                 &right[start / NB::value()..right.len()],
                 comptime!(right_stride as u32),
@@ -91,15 +93,20 @@ pub(crate) fn multiply<E: Float, NA: Size, NB: Size>(
     }
 }
 
-/// Spreads one 16x16 tile of sums to the plane's `scratch`, in rows.
+/// Spreads one fragment of sums to the plane's `scratch`, in rows.
 #[cube]
-pub(crate) fn spread(scratch: &mut Shared<[f32]>, sum: &Matrix<f32>, plane_index: usize) {
-    let tile = comptime!(MATRIX_TILE * MATRIX_TILE);
-    let start = plane_index * tile;
+pub(crate) fn spread(
+    scratch: &mut Shared<[f32]>,
+    sum: &Matrix<f32>,
+    plane_index: usize,
+    #[comptime] plan: TilePlan,
+) {
+    let elements = comptime!(plan.fragment.elements());
+    let start = plane_index * elements;
     cmma::store(
-        &mut scratch[start..start + tile],
+        &mut scratch[start..start + elements],
         sum,
-        comptime!(MATRIX_TILE as u32),
+        comptime!(plan.fragment.n as u32),
         MatrixLayout::RowMajor,
     );
 }

@@ -10,7 +10,7 @@
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix};
 use crate::cube::codes::{Weight, row_codes};
-use crate::plan::{Block, DEPTH, MATRIX_TILE, TilePlan};
+use crate::plan::{Block, DEPTH, TilePlan};
 use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
 use cubecl::prelude::*;
@@ -237,7 +237,8 @@ pub(crate) fn scale_matrix_kernel<X: Float, S: Float, NX: Size, N: Size>(
         Shared::<[Vector<X, NX>]>::new_aligned_slice(comptime!(DEPTH * left_stride), 32usize);
     let mut right =
         Shared::<[Vector<X, N>]>::new_aligned_slice(comptime!(DEPTH * right_stride), 32usize);
-    let tile = comptime!(MATRIX_TILE * MATRIX_TILE);
+    let fragment = comptime!(plan.fragment);
+    let tile = comptime!(fragment.elements());
     let mut scratch =
         Shared::<[f32]>::new_aligned_slice(comptime!(plan.down * plan.across * tile), 32usize);
     let parts = comptime!(plan.meeting() * tile_vectors);
@@ -269,10 +270,10 @@ pub(crate) fn scale_matrix_kernel<X: Float, S: Float, NX: Size, N: Size>(
         sync_cube();
     }
 
-    // Half of the rows of one column vector of a 16x16 tile for each unit.
+    // Half of the rows of one column vector of a fragment for each unit.
     let (down, across) = comptime!(plan.fragments());
-    let fragment_vectors = comptime!(MATRIX_TILE / width);
-    let half = comptime!(MATRIX_TILE / 2);
+    let fragment_vectors = comptime!(fragment.n / width);
+    let half = comptime!(fragment.m / 2);
     #[unroll]
     for i in 0..down {
         #[unroll]
@@ -281,14 +282,15 @@ pub(crate) fn scale_matrix_kernel<X: Float, S: Float, NX: Size, N: Size>(
                 &mut scratch,
                 sums.index(comptime!(i * across + j)),
                 plane_index,
+                plan,
             );
             sync_cube();
-            let fragment_row = plane_row + comptime!(i * MATRIX_TILE);
-            let fragment_vector = (plane_column + comptime!(j * MATRIX_TILE)) / width;
+            let fragment_row = plane_row + comptime!(i * fragment.m);
+            let fragment_vector = (plane_column + comptime!(j * fragment.n)) / width;
             for at in range_stepped(
                 UNIT_POS_PLANE as usize,
                 comptime!(2 * fragment_vectors),
-                plan.plane,
+                fragment.plane,
             ) {
                 let lane = at % fragment_vectors;
                 let first = at / fragment_vectors * half;
@@ -303,7 +305,7 @@ pub(crate) fn scale_matrix_kernel<X: Float, S: Float, NX: Size, N: Size>(
                         if row < place.end {
                             let mut gradient = Vector::<f32, N>::new(0.0);
                             let start =
-                                plane_index * tile + (first + r) * MATRIX_TILE + lane * width;
+                                plane_index * tile + (first + r) * fragment.n + lane * width;
                             #[unroll]
                             for e in 0..width {
                                 gradient.insert(e, scratch[start + e]);
