@@ -278,6 +278,37 @@ fn long_products_are_split() {
     }
 }
 
+/// Slices of the matrix-vector kernel that are added up within their plane, by one to all of its steps.
+#[test]
+fn planes_add_up() {
+    let Some(device) = device() else { return };
+    for (m, bits, n) in [(1, Bits::Two, 68), (3, Bits::Three, 17), (8, Bits::Four, 6)] {
+        let case = Case {
+            bits,
+            group: 32,
+            groups: 24,
+            n,
+            m,
+            dtype: DType::F32,
+            scale_dtype: DType::F32,
+            seed: n as u64,
+        };
+        if weight(&Operands::random(&case), &case, &device)
+            .limits
+            .plane
+            .is_none()
+        {
+            println!("skipped: planes of no one size, or without shuffles");
+            return;
+        }
+        check(
+            &case,
+            &device,
+            &[Route::Gemv(1), Route::Gemv(2), Route::Gemv(4)],
+        );
+    }
+}
+
 /// Each size of tile that matrix units are fed, in each type that they take, with ragged edges and with
 /// sums that are split.
 #[test]

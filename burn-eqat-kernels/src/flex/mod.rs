@@ -4,7 +4,7 @@
 //! takes the portable bodies. Instructions are chosen when the program runs ([`level`]).
 
 mod codes;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod dot;
 mod fake_quantize;
 mod fields;
@@ -109,13 +109,13 @@ impl Operands {
 
 /// `x W + y`, by the way that suits the number of rows.
 fn forward(level: Level, weight: &Weight, fast: bool, x: &[f32], y: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if let Some(digits) = dot::digits(level, &weight.problem, fast)
         && dot::forward(level, weight, digits, x, y)
     {
         return;
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = fast;
     match matvec::takes(&weight.problem) {
         true => matvec::forward(level, weight, x, y),

@@ -12,7 +12,10 @@
 mod digits;
 mod kernel;
 mod layout;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod registers;
+#[cfg(target_arch = "x86_64")]
 mod x86;
 
 use super::level::Level;
