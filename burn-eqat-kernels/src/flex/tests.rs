@@ -220,6 +220,9 @@ proptest! {
                     let mut y = vec![0.0; m * n];
                     assert!(dot::forward(level, &weight, digits, &case.x, &mut y));
                     close("an integer product", level, &y, tolerance);
+                    let mut y = vec![0.0; m * n];
+                    assert!(dot::forward_emulated(level, &weight, digits, &case.x, &mut y));
+                    close("an integer product of wider vectors", level, &y, tolerance);
                 }
             }
         }

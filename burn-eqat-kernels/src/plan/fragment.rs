@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn the_largest_that_divides_a_tile_is_taken() {
         let best = |sizes: &[[usize; 3]]| Fragment::best(sizes.iter().copied(), 2, 32);
-        // CUDA; Vulkan on NVIDIA's; Intel's; Metal and llvmpipe.
+        // CUDA; Vulkan on NVIDIA's; narrower ones; Metal and llvmpipe.
         let cuda = [[32, 8, 16], [16, 16, 16], [8, 32, 16]];
         assert_eq!(best(&cuda), Some(Fragment::COMMON));
         assert_eq!(

@@ -178,7 +178,9 @@ proptest! {
             };
             let all = |x: &Tensor<4>| {
                 let [_, _, positions, width] = x.dims();
-                let x = x.clone().unsqueeze_dim::<5>(2).repeat_dim(2, share);
+                // Not by `repeat_dim`, whose gradient is a `sum_dim`: over a side of one, of what is transposed,
+                // Burn 0.22.1 gets that wrong on CubeCL.
+                let x = Tensor::cat(vec![x.clone().unsqueeze_dim::<5>(2); share], 2);
                 x.reshape([batch, kv_heads * share, positions, width])
             };
             let scores = q.clone().matmul(all(&k).swap_dims(2, 3)) / (width as f64).sqrt();

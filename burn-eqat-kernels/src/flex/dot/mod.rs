@@ -10,6 +10,8 @@
 //! match: see [`layout`]. Eight-bit ones would overflow 16-bit sums, and stay with [`super::matvec`].
 
 mod digits;
+#[cfg(test)]
+mod emulated;
 mod kernel;
 mod layout;
 #[cfg(target_arch = "aarch64")]
@@ -23,6 +25,8 @@ use super::parallel::{self, Shared};
 use super::weight::Weight;
 use crate::Bits;
 use crate::plan::Problem;
+#[cfg(test)]
+pub(super) use emulated::forward as forward_emulated;
 use kernel::Task;
 
 /// Digits of an exact input.
@@ -44,6 +48,18 @@ pub(super) fn digits(level: Level, problem: &Problem, fast: bool) -> Option<usiz
 /// `y [m, n] = x [m, k] W + y`, where the result holds the bias, or zeros. False, and nothing done,
 /// where the input holds numbers that have no digits: infinities, NaN, and next to nothing.
 pub(super) fn forward(
+    level: Level,
+    weight: &Weight,
+    digits: usize,
+    x: &[f32],
+    y: &mut [f32],
+) -> bool {
+    forward_by(|task| level.dot(task), level, weight, digits, x, y)
+}
+
+/// [`forward`], with the kernel that `dot` runs.
+fn forward_by(
+    dot: impl Fn(Task) + Sync,
     level: Level,
     weight: &Weight,
     digits: usize,
@@ -79,7 +95,7 @@ pub(super) fn forward(
                 columns: columns.clone(),
                 y: y.offset(first * n),
             };
-            level.dot(task);
+            dot(task);
         }
     });
     true
