@@ -75,7 +75,7 @@ pub(crate) fn multiply<E: Float, NA: Size, NB: Size>(
                 MatrixLayout::ColMajor => column * right_stride + depth,
                 _ => depth * right_stride + column,
             };
-            let fragment = Matrix::<Vector<E, NB>>::from_slice(
+            let part = Matrix::<Vector<E, NB>>::from_slice(
                 MatrixIdent::B,
                 fragment.m,
                 fragment.n,
@@ -87,7 +87,7 @@ pub(crate) fn multiply<E: Float, NA: Size, NB: Size>(
             #[unroll]
             for i in 0..down {
                 let sum = sums.index(comptime!(i * across + j));
-                cmma::execute(lefts.index(i), &fragment, sum, sum);
+                cmma::execute(lefts.index(i), &part, sum, sum);
             }
         }
     }
