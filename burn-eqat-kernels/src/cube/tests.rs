@@ -253,6 +253,12 @@ fn every_way_makes_the_same_product() {
     });
     runner
         .run(&case(), |case| {
+            // Kernels for many rows of fewer than four columns can take CubeCL's CPU runtime a quarter of an
+            // hour to compile.
+            let limits = weight(&Operands::random(&case), &case, &device).limits;
+            if limits.cpu && case.n < 4 && case.m > 8 {
+                return Ok(());
+            }
             check(&case, &device, &ROUTES);
             Ok(())
         })
