@@ -6,7 +6,7 @@
 use super::product;
 use super::tensors::rows;
 use super::{PackedWeight, packed};
-use crate::plan::{Engine, GemvPlan, Route};
+use crate::plan::{Engine, GemvPlan, Limits, Route};
 use crate::{Bits, Fields, pack_codes, portable};
 use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::backend::{Backend, DispatchDevice, Flex, TensorMetadata};
@@ -245,6 +245,7 @@ fn may_be_closed_backward(route: Route, weight: &PackedWeight) -> bool {
 #[test]
 fn every_way_makes_the_same_product() {
     let Some(device) = device() else { return };
+    let limits = Limits::of(&device.client(), DType::F32);
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
         cases: ProptestConfig::default().cases.min(24),
         failure_persistence: None,
@@ -255,7 +256,6 @@ fn every_way_makes_the_same_product() {
         .run(&case(), |case| {
             // Kernels for many rows of fewer than four columns can take CubeCL's CPU runtime a quarter of an
             // hour to compile.
-            let limits = weight(&Operands::random(&case), &case, &device).limits;
             if limits.cpu && case.n < 4 && case.m > 8 {
                 return Ok(());
             }
@@ -288,6 +288,11 @@ fn long_products_are_split() {
 #[test]
 fn planes_add_up() {
     let Some(device) = device() else { return };
+    if Limits::of(&device.client(), DType::F32).plane.is_none() {
+        println!("skipped: planes of no one size, or without shuffles");
+        return;
+    }
+    let routes = [1, 2, 4].map(Route::Gemv);
     for (m, bits, n) in [(1, Bits::Two, 68), (3, Bits::Three, 17), (8, Bits::Four, 6)] {
         let case = Case {
             bits,
@@ -299,19 +304,7 @@ fn planes_add_up() {
             scale_dtype: DType::F32,
             seed: n as u64,
         };
-        if weight(&Operands::random(&case), &case, &device)
-            .limits
-            .plane
-            .is_none()
-        {
-            println!("skipped: planes of no one size, or without shuffles");
-            return;
-        }
-        check(
-            &case,
-            &device,
-            &[Route::Gemv(1), Route::Gemv(2), Route::Gemv(4)],
-        );
+        check(&case, &device, &routes);
     }
 }
 
@@ -328,7 +321,11 @@ fn matrix_units_make_every_tile() {
         (32, 16, 68, 130),
     ];
     for dtype in [DType::F32, DType::F16, DType::BF16] {
-        let mut taken = crate::supports(&Device::default(), dtype);
+        let limits = Limits::of(&device.client(), dtype);
+        if !crate::supports(&Device::default(), dtype) || limits.matrix.is_none() {
+            println!("skipped: no matrix units for {dtype:?}");
+            continue;
+        }
         for ((group, groups, n, m), bits) in shapes.into_iter().zip(Bits::ALL.into_iter().cycle()) {
             let case = Case {
                 bits,
@@ -340,17 +337,7 @@ fn matrix_units_make_every_tile() {
                 scale_dtype: DType::F32,
                 seed: m as u64,
             };
-            taken = taken
-                && weight(&Operands::random(&case), &case, &device)
-                    .limits
-                    .matrix
-                    .is_some();
-            if taken {
-                check(&case, &device, &[Route::Tile(Engine::Matrix)]);
-            }
-        }
-        if !taken {
-            println!("skipped: no matrix units for {dtype:?}");
+            check(&case, &device, &[Route::Tile(Engine::Matrix)]);
         }
     }
 }

@@ -56,7 +56,7 @@ fn ways<T: Operands>(limits: &Limits) -> Vec<Route> {
     // The tuner keeps one set for a device, and whether its matrix units take part is a question of the
     // type: `worth_trying` answers it for each problem. Any fragment will do for the list.
     let limits = &Limits {
-        matrix: Some(Fragment::new(16, 16, 16, 2, 32)),
+        matrix: Some(Fragment::COMMON),
         ..*limits
     };
     let mut ways: Vec<Route> = Vec::new();

@@ -18,7 +18,7 @@ pub(crate) struct Fragment {
 
 impl Fragment {
     /// What most devices have for 16-bit floats.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "autotune"))]
     pub const COMMON: Fragment = Fragment::new(16, 16, 16, 2, 32);
 
     /// A fragment of these sides, elements of `bytes`, held by `plane` units.

@@ -58,7 +58,8 @@ impl TilePlan {
         limits: &Limits,
     ) -> Option<Self> {
         let plan = match engine {
-            Engine::Units => Self::units_plan(product, rows, width, limits),
+            Engine::Units => Self::units_plan(product, rows, width, limits)
+                .filter(|plan| plan.fits(product, limits)),
             Engine::Matrix => Self::matrix_plan(product, rows, limits),
         }?;
         // A reduction over groups is not split: its chunks are many.
@@ -67,8 +68,7 @@ impl TilePlan {
             Product::Scale => 1,
             _ => Self::splits(tiles, rows * columns, depth, limits),
         };
-        let plan = TilePlan { splits, ..plan };
-        (plan.shared(product) <= limits.shared).then_some(plan)
+        Some(TilePlan { splits, ..plan })
     }
 
     fn units_plan(product: Product, rows: usize, width: usize, limits: &Limits) -> Option<Self> {
@@ -143,7 +143,7 @@ impl TilePlan {
                 splits: 1,
                 skew: 8,
             })
-            .find(|plan| plan.units() <= limits.units && plan.shared(product) <= limits.shared)
+            .find(|plan| plan.fits(product, limits))
     }
 
     /// Ranges of the summed dimension: enough to keep the device busy, with partial sums of 16 MiB
@@ -214,6 +214,11 @@ impl TilePlan {
             // A plane's units take half a fragment's column each.
             Engine::Matrix => self.rows / self.fragment.m * 2,
         }
+    }
+
+    /// Whether the device holds a cube of this.
+    fn fits(&self, product: Product, limits: &Limits) -> bool {
+        self.units() <= limits.units && self.shared(product) <= limits.shared
     }
 
     /// Bytes of shared memory.

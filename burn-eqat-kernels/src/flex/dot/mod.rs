@@ -25,15 +25,41 @@ use super::parallel::{self, Shared};
 use super::weight::Weight;
 use crate::Bits;
 use crate::plan::Problem;
+use digits::Digits;
 #[cfg(test)]
 pub(super) use emulated::forward as forward_emulated;
 use kernel::Task;
+#[cfg(target_arch = "aarch64")]
+use neon as arch;
+#[cfg(target_arch = "x86_64")]
+use x86 as arch;
 
 /// Digits of an exact input.
 const EXACT: usize = 3;
 
 /// Columns of a task at most: long runs of words, and tasks enough to even out threads.
 const COLUMNS: usize = 1024;
+
+impl Level {
+    /// Whether integer dot products are there at this level.
+    pub(super) fn dots(self) -> bool {
+        arch::dots(self)
+    }
+
+    /// Cuts rows of an input into digits, where [`dots`](Self::dots) says so.
+    fn cut(self, weight: &Weight, x: &[f32], rows: usize, digits: usize) -> Option<Digits> {
+        assert!(self.dots());
+        // SAFETY: the CPU has what the level stands for.
+        unsafe { arch::cut(weight, x, rows, digits) }
+    }
+
+    /// Runs the kernel, where [`dots`](Self::dots) says so.
+    fn dot(self, task: Task) {
+        assert!(self.dots());
+        // SAFETY: as above.
+        unsafe { arch::run(self, task) }
+    }
+}
 
 /// Digits that this way would take, or none where another way is to be taken.
 pub(super) fn digits(level: Level, problem: &Problem, fast: bool) -> Option<usize> {

@@ -17,30 +17,25 @@ fn run_neon(task: Task) {
     unsafe { Run::<Neon>::run(task) }
 }
 
-impl Level {
-    /// Whether integer dot products are there at this level.
-    pub(in crate::flex) fn dots(self) -> bool {
-        self.name() == "neon" && is_aarch64_feature_detected!("dotprod")
-    }
+/// [`Level::dots`].
+pub(super) fn dots(level: Level) -> bool {
+    level.name() == "neon" && is_aarch64_feature_detected!("dotprod")
+}
 
-    /// Cuts rows of an input into digits, where [`dots`](Self::dots) says so.
-    pub(super) fn cut(
-        self,
-        weight: &Weight,
-        x: &[f32],
-        rows: usize,
-        digits: usize,
-    ) -> Option<Digits> {
-        assert!(self.dots());
-        Digits::new(weight, x, rows, digits)
-    }
+/// [`Digits::new`].
+#[target_feature(enable = "neon")]
+pub(super) fn cut(weight: &Weight, x: &[f32], rows: usize, digits: usize) -> Option<Digits> {
+    Digits::new(weight, x, rows, digits)
+}
 
-    /// Runs the kernel, where [`dots`](Self::dots) says so.
-    pub(super) fn dot(self, task: Task) {
-        assert!(self.dots());
-        // SAFETY: the CPU has the instructions.
-        unsafe { run_neon(task) }
-    }
+/// Runs the kernel.
+///
+/// # Safety
+///
+/// The level has [`dots`].
+pub(super) unsafe fn run(_level: Level, task: Task) {
+    // SAFETY: the CPU has the instructions.
+    unsafe { run_neon(task) }
 }
 
 /// Adds products of signed bytes, four to a lane.

@@ -19,46 +19,35 @@ fn run_avx2(task: Task) {
     unsafe { Run::<Avx2>::run(task) }
 }
 
-#[target_feature(enable = "avx2,fma")]
-fn digits_avx2(weight: &Weight, x: &[f32], rows: usize, digits: usize) -> Option<Digits> {
-    Digits::new(weight, x, rows, digits)
-}
-
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn run_vnni(task: Task) {
     // SAFETY: as above.
     unsafe { Run::<Vnni>::run(task) }
 }
 
-impl Level {
-    /// Whether integer dot products are there at this level.
-    pub(in crate::flex) fn dots(self) -> bool {
-        matches!(self.name(), "avx2" | "avx512")
-    }
+/// [`Level::dots`].
+pub(super) fn dots(level: Level) -> bool {
+    matches!(level.name(), "avx2" | "avx512")
+}
 
-    /// Cuts rows of an input into digits, where [`dots`](Self::dots) says so.
-    pub(super) fn cut(
-        self,
-        weight: &Weight,
-        x: &[f32],
-        rows: usize,
-        digits: usize,
-    ) -> Option<Digits> {
-        assert!(self.dots());
-        // SAFETY: the CPU has what the level stands for.
-        unsafe { digits_avx2(weight, x, rows, digits) }
-    }
+/// [`Digits::new`], with the instructions that every level of dot products has.
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn cut(weight: &Weight, x: &[f32], rows: usize, digits: usize) -> Option<Digits> {
+    Digits::new(weight, x, rows, digits)
+}
 
-    /// Runs the kernel, where [`dots`](Self::dots) says so.
-    pub(super) fn dot(self, task: Task) {
-        assert!(self.dots());
-        let vnni = self.name() == "avx512" && is_x86_feature_detected!("avx512vnni");
-        // SAFETY: the CPU has what the level stands for, and VNNI was asked for.
-        unsafe {
-            match vnni {
-                true => run_vnni(task),
-                false => run_avx2(task),
-            }
+/// Runs the kernel.
+///
+/// # Safety
+///
+/// The level has [`dots`].
+pub(super) unsafe fn run(level: Level, task: Task) {
+    let vnni = level.name() == "avx512" && is_x86_feature_detected!("avx512vnni");
+    // SAFETY: the CPU has what the level stands for, and VNNI was asked for.
+    unsafe {
+        match vnni {
+            true => run_vnni(task),
+            false => run_avx2(task),
         }
     }
 }
