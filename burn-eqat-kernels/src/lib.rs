@@ -38,20 +38,25 @@ mod api;
 mod autodiff;
 mod bits;
 mod capability;
-#[cfg(feature = "cube")]
+// Flex uses its sizes only.
+#[cfg(any(feature = "cube", feature = "flex", test))]
+#[cfg_attr(not(feature = "cube"), allow(dead_code))]
+mod block;
+// Plans are tested without a device.
+#[cfg(any(feature = "cube", test))]
+#[cfg_attr(not(feature = "cube"), allow(dead_code, unused_imports))]
 mod cube;
 mod error;
 #[cfg(feature = "flex")]
 mod flex;
 mod layout;
 mod ops;
-mod transformer;
-// Flex uses its sizes only, and tests all of it.
-#[cfg(any(feature = "cube", feature = "flex", test))]
-#[cfg_attr(not(feature = "cube"), allow(dead_code, unused_imports))]
-mod plan;
 mod portable;
+#[cfg(any(feature = "cube", feature = "flex", test))]
+#[cfg_attr(not(feature = "cube"), allow(dead_code))]
+mod problem;
 mod repacked;
+mod transformer;
 
 pub use activations::Activations;
 pub use api::{

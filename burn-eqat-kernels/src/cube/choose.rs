@@ -3,7 +3,7 @@
 
 use super::product::{self, Closed};
 use super::weight::PackedWeight;
-use crate::plan::{Product, Route, routes};
+use crate::cube::plan::{Product, Route, routes};
 use burn_cubecl::tensor::CubeTensor;
 
 /// Operands of the forward product.

@@ -1,6 +1,6 @@
 //! Unpacking inside kernels: words to codes to weights, for a vector of neighbouring columns.
 
-use crate::plan::Block;
+use crate::block::Block;
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 

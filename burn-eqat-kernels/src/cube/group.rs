@@ -1,11 +1,11 @@
 //! The reduction over a chunk of a group that several kernels end with.
 
 use crate::cube::codes::Weight;
-use crate::plan::GroupCube;
+use crate::cube::plan::GroupCube;
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-/// How groups are cut into chunks, see [`crate::plan::GroupPlan`].
+/// How groups are cut into chunks, see [`crate::cube::plan::GroupPlan`].
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub(crate) struct Chunks {
     /// Rows of a chunk.

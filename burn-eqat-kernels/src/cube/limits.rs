@@ -1,6 +1,6 @@
 //! What a device allows, read off its client.
 
-use crate::plan::{Fragment, Limits};
+use crate::cube::plan::{Fragment, Limits};
 use burn::tensor::DType;
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::features::Plane;

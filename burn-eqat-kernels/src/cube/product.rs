@@ -2,7 +2,7 @@
 
 use super::weight::PackedWeight;
 use super::{gemv, slab, tile};
-use crate::plan::{GemvPlan, Route};
+use crate::cube::plan::{GemvPlan, Route};
 use burn_cubecl::tensor::CubeTensor;
 
 /// Why a way to a product is not open: too little shared memory, no matrix units.

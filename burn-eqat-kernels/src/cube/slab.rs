@@ -5,7 +5,7 @@ use super::dequantize::{Region, dequantize, dequantize_backward};
 use super::product::Closed;
 use super::tensors::{dims, empty};
 use super::weight::PackedWeight;
-use crate::plan::{DEPTH, slabs};
+use crate::cube::plan::{DEPTH, slabs};
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, Slice};
 use burn_cubecl::CubeBackend;

@@ -1,6 +1,6 @@
 //! Small things that every launch needs.
 
-use crate::plan::{Limits, vector_width};
+use crate::cube::plan::{Limits, vector_width};
 use burn::backend::TensorMetadata;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::cubecl::prelude::*;

@@ -3,10 +3,11 @@
 //!
 //! The suite in `tests/` runs the ops, which take one way each; here all of them are taken.
 
+use super::backend::packed;
 use super::product;
 use super::tensors::rows;
-use super::{PackedWeight, packed};
-use crate::plan::{Engine, GemvPlan, Limits, Route};
+use super::weight::PackedWeight;
+use crate::cube::plan::{Engine, GemvPlan, Limits, Route};
 use crate::{Bits, Fields, pack_codes, portable};
 use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::backend::{Backend, DispatchDevice, Flex, TensorMetadata};

@@ -2,7 +2,7 @@
 
 use super::choose::{Forward, Input, Operands, Scale};
 use super::weight::PackedWeight;
-use crate::plan::{Fragment, Limits, Route, routes};
+use crate::cube::plan::{Fragment, Limits, Route, routes};
 use burn_cubecl::CubeTuneId;
 use burn_cubecl::cubecl::tune::{
     AutotuneKey, AutotuneOutput, LocalTuner, Tunable, TunableSet, local_tuner,

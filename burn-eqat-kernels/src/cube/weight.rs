@@ -2,7 +2,8 @@
 
 use super::codes::WeightLaunch;
 use super::tensors::{column_width, rows, word_rows};
-use crate::plan::{Limits, Problem};
+use crate::cube::plan::Limits;
+use crate::problem::Problem;
 use burn_cubecl::tensor::CubeTensor;
 
 /// Words, step sizes and zero points in rows without gaps, and what is derived from their sizes.

@@ -6,7 +6,7 @@ use super::product::reduce;
 use super::tile::{self, Values};
 use super::weight::Weight;
 use crate::Bits;
-use crate::plan::Problem;
+use crate::problem::Problem;
 
 /// Codes `[len, n]` of words that run along the rows.
 pub(super) fn unpack(words: &[u32], bits: Bits, [len, n]: [usize; 2]) -> Vec<i32> {

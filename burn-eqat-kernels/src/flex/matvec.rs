@@ -9,7 +9,7 @@ use super::fields::{self, block_fields, block_words, scaled_shift, with_bits};
 use super::level::Level;
 use super::parallel::{self, Shared};
 use super::weight::Weight;
-use crate::plan::Problem;
+use crate::problem::Problem;
 use macerator::{Scalar, Simd, Vector, WithSimd, vload_unaligned, vstore_unaligned};
 use std::ops::Range;
 

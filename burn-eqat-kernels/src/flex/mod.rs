@@ -27,7 +27,7 @@ mod weight;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use repacked::Repacked;
 
-use crate::plan::Problem;
+use crate::problem::Problem;
 use crate::{Activations, Bits, QuantOps, portable};
 use burn::backend::Flex;
 use burn::backend::tensor::{FloatTensor, IntTensor};

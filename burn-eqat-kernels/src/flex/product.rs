@@ -6,7 +6,7 @@ use super::matrix::{Matrix, multiply};
 use super::parallel::{self, Shared};
 use super::tile::{self, Values};
 use super::weight::Weight;
-use crate::plan::Problem;
+use crate::problem::Problem;
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -211,7 +211,7 @@ pub(super) fn reduce(
 }
 
 fn lcm(a: usize, b: usize) -> usize {
-    a / crate::plan::gcd(a, b) * b
+    a / crate::problem::gcd(a, b) * b
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::fake_quantize::{Gradients, Quantizer};
 use super::level::Level;
 use super::weight::{Weight, Zeros};
 use super::{codes, matvec, product};
-use crate::plan::Problem;
+use crate::problem::Problem;
 use crate::{Bits, Fields, pack_codes, portable};
 use burn::backend::Flex;
 use burn::tensor::{Shape, TensorData};

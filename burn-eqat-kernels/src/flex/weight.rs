@@ -1,6 +1,7 @@
 //! A packed weight in memory.
 
-use crate::plan::{Block, Problem};
+use crate::block::Block;
+use crate::problem::Problem;
 
 /// Codes, step sizes and zero points of a weight `[k, n]`.
 #[derive(Clone, Copy)]

@@ -5,9 +5,10 @@
 //! - Refuses: nothing; what the device lacks is refused before the launch.
 //! - Work: one unit unpacks one block of words (16, 32, 8 or 4 codes) of one column vector.
 
+use crate::block::Block;
 use crate::cube::codes::{Weight, block_codes, block_weights, load_blocks, row_codes};
 use crate::cube::group::{Chunks, GroupPlace, finish};
-use crate::plan::{Block, GroupCube};
+use crate::cube::plan::GroupCube;
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
@@ -123,7 +124,7 @@ pub(crate) fn unpack_columns_kernel<I: Int, N: Size>(
 
 /// Sums `grad * (q - z)` and `-grad * s` over a chunk of a group: the gradients of `s` and `z`.
 ///
-/// A cube takes `lanes` column vectors of one chunk of one group, see [`crate::plan::GroupPlan`].
+/// A cube takes `lanes` column vectors of one chunk of one group, see [`crate::cube::plan::GroupPlan`].
 /// `grad` may hold only some columns of the weight, from `first_vector` on; the sums go to `ds` and
 /// `dz`, `[groups * chunks, columns of grad]`.
 #[cube(launch_unchecked)]

@@ -3,11 +3,11 @@
 //! - Supports: every bit width, group size and shape; any float type of the device, computed in f32.
 //! - Refuses: nothing; what the device lacks is refused before the launch.
 //! - Work: forward, one unit takes up to [`ROWS`] rows of one group in one column vector. Backward, a
-//!   cube takes a chunk of a group in some column vectors, see [`crate::plan::GroupPlan`].
+//!   cube takes a chunk of a group in some column vectors, see [`crate::cube::plan::GroupPlan`].
 
 use crate::cube::codes::Weight;
 use crate::cube::group::{Chunks, GroupPlace, finish};
-use crate::plan::GroupCube;
+use crate::cube::plan::GroupCube;
 use crate::{SCALE_MAX, SCALE_MIN};
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;

@@ -8,7 +8,7 @@ use super::limits::elem;
 use super::reduce::chunk_sums;
 use super::tensors::{column_width, cube_count, dims, elementwise, empty, rows};
 use crate::Bits;
-use crate::plan::{ColumnPlan, GroupPlan, Limits};
+use crate::cube::plan::{ColumnPlan, GroupPlan, Limits};
 use burn::tensor::DType;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;

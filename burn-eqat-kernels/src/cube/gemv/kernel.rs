@@ -8,8 +8,9 @@
 //!   cube's range is staged in shared memory, divided by the power of two at which each code stands
 //!   in its window, so that a code costs a mask, a subtraction and a multiply-add, and no shift.
 
+use crate::block::Block;
 use crate::cube::codes::{Weight, block_weights, load_blocks, scaled_code, window};
-use crate::plan::{Block, GemvPlan};
+use crate::cube::plan::GemvPlan;
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 

@@ -6,7 +6,7 @@ use super::limits::elem;
 use super::reduce::{Parts, reduce};
 use super::tensors::{cube_count, dims, empty};
 use super::weight::PackedWeight;
-use crate::plan::GemvPlan;
+use crate::cube::plan::GemvPlan;
 use burn::tensor::DType;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;

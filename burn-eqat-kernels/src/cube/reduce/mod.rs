@@ -4,7 +4,7 @@ mod kernel;
 
 use super::limits::elem;
 use super::tensors::{elementwise, empty};
-use crate::plan::ColumnPlan;
+use crate::cube::plan::ColumnPlan;
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use kernel::reduce_kernel;

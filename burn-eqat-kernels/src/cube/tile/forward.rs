@@ -11,8 +11,9 @@
 
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix, stage_weights};
+use crate::block::Block;
 use crate::cube::codes::Weight;
-use crate::plan::{Block, DEPTH, TilePlan};
+use crate::cube::plan::{DEPTH, TilePlan};
 use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
 use cubecl::prelude::*;

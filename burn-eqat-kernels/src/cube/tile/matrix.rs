@@ -1,6 +1,6 @@
 //! The matrix units' side of the tiled products: a plane multiplies its part of the staged tiles.
 
-use crate::plan::{DEPTH, TilePlan};
+use crate::cube::plan::{DEPTH, TilePlan};
 use burn_cubecl::cubecl;
 use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
 use cubecl::prelude::*;

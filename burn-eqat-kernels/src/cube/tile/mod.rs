@@ -10,7 +10,7 @@ use super::limits::elem;
 use super::reduce::{Parts, chunk_sums, reduce};
 use super::tensors::{cube_count, dims, empty};
 use super::weight::PackedWeight;
-use crate::plan::{Engine, Limits, Product, TilePlan, vector_width};
+use crate::cube::plan::{Engine, Limits, Product, TilePlan, vector_width};
 use burn::tensor::DType;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;

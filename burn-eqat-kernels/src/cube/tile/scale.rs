@@ -9,8 +9,9 @@
 
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix};
+use crate::block::Block;
 use crate::cube::codes::{Weight, row_codes};
-use crate::plan::{Block, DEPTH, TilePlan};
+use crate::cube::plan::{DEPTH, TilePlan};
 use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
 use cubecl::prelude::*;

@@ -1,7 +1,8 @@
 //! Staging tiles in shared memory, zeros where a tile reaches past its matrix.
 
+use crate::block::Block;
 use crate::cube::codes::{Weight, block_weights};
-use crate::plan::{Block, TilePlan};
+use crate::cube::plan::TilePlan;
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 

@@ -5,7 +5,7 @@ use super::super::weight::Weight;
 use super::EXACT;
 use super::layout::{code, shift, vectors};
 use crate::Bits;
-use crate::plan::Problem;
+use crate::problem::Problem;
 
 /// Codes of a chunk at most, over which one scale holds and 16-bit sums cannot overflow: the largest
 /// code times 128, for half of the codes (products are added in pairs).

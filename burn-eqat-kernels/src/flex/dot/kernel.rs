@@ -7,7 +7,7 @@ use super::digits::Digits;
 use super::layout::{bytes_of, cut, vectors};
 use super::registers::Registers;
 use crate::Bits;
-use crate::plan::Problem;
+use crate::problem::Problem;
 use std::marker::PhantomData;
 use std::ops::Range;
 

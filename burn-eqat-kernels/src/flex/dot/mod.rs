@@ -24,7 +24,7 @@ use super::level::Level;
 use super::parallel::{self, Shared};
 use super::weight::Weight;
 use crate::Bits;
-use crate::plan::Problem;
+use crate::problem::Problem;
 use digits::Digits;
 #[cfg(test)]
 pub(super) use emulated::forward as forward_emulated;

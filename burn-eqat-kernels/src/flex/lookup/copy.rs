@@ -4,7 +4,7 @@ use super::super::parallel;
 use super::super::weight::Weight;
 use super::lines::Lines;
 use super::shape::{Shape, TILE};
-use crate::plan::Problem;
+use crate::problem::Problem;
 use std::ops::Range;
 
 /// Tiles of a block at most: long runs of memory, and blocks enough to even out threads.

@@ -23,7 +23,7 @@ pub(crate) use copy::Copy;
 
 use super::level::Level;
 use super::parallel::{self, Shared};
-use crate::plan::Problem;
+use crate::problem::Problem;
 use tables::Tables;
 
 /// Rows of an input that are looked up; more are multiplied faster from the words.

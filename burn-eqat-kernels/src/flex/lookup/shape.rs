@@ -1,6 +1,6 @@
 //! How many rows and bytes the parts of a copy have.
 
-use crate::plan::Problem;
+use crate::problem::Problem;
 
 /// Columns of a tile: a vector of bytes.
 pub(super) const TILE: usize = 32;

@@ -4,7 +4,6 @@
 //! device's [`Limits`], so every choice is tested without one. What a device cannot do shows here,
 //! as a plan that is not made.
 
-mod block;
 mod fragment;
 mod gemv;
 mod limits;
@@ -13,7 +12,6 @@ mod rows;
 mod slab;
 mod tile;
 
-pub(crate) use block::Block;
 pub(crate) use fragment::Fragment;
 pub(crate) use gemv::GemvPlan;
 pub(crate) use limits::Limits;
@@ -21,43 +19,6 @@ pub(crate) use route::{Route, routes};
 pub(crate) use rows::{ColumnPlan, GroupCube, GroupPlan};
 pub(crate) use slab::slabs;
 pub(crate) use tile::{DEPTH, Engine, Product, TilePlan};
-
-/// Sizes of a packed weight `[k, n]` and of what is multiplied by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
-    /// Rows of the input.
-    pub m: usize,
-    /// Rows of the weight, `d_input`.
-    pub k: usize,
-    /// Columns of the weight, `d_output`.
-    pub n: usize,
-    /// Groups along `k`; divides it.
-    pub groups: usize,
-    /// Width of a code.
-    pub bits: crate::Bits,
-}
-
-impl Problem {
-    /// Rows of a group.
-    pub fn group(&self) -> usize {
-        self.k / self.groups
-    }
-
-    /// The unit in which words are unpacked.
-    pub fn block(&self) -> Block {
-        Block::of(self.bits)
-    }
-
-    /// Whether a block of codes never lies across two groups.
-    pub fn aligned(&self) -> bool {
-        self.group().is_multiple_of(self.block().fields)
-    }
-}
-
-/// Greatest common divisor.
-pub(crate) fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
 
 /// The largest power of two that is at most `n`, which is not 0.
 pub(crate) fn power_at_most(n: usize) -> usize {

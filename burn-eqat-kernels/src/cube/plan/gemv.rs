@@ -1,6 +1,7 @@
 //! Plan of the matrix-vector kernel, for inputs of few rows.
 
-use super::{Limits, Problem, gcd, power_at_most};
+use super::{Limits, power_at_most};
+use crate::problem::{Problem, gcd};
 
 /// How a product of up to eight rows is split.
 ///
