@@ -1,4 +1,6 @@
 use burn::tensor::DType;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// An op that cannot be done; it is refused before anything is launched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +55,61 @@ pub enum OpError {
     },
 }
 
+thread_local! {
+    /// How many calls of [`OpError::catch`] this thread is in.
+    static CATCHING: Cell<usize> = const { Cell::new(0) };
+}
+
+impl OpError {
+    /// Leaves a function that cannot return an error, such as a module's `forward`.
+    ///
+    /// Inside of [`catch`](Self::catch) the error comes out there. Elsewhere this is a panic with the error's message.
+    ///
+    /// # Panics
+    ///
+    /// Always.
+    pub fn raise(self) -> ! {
+        if CATCHING.get() == 0 {
+            panic!("{self}");
+        }
+        // Without the panic hook: nothing is printed for an error that the caller gets.
+        resume_unwind(Box::new(self))
+    }
+
+    /// Runs `body`, and returns the error that an op in it [raised](Self::raise) on this thread.
+    ///
+    /// Calls nest: the innermost one gets the error. Other panics go on as they are.
+    ///
+    /// ```
+    /// use burn_eqat_kernels::OpError;
+    ///
+    /// let error = OpError::Groups { op: "example", d_input: 10, groups: 3 };
+    /// assert_eq!(OpError::catch(|| 1), Ok(1));
+    /// assert_eq!(OpError::catch(|| error.clone().raise()), Err::<(), _>(error));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The error that was raised.
+    pub fn catch<R>(body: impl FnOnce() -> R) -> Result<R, OpError> {
+        struct Leave;
+        impl Drop for Leave {
+            fn drop(&mut self) {
+                CATCHING.set(CATCHING.get() - 1);
+            }
+        }
+        CATCHING.set(CATCHING.get() + 1);
+        let leave = Leave;
+        // What `body` leaves half done is dropped with it, or the caller's to judge, as after any error.
+        let result = catch_unwind(AssertUnwindSafe(body));
+        drop(leave);
+        result.map_err(|payload| match payload.downcast::<OpError>() {
+            Ok(error) => *error,
+            Err(other) => resume_unwind(other),
+        })
+    }
+}
+
 /// Fails unless `operand` has the `expected` shape.
 pub(crate) fn expect_shape(
     op: &'static str,
@@ -85,4 +142,52 @@ pub(crate) fn expect_groups(
         d_input,
         groups,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(groups: usize) -> OpError {
+        OpError::Groups {
+            op: "test",
+            d_input: 10,
+            groups,
+        }
+    }
+
+    #[test]
+    fn a_raised_error_is_caught() {
+        assert_eq!(OpError::catch(|| 3), Ok(3));
+        assert_eq!(OpError::catch(|| error(3).raise()), Err::<(), _>(error(3)));
+    }
+
+    #[test]
+    fn catches_nest() {
+        let outer = OpError::catch(|| {
+            assert_eq!(OpError::catch(|| error(3).raise()), Err::<(), _>(error(3)));
+            error(4).raise()
+        });
+        assert_eq!(outer, Err::<(), _>(error(4)));
+    }
+
+    #[test]
+    fn other_panics_go_through() {
+        let other = catch_unwind(|| OpError::catch(|| panic!("of another kind"))).unwrap_err();
+        assert_eq!(other.downcast_ref(), Some(&"of another kind"));
+        assert_eq!(CATCHING.get(), 0);
+    }
+
+    #[test]
+    fn nothing_catches_outside_of_a_catch() {
+        let payload = catch_unwind(|| error(3).raise()).unwrap_err();
+        let message = payload.downcast_ref::<String>().expect("a message");
+        assert_eq!(message, &error(3).to_string());
+        // Nor on another thread than the one that catches.
+        OpError::catch(|| {
+            let thread = std::thread::spawn(|| error(3).raise()).join();
+            assert!(thread.unwrap_err().is::<String>());
+        })
+        .unwrap();
+    }
 }

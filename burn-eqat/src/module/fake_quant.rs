@@ -57,7 +57,7 @@ impl Reparameterization for FakeQuant {
         };
         let weight = base.reshape([shape[0], shape[1..].iter().product()]);
         fake_quantize(weight, self.scale.val(), zero_point, self.scheme.bits)
-            .expect("step sizes are made for the weight they are attached to")
+            .unwrap_or_else(|error| error.raise())
             .reshape(shape)
     }
 }

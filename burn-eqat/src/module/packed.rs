@@ -132,7 +132,8 @@ impl Packed {
     ///
     /// # Panics
     ///
-    /// When the last axis of `x` is not `d_input`.
+    /// When the op is refused, as where the last axis of `x` is not `d_input`:
+    /// [`OpError::catch`](burn_eqat_kernels::OpError::catch) turns that into an error.
     pub fn linear<const D: usize>(
         &self,
         x: Tensor<D>,
@@ -148,7 +149,7 @@ impl Packed {
             return y;
         }
         quant_linear_packed(x, codes, scale, zeros, bias, self.scheme.bits)
-            .unwrap_or_else(|error| panic!("{error}"))
+            .unwrap_or_else(|error| error.raise())
     }
 }
 
@@ -166,7 +167,7 @@ impl Reparameterization for Packed {
             self.scheme.bits,
             self.d_input,
         )
-        .expect("the words are made for this weight")
+        .unwrap_or_else(|error| error.raise())
         .reshape(Shape::new([self.d_input, self.d_output]))
     }
 }

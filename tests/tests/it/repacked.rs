@@ -2,6 +2,7 @@
 
 use burn::module::{Module, ModuleMapper, Param, ParamGroup};
 use burn::tensor::{Device, Distribution, Tensor};
+use burn_eqat::kernels::OpError;
 use burn_eqat::{InferenceConfig, QuantLinear, QuantLinearConfig, Quantize};
 use burn_eqat_tests::seeded;
 
@@ -67,4 +68,13 @@ fn gradients_flow_past_a_copy() {
     let y = repacked(&layer, &Tensor::from_inner(x));
     let grads = y.sum().backward();
     assert!(layer.weight.base().grad(&grads).is_some());
+}
+
+#[test]
+fn a_refused_op_in_a_layer_is_an_error_under_catch() {
+    let device = Device::flex();
+    let layer = layer("w2g64", &device);
+    let narrow = Tensor::<2>::ones([1, 64], &device);
+    let error = OpError::catch(|| layer.forward(narrow)).unwrap_err();
+    assert!(error.to_string().contains("64"), "{error}");
 }
