@@ -3,7 +3,7 @@
 //! This is EfficientQAT ([arXiv 2407.11062](https://arxiv.org/abs/2407.11062)) for Burn modules. A model's type never
 //! changes; what is attached to its weights does:
 //!
-//! 1. [`Quantize`] attaches fake quantization to the weights that a parameter group selects, packs them, and unpacks them;
+//! 1. [`Quantize`] attaches fake quantization to the weights that [`Weights`] select, packs them, and unpacks them;
 //!    [`Quantize::quantize_rtn`] does it without training (round to nearest).
 //! 2. [`train::BlockAp`] trains each block in turn, all of its parameters, against its full-precision original. A model says
 //!    how it is taken block by block with [`train::Blockwise`].
@@ -23,14 +23,17 @@ pub mod files;
 mod inference;
 mod module;
 mod nn;
+mod pattern;
 mod quantizer;
 mod scheme;
+mod schemes;
 pub mod train;
 
 pub use burn_eqat_kernels as kernels;
 pub use burn_eqat_kernels::Bits;
 pub use inference::InferenceConfig;
-pub use module::{FakeQuant, Packed, Quantize, QuantizeError, SizeReport};
+pub use module::{FakeQuant, Packed, Quantize, QuantizeError, SizeReport, Weights};
 pub use nn::{QuantLinear, QuantLinearConfig};
 pub use quantizer::{min_max_start, quantize_codes};
 pub use scheme::{GroupSize, Scheme, SchemeError};
+pub use schemes::{SchemeOverride, Schemes};

@@ -13,6 +13,40 @@ pub enum GroupSize {
     Column,
 }
 
+impl GroupSize {
+    /// Groups of that many rows.
+    ///
+    /// # Panics
+    ///
+    /// When `rows` is 0. Numbers that come from outside go through
+    /// [`NonZeroUsize`], from which a group size is made too.
+    pub const fn rows(rows: usize) -> Self {
+        match NonZeroUsize::new(rows) {
+            Some(rows) => GroupSize::Rows(rows),
+            None => panic!("a group has at least one row"),
+        }
+    }
+
+    /// The group size as a number: 0 for a whole column.
+    pub(crate) fn number(self) -> usize {
+        match self {
+            GroupSize::Rows(rows) => rows.get(),
+            GroupSize::Column => 0,
+        }
+    }
+
+    /// What [`number`](Self::number) gave.
+    pub(crate) fn from_number(number: usize) -> Self {
+        NonZeroUsize::new(number).map_or(GroupSize::Column, GroupSize::Rows)
+    }
+}
+
+impl From<NonZeroUsize> for GroupSize {
+    fn from(rows: NonZeroUsize) -> Self {
+        GroupSize::Rows(rows)
+    }
+}
+
 /// Bits per weight, group size and symmetry of a quantized weight.
 ///
 /// Written as the field writes it: `w2g64` is 2 bits in groups of 64, `w4g-1` is 4 bits with one
@@ -58,11 +92,11 @@ pub enum SchemeError {
 }
 
 impl Scheme {
-    /// An asymmetric scheme; `group` 0 stands for one group per output column.
-    pub fn new(bits: Bits, group: usize) -> Self {
+    /// An asymmetric scheme.
+    pub fn new(bits: Bits, group: GroupSize) -> Self {
         Self {
             bits,
-            group: NonZeroUsize::new(group).map_or(GroupSize::Column, GroupSize::Rows),
+            group,
             symmetric: false,
         }
     }

@@ -8,10 +8,10 @@
 mod candle;
 mod memory;
 
-use burn::module::{Module, ModuleMapper, Param, ParamGroup};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Distribution, Int, Tensor};
-use burn_eqat::{InferenceConfig, QuantLinear, Quantize, Scheme};
+use burn_eqat::{InferenceConfig, QuantLinear, Quantize, Scheme, Weights};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use memory::Copies;
@@ -36,7 +36,7 @@ fn dense(k: usize, n: usize, device: &Device) -> Linear {
 
 fn packed(linear: Linear, scheme: Scheme) -> QuantLinear {
     QuantLinear::from(linear)
-        .quantize_rtn(&ParamGroup::all(), scheme)
+        .quantize_rtn(&Weights::matrices(), scheme)
         .unwrap()
 }
 

@@ -275,7 +275,7 @@ impl Checkpoint {
             return Ok(module);
         }
         module
-            .attach_packed(&ParamGroup::from_paths(paths), scheme)
+            .attach_packed(&ParamGroup::from_paths(paths).into(), scheme)
             .map_err(|error| FileError::invalid(&self.dir.join("config.json"), error))
     }
 }

@@ -5,6 +5,7 @@
 //! file as `x.qweight`, `x.qzeros` and `x.scales`, as in GPTQ checkpoints.
 
 use crate::Packed;
+use crate::module::ATTACHMENT;
 use burn::module::{Module, ModuleVisitor, Param, Reparameterization};
 use burn::tensor::{Int, Shape, Tensor};
 
@@ -80,7 +81,7 @@ impl Visitor {
 
 impl ModuleVisitor for Visitor {
     fn enter_module(&mut self, name: &str, container: &str) {
-        if container == "Reparameterization"
+        if container == ATTACHMENT
             && name == Packed::NAME
             && let Some(base) = self.slots.last_mut()
         {

@@ -5,9 +5,10 @@
 //! scheme is said.
 
 use super::save::QUANT_METHOD;
-use crate::Scheme;
+use crate::{GroupSize, Scheme};
 use burn_eqat_kernels::{Bits, Fields, PackError, pack_codes, unpack_codes};
 use serde_json::Value;
+use std::num::NonZeroUsize;
 
 /// Whose way it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,13 +77,14 @@ impl Stored {
         })?;
         let rows = |weight: &Shapes| weight.dense[0].checked_div(weight.groups);
         let first = rows(weights.first()?)?;
-        let group = match weights.iter().all(|weight| weight.groups == 1) {
-            true => 0,
-            false => first,
+        let group = if weights.iter().all(|weight| weight.groups == 1) {
+            GroupSize::Column
+        } else {
+            GroupSize::Rows(NonZeroUsize::new(first)?)
         };
         let fits = |weight: &Shapes| {
             weight.dense[0] == weight.groups * rows(weight).unwrap_or(0)
-                && (group == 0 || rows(weight) == Some(group))
+                && (group == GroupSize::Column || rows(weight) == Some(first))
         };
         weights.iter().all(fits).then_some(Stored {
             scheme: Scheme::new(bits, group),
@@ -159,8 +161,8 @@ fn gptq(entry: &Value) -> Result<Stored, String> {
         return Err(format!("bits is {found}, expected 2, 3, 4 or 8"));
     };
     let group = match entry.get("group_size").and_then(Value::as_i64) {
-        Some(-1) => 0,
-        Some(group) if (1..=1 << 30).contains(&group) => group as usize,
+        Some(-1) => GroupSize::Column,
+        Some(group) if (1..=1 << 30).contains(&group) => GroupSize::rows(group as usize),
         _ => {
             let found = entry.get("group_size").unwrap_or(&Value::Null);
             return Err(format!("group_size is {found}, expected -1 or more than 0"));
@@ -236,7 +238,7 @@ mod tests {
     #[test]
     fn the_first_version_counts_zero_points_from_one() {
         let stored = Stored {
-            scheme: Scheme::new(Bits::Four, 32),
+            scheme: Scheme::new(Bits::Four, GroupSize::rows(32)),
             format: Format::GptqV1,
         };
         // 7, 15 and 0 are stored where 8, 0 and 1 are meant.

@@ -35,7 +35,7 @@ impl FakeQuant {
         Ok(Self {
             scale: Param::from_tensor(scale),
             zero_point: Param::from_tensor(zero_point).set_require_grad(!scheme.symmetric),
-            tag: super::collect::tag(scheme, d_input, &device),
+            tag: super::tag::tag(scheme, d_input, &device),
             scheme,
         })
     }

@@ -1,16 +1,25 @@
 //! Quantization attached to the parameters of any Burn module.
 
-mod collect;
+mod attached;
+mod error;
 mod fake_quant;
+mod matrices;
 mod packed;
 mod quantize;
 mod repacked;
 mod size;
+mod tag;
+mod walk;
+mod weights;
 
+pub use error::QuantizeError;
 pub use fake_quant::FakeQuant;
 pub use packed::Packed;
-pub use quantize::{Quantize, QuantizeError};
+pub use quantize::Quantize;
 pub use size::SizeReport;
+pub use weights::Weights;
 
-pub(crate) use collect::packed_weights;
-pub(crate) use quantize::selected_ids;
+pub(crate) use attached::packed_weights;
+pub(crate) use matrices::{Selected, check_overrides, in_part, select_part};
+pub(crate) use quantize::attach_fake_quant;
+pub(crate) use walk::ATTACHMENT;

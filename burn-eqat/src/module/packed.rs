@@ -56,7 +56,7 @@ impl Packed {
         Self {
             codes: Param::initialized(ParamId::new(), codes),
             zero_points: Param::initialized(ParamId::new(), zero_points),
-            tag: super::collect::tag(scheme, d_input, &device),
+            tag: super::tag::tag(scheme, d_input, &device),
             scheme,
             d_input,
             d_output,
@@ -83,7 +83,7 @@ impl Packed {
         Self {
             codes: words([scheme.bits.words(d_input), d_output]),
             zero_points: words([groups, scheme.bits.words(d_output)]),
-            tag: super::collect::tag(scheme, d_input, device),
+            tag: super::tag::tag(scheme, d_input, device),
             scheme,
             d_input,
             d_output,

@@ -1,3 +1,4 @@
+use super::walk::Walk;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -22,19 +23,19 @@ impl SizeReport {
     pub(super) fn of<M: Module>(module: &M) -> Self {
         #[derive(Default)]
         struct Floats {
-            inside: bool,
+            walk: Walk,
             params: usize,
             bytes: usize,
         }
         impl ModuleVisitor for Floats {
-            fn enter_module(&mut self, _name: &str, container: &str) {
-                self.inside |= container == "Reparameterization";
+            fn enter_module(&mut self, name: &str, container: &str) {
+                self.walk.enter(name, container);
             }
-            fn exit_module(&mut self, _name: &str, container: &str) {
-                self.inside &= container != "Reparameterization";
+            fn exit_module(&mut self, _name: &str, _container: &str) {
+                self.walk.exit();
             }
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                if !self.inside {
+                if !self.walk.is_attached() {
                     let count = param.lazy_shape().num_elements();
                     self.params += count;
                     self.bytes += count * param.base().dtype().size();

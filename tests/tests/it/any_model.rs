@@ -3,7 +3,7 @@
 
 use burn::data::dataloader::{DataLoader, DataLoaderBuilder, batcher::Batcher};
 use burn::data::dataset::InMemDataset;
-use burn::module::{Module, ParamGroup};
+use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::store::ModuleRecord;
 use burn::tensor::activation::{gelu, relu, softmax};
@@ -18,7 +18,7 @@ use burn_eqat::train::metrics::{
     GroupLearningRateMetric, ReconstructionLossMetric, TokenPerplexityMetric,
 };
 use burn_eqat::train::{BlockAp, BlockApConfig, Blockwise, E2eQpConfig, QatOutput, TrainError};
-use burn_eqat::{FakeQuant, Packed, Quantize, Scheme};
+use burn_eqat::{FakeQuant, Packed, Quantize, Scheme, Weights};
 use burn_eqat_tests::seeded;
 use std::sync::Arc;
 
@@ -259,7 +259,7 @@ fn count<R: burn::module::Reparameterization>(linears: &[&Linear]) -> usize {
 fn goes_all_the_way<M>(
     new: fn(&Device) -> M,
     forward: fn(&M, Tensor<3>) -> Tensor<3>,
-    weights: ParamGroup,
+    weights: Weights,
     linears: fn(&M) -> Vec<&Linear>,
 ) where
     M: LearnerModel
@@ -373,12 +373,9 @@ fn succeeded<M>(result: LearningResult<M>, error: Option<TrainError>) -> M {
 
 #[test]
 fn an_mlp() {
-    goes_all_the_way(
-        Mlp::new,
-        Mlp::forward,
-        ParamGroup::from_predicate("weight"),
-        |mlp| vec![&mlp.first, &mlp.middle, &mlp.last],
-    );
+    goes_all_the_way(Mlp::new, Mlp::forward, Weights::linears(), |mlp| {
+        vec![&mlp.first, &mlp.middle, &mlp.last]
+    });
 }
 
 #[test]
@@ -386,7 +383,7 @@ fn a_small_transformer() {
     goes_all_the_way(
         Encoder::new,
         Encoder::forward,
-        ParamGroup::from_regex(r"^blocks\..*\.weight$").unwrap(),
+        Weights::matching(r"^blocks\..*\.weight$").unwrap(),
         |encoder| {
             let layers = encoder.blocks.iter();
             layers
@@ -413,7 +410,7 @@ fn every_scheme_packs_what_it_trains() {
         "w4g-1-sym",
     ] {
         let scheme: Scheme = scheme.parse().unwrap();
-        let weights = ParamGroup::from_predicate("weight");
+        let weights = Weights::linears();
         let fake = model.clone().attach_fake_quant(&weights, scheme).unwrap();
         let expected = fake.forward(x.clone()).into_data();
         let packed = fake.pack().unwrap();
@@ -433,9 +430,9 @@ fn every_scheme_packs_what_it_trains() {
 fn what_cannot_be_quantized_is_refused() {
     let device = Device::flex();
     let model = Mlp::new(&device);
-    let weights = ParamGroup::from_predicate("weight");
-    let message = |model: &Mlp, weights: &ParamGroup, scheme: &str| {
-        let scheme = scheme.parse().unwrap();
+    let weights = Weights::linears();
+    let message = |model: &Mlp, weights: &Weights, scheme: &str| {
+        let scheme: Scheme = scheme.parse().unwrap();
         model
             .clone()
             .attach_fake_quant(weights, scheme)
@@ -447,13 +444,13 @@ fn what_cannot_be_quantized_is_refused() {
         error,
         "first.weight: groups of 32 do not divide the 24 input rows"
     );
-    let nothing = ParamGroup::from_predicate("no such layer");
-    assert!(message(&model, &nothing, "w2g8").contains("selects no weight matrix"));
-    let biases = ParamGroup::from_predicate("bias");
-    assert!(message(&model, &biases, "w2g8").contains("selects no weight matrix"));
+    let nothing = Weights::matching("no such layer").unwrap();
+    assert!(message(&model, &nothing, "w2g8").starts_with("no weight to quantize"));
+    let biases = Weights::matching("bias").unwrap();
+    assert!(message(&model, &biases, "w2g8").starts_with("no weight to quantize"));
     let packed = model
         .clone()
-        .quantize_rtn(&weights, "w2g8".parse().unwrap())
+        .quantize_rtn(&weights, "w2g8".parse::<Scheme>().unwrap())
         .unwrap();
     assert_eq!(
         message(&packed, &weights, "w2g8"),
@@ -463,7 +460,7 @@ fn what_cannot_be_quantized_is_refused() {
     let mut broken = model;
     broken.middle.weight = broken.middle.weight.map(|w| w.full_like(f32::NAN));
     let error = broken
-        .quantize_rtn(&weights, "w2g8".parse().unwrap())
+        .quantize_rtn(&weights, "w2g8".parse::<Scheme>().unwrap())
         .unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -480,7 +477,7 @@ fn a_loss_that_is_not_finite_is_named() {
     let mut set = samples(16, &|x| model.forward(x), &device);
     set[12].0[0] = f32::INFINITY;
     let scheme: Scheme = "w2g12".parse().unwrap();
-    let phase = BlockApConfig::new(scheme, ParamGroup::from_predicate("weight")).init();
+    let phase = BlockApConfig::new(scheme, Weights::linears()).init();
     let result = training::<Mlp>(&set, &set)
         .with_training_strategy(TrainingStrategy::Custom(Arc::new(phase.clone())))
         .launch(phase.learner(model.clone()));
@@ -491,9 +488,7 @@ fn a_loss_that_is_not_finite_is_named() {
         "{error}"
     );
 
-    let packed = model
-        .quantize_rtn(&ParamGroup::from_predicate("weight"), scheme)
-        .unwrap();
+    let packed = model.quantize_rtn(&Weights::linears(), scheme).unwrap();
     let phase = E2eQpConfig::new(scheme).init();
     let result = training::<Mlp>(&set, &set)
         .with_training_strategy(TrainingStrategy::Custom(Arc::new(phase.clone())))
@@ -512,7 +507,7 @@ fn block_ap_refuses_what_it_cannot_do() {
     let model = Encoder::new(&device);
     let set = samples(8, &|x| model.forward(x), &device);
     let scheme: Scheme = "w2g12".parse().unwrap();
-    let phase = BlockApConfig::new(scheme, ParamGroup::from_predicate("weight")).init();
+    let phase = BlockApConfig::new(scheme, Weights::linears()).init();
     let launch = |training: SupervisedTraining<Encoder>, phase: &BlockAp| {
         training
             .with_training_strategy(TrainingStrategy::Custom(Arc::new(phase.clone())))
@@ -525,7 +520,7 @@ fn block_ap_refuses_what_it_cannot_do() {
         "1 of the selected weights are in no block of the model"
     );
 
-    let blocks = ParamGroup::from_regex(r"^blocks\..*\.weight$").unwrap();
+    let blocks = Weights::matching(r"^blocks\..*\.weight$").unwrap();
     let phase = BlockApConfig::new(scheme, blocks).init();
     let error = launch(training(&set, &set).grads_accumulation(2), &phase);
     assert!(error.contains("Block-AP takes no checkpointer"), "{error}");
@@ -541,7 +536,7 @@ fn without_validation_data() {
     let model = Mlp::new(&device);
     let set = samples(24, &|x| model.forward(x), &device);
     let scheme: Scheme = "w4g12-sym".parse().unwrap();
-    let phase = BlockApConfig::new(scheme, ParamGroup::from_predicate("weight")).init();
+    let phase = BlockApConfig::new(scheme, Weights::linears()).init();
     let result = training::<Mlp>(&set, &[])
         .with_training_strategy(TrainingStrategy::Custom(Arc::new(phase.clone())))
         .launch(phase.learner(model));

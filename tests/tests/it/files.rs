@@ -1,10 +1,10 @@
 //! Checkpoint directories: round trips, and what is refused.
 
-use burn::module::{Module, Param, ParamGroup};
+use burn::module::{Module, Param};
 use burn::nn::{Embedding, EmbeddingConfig, LinearConfig};
 use burn::tensor::{DType, Device, Distribution, Int, Tensor};
-use burn_eqat::Quantize;
 use burn_eqat::files::{Checkpoint, StagedDir, save_model};
+use burn_eqat::{Quantize, Scheme, Weights};
 use burn_eqat_tests::seeded;
 use llama::model::Llama;
 use llama::{LlamaConfig, LoadedLlama};
@@ -56,7 +56,7 @@ fn dense_and_packed_round_trips() {
     assert!(loaded.scheme.is_none());
 
     for name in ["w2g16", "w3g32", "w4g-1", "w8g8-sym"] {
-        let scheme = name.parse().unwrap();
+        let scheme: Scheme = name.parse().unwrap();
         let packed = model
             .clone()
             .quantize_rtn(&Llama::quantized_weights(), scheme)
@@ -223,7 +223,7 @@ fn a_config_that_contradicts_the_tensors_is_refused() {
 fn a_scheme_that_contradicts_the_tensors_is_refused() {
     let parent = tempfile::tempdir().unwrap();
     let (model, dir) = saved(parent.path());
-    let scheme = "w2g16".parse().unwrap();
+    let scheme: Scheme = "w2g16".parse().unwrap();
     let packed = model
         .quantize_rtn(&Llama::quantized_weights(), scheme)
         .unwrap();
@@ -292,9 +292,9 @@ fn any_matrix_is_saved_and_loaded_packed() {
             second: matrix(),
         }
     };
-    let scheme = "w3g8".parse().unwrap();
+    let scheme: Scheme = "w3g8".parse().unwrap();
     let parent = tempfile::tempdir().unwrap();
-    let all = ParamGroup::all();
+    let all = Weights::matrices();
     let save = |name: &str, write: &dyn Fn(&StagedDir)| {
         let dir = parent.path().join(name);
         let staged = StagedDir::begin(&dir, false).unwrap();

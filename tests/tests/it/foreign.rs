@@ -1,10 +1,10 @@
 //! Packed checkpoints of others: read to the same values, and written for others to read.
 
-use burn::module::{Module, ParamGroup};
+use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{DType, Device, Tensor};
 use burn_eqat::files::{Checkpoint, FileError, Format, StagedDir, export_dense, export_gptq};
-use burn_eqat::{Packed, QuantLinear, QuantLinearConfig, Quantize, Scheme};
+use burn_eqat::{Packed, QuantLinear, QuantLinearConfig, Quantize, Scheme, Weights};
 use burn_eqat_tests::{data, fixtures, seeded, values};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -151,10 +151,8 @@ fn real_gptq_weights_load_to_the_values_that_gptqmodel_has() {
 fn random(scheme: &str, shape: [usize; 2]) -> Model {
     let _random = seeded(11);
     let model = Model::new(shape, true);
-    let scheme = scheme.parse().unwrap();
-    model
-        .quantize_rtn(&ParamGroup::from_predicate("weight"), scheme)
-        .unwrap()
+    let scheme: Scheme = scheme.parse().unwrap();
+    model.quantize_rtn(&Weights::linears(), scheme).unwrap()
 }
 
 fn exported(dir: &Path, model: &Model) -> Result<(), FileError> {

@@ -3,7 +3,7 @@
 
 use crate::families::{Float, fixture, write};
 use burn::tensor::Device;
-use burn_eqat::Quantize;
+use burn_eqat::{Quantize, Scheme};
 use llama::LoadedLlama;
 use llama::model::Llama;
 use proptest::prelude::*;
@@ -22,7 +22,7 @@ fn originals() -> &'static [PathBuf; 3] {
         fs::create_dir(dense).unwrap();
         write(dense, &model(), Float::Bf16, 2);
         let mut loaded = LoadedLlama::open(dense, &Device::flex()).unwrap();
-        let scheme = "w4g16".parse().unwrap();
+        let scheme: Scheme = "w4g16".parse().unwrap();
         let weights = Llama::quantized_weights();
         loaded.model = loaded.model.quantize_rtn(&weights, scheme).unwrap();
         loaded.export_gptq(packed, false).unwrap();

@@ -2,8 +2,9 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_eqat::kernels::{Bits, Fields, dequantize, fake_quantize, pack_codes, unpack_codes};
-use burn_eqat::{Scheme, min_max_start, quantize_codes};
+use burn_eqat::{GroupSize, Scheme, min_max_start, quantize_codes};
 use burn_eqat_tests::{Values, assert_close, fixtures, seeded, values};
+use std::num::NonZeroUsize;
 
 const OUT: usize = 16;
 const IN: usize = 256;
@@ -42,6 +43,10 @@ impl Case {
 
     fn read(&self) -> Values {
         Values::read(&fixtures().join(format!("quant_mini/{}.safetensors", self.name())))
+    }
+
+    fn group_size(&self) -> GroupSize {
+        NonZeroUsize::new(self.group).map_or(GroupSize::Column, GroupSize::Rows)
     }
 
     fn groups(&self) -> usize {
@@ -110,7 +115,7 @@ fn the_start_agrees() {
         let w = inputs
             .tensor::<2>(&format!("W_{}", case.weight), &device)
             .transpose();
-        let scheme = Scheme::new(case.bits, case.group);
+        let scheme = Scheme::new(case.bits, case.group_size());
         let (s, z) = min_max_start(w, &scheme).unwrap();
         let expected_s = values(file.per_group("init_scale", OUT, &device));
         for (a, e) in values(s).iter().zip(expected_s) {
@@ -188,9 +193,8 @@ fn quantizing_and_packing_gives_the_reference_words() {
 #[test]
 fn one_sided_groups_pack_right() {
     let _random = seeded(1);
-    use burn::module::ParamGroup;
     use burn::nn::LinearConfig;
-    use burn_eqat::{Packed, Quantize};
+    use burn_eqat::{Packed, Quantize, Weights};
     let device = device();
     for (low, high) in [(0.5, 1.0), (-1.0, -0.5)] {
         let mut linear = LinearConfig::new(64, 8).with_bias(false).init(&device);
@@ -198,7 +202,7 @@ fn one_sided_groups_pack_right() {
             .weight
             .map(|w| w.random_like(burn::tensor::Distribution::Uniform(low, high)));
         let packed = linear
-            .quantize_rtn(&ParamGroup::all(), "w2g32".parse().unwrap())
+            .quantize_rtn(&Weights::matrices(), "w2g32".parse::<Scheme>().unwrap())
             .unwrap();
         let attached = packed.weight.reparameterization::<Packed>().unwrap();
         let zeros = attached.unpacked_zero_points();

@@ -2,7 +2,7 @@
 //! not.
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
-use burn::module::{Module, ModuleMapper, Param, ParamGroup};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{DType, Device, Tensor};
 use burn::train::TrainStep;
@@ -10,7 +10,7 @@ use burn_eqat::kernels::{dequantize, pack};
 use burn_eqat::train::{
     BlockApConfig, BlockSample, BlockTrainer, Blockwise, Hidden, clip_grad_norm,
 };
-use burn_eqat::{FakeQuant, QuantLinear, Quantize, quantize_codes};
+use burn_eqat::{FakeQuant, QuantLinear, Quantize, Scheme, Weights, quantize_codes};
 use burn_eqat_tests::{Values, assert_close, assert_near, data, golden, values};
 use llama::LoadedLlama;
 use llama::model::{DecoderBlock, Llama, TokenBatch};
@@ -92,7 +92,7 @@ fn a_block_trains_as_in_the_reference() {
         };
         let golden = golden(&format!("block1_{scheme}"));
         let model = loaded.model;
-        let weights = ParamGroup::from_predicate("_proj.weight");
+        let weights = Weights::matching("_proj.weight").unwrap();
         let config = BlockApConfig::new(scheme.parse().unwrap(), weights.clone());
         let mut trainer = BlockTrainer::<Llama>::new(model.block(1), &weights, &config).unwrap();
         let sample = BlockSample::<Llama> {
@@ -239,7 +239,10 @@ fn end_to_end_training_follows_the_reference() {
     let golden = golden("e2e_w4g64");
     let attached = loaded
         .model
-        .attach_fake_quant(&Llama::quantized_weights(), "w4g64".parse().unwrap())
+        .attach_fake_quant(
+            &Llama::quantized_weights(),
+            "w4g64".parse::<Scheme>().unwrap(),
+        )
         .unwrap()
         .round_scales();
     let mut model = quantize_in_half(attached)

@@ -1,15 +1,15 @@
 //! Layers that run from repacked weights say what they say from the words.
 
-use burn::module::{Module, ModuleMapper, Param, ParamGroup};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_eqat::kernels::OpError;
-use burn_eqat::{InferenceConfig, QuantLinear, QuantLinearConfig, Quantize};
+use burn_eqat::{InferenceConfig, QuantLinear, QuantLinearConfig, Quantize, Weights};
 use burn_eqat_tests::seeded;
 
 fn layer(scheme: &str, device: &Device) -> QuantLinear {
     let layer = QuantLinearConfig::new(192, 70).init(device);
     let scheme = scheme.parse().unwrap();
-    layer.quantize_rtn(&ParamGroup::all(), scheme).unwrap()
+    layer.quantize_rtn(&Weights::matrices(), scheme).unwrap()
 }
 
 fn repacked<const D: usize>(layer: &QuantLinear, x: &Tensor<D>) -> Tensor<D> {

@@ -1,7 +1,6 @@
 use super::BlockAp;
-use crate::{Bits, Scheme};
+use crate::{Bits, Scheme, SchemeOverride, Schemes, Weights};
 use burn::config::Config;
-use burn::module::ParamGroup;
 
 /// Configuration of Block-AP, initialised with the [init function](BlockApConfig::init). The defaults
 /// are the paper's.
@@ -10,7 +9,10 @@ pub struct BlockApConfig {
     /// Bits, group size and symmetry.
     pub scheme: Scheme,
     /// The weights to quantize, by their paths in the whole model.
-    pub weights: ParamGroup,
+    pub weights: Weights,
+    /// Other schemes for the weights whose paths match.
+    #[config(default = "Vec::new()")]
+    pub overrides: Vec<SchemeOverride>,
     /// Learning rate of step sizes and zero points at the start.
     #[config(default = 1e-4)]
     pub quant_learning_rate: f64,
@@ -37,6 +39,11 @@ impl BlockApConfig {
     /// The phase.
     pub fn init(&self) -> BlockAp {
         BlockAp::new(self.clone())
+    }
+
+    /// The scheme of each weight.
+    pub fn schemes(&self) -> Schemes {
+        Schemes::new(self.scheme).with_overrides(self.overrides.iter().cloned())
     }
 
     /// Learning rate of weights and norms at the start.

@@ -1,11 +1,12 @@
 //! One block: fake quantization attached, trained against the original, packed.
 
 use super::BlockApConfig;
+use crate::module::{Selected, attach_fake_quant, select_part};
 use crate::train::best::BestSoFar;
 use crate::train::error::check_loss;
 use crate::train::optimizer::adamw;
 use crate::train::{Blockwise, CosineSchedule, Flow, Hidden, TrainError};
-use crate::{FakeQuant, Quantize};
+use crate::{FakeQuant, Quantize, Weights};
 use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
 use burn::module::{Module, ParamGroup, Reparameterization};
 use burn::optim::{GradientsParams, ModuleOptimizer};
@@ -96,17 +97,26 @@ impl<M: Blockwise> BlockTrainer<M> {
     /// When a weight does not fit the scheme.
     pub fn new(
         block: M::Block,
-        weights: &ParamGroup,
+        weights: &Weights,
         config: &BlockApConfig,
     ) -> Result<Self, TrainError> {
+        let selected = select_part(&block, None, weights, &config.schemes())?;
+        Self::with_selected(block, &selected)
+    }
+
+    /// The same, of weights that are selected already.
+    pub(super) fn with_selected(
+        block: M::Block,
+        selected: &[Selected],
+    ) -> Result<Self, TrainError> {
+        let ids = selected.iter().map(|weight| weight.id).collect();
         let quantizer = ParamGroup::from_predicate(FakeQuant::NAME);
         let matrices_and_norms =
             ParamGroup::from_regex(r"(^|\.)(weight|gamma)$").expect("a valid pattern");
-        let block = block
-            .attach_fake_quant(weights, config.scheme)?
+        let block = attach_fake_quant(block, selected)
             .train()
             .no_grad()
-            .set_require_grad_group(weights.clone(), true)
+            .set_require_grad_group(ParamGroup::from_ids(ids), true)
             .set_require_grad_group(quantizer.clone(), true)
             .set_require_grad_group(matrices_and_norms, true);
         Ok(Self {

@@ -1,10 +1,10 @@
 use super::engine::{BlockSample, Models};
 use super::{BlockApConfig, BlockApEvent, BlockTrainer};
 use crate::QuantizeError;
-use crate::module::selected_ids;
+use crate::module::{Selected as Weight, check_overrides, in_part, select_part};
 use crate::train::error::ErrorSlot;
 use crate::train::{Blockwise, TrainError};
-use burn::module::{ParamGroup, ParamId, list_param_ids};
+use burn::module::list_param_ids;
 
 /// Block-AP: trains each block of a model in turn to do quantized what it did in full precision.
 ///
@@ -90,8 +90,7 @@ impl BlockAp {
             let block = match selected.is_empty() {
                 true => original,
                 false => {
-                    let selected = ParamGroup::from_ids(selected);
-                    let trainer = BlockTrainer::<M>::new(original, &selected, &self.config)?;
+                    let trainer = BlockTrainer::<M>::with_selected(original, &selected)?;
                     let trained =
                         trainer.run(&models, index, &train, &valid, &self.config, tell)?;
                     BlockTrainer::<M>::pack(trained, &self.config)?
@@ -109,57 +108,61 @@ impl BlockAp {
 /// The weights that are quantized.
 enum Selected {
     /// By their ids, which stay the same when a block is taken out of its model.
-    Ids(Vec<ParamId>),
+    Ids(Vec<Weight>),
     /// By their paths, asked of each block.
     Paths,
 }
 
 impl Selected {
     fn new<M: Blockwise>(model: &M, config: &BlockApConfig) -> Result<Self, TrainError> {
-        let ids = selected_ids(model, &config.weights, config.scheme, None)?;
+        let schemes = config.schemes();
+        let all = select_part(model, None, &config.weights, &schemes)?;
         let blocks = 0..model.num_blocks();
         let paths: Option<Vec<String>> = blocks.clone().map(|i| model.block_path(i)).collect();
-        let mut selected = 0;
+        let mut selected = Vec::new();
         let mut in_blocks = Vec::new();
         for index in blocks {
             let block = model.block(index);
-            match &paths {
-                Some(paths) => {
-                    let at = Some(paths[index].as_str());
-                    selected += selected_ids(&block, &config.weights, config.scheme, at)?.len();
-                }
-                None => selected = ids.len(),
+            if let Some(paths) = &paths {
+                let at = Some(paths[index].as_str());
+                selected.extend(select_part(&block, at, &config.weights, &schemes)?);
             }
             in_blocks.extend(list_param_ids(&block));
         }
-        if selected == 0 {
-            return Err(QuantizeError::NothingSelected.into());
+        if paths.is_none() {
+            selected = all.clone();
         }
-        let outside = ids.iter().filter(|id| !in_blocks.contains(id)).count();
+        if selected.is_empty() {
+            return Err(QuantizeError::NothingSelected {
+                weights: config.weights.to_string(),
+                matrices: "none".to_string(),
+            }
+            .into());
+        }
+        check_overrides(&selected, &schemes)?;
+        let outside = all.iter().filter(|w| !in_blocks.contains(&w.id)).count();
         match (outside, paths) {
-            (0, None) => Ok(Selected::Ids(ids)),
+            (0, None) => Ok(Selected::Ids(all)),
             (0, Some(_)) => Ok(Selected::Paths),
             _ => Err(TrainError::OutsideBlocks { outside }),
         }
     }
 
-    /// The selected weights of a block.
+    /// The selected weights of a block, with their paths in it.
     fn of_block<M: Blockwise>(
         &self,
         model: &M,
         index: usize,
         block: &M::Block,
         config: &BlockApConfig,
-    ) -> Result<Vec<ParamId>, TrainError> {
+    ) -> Result<Vec<Weight>, TrainError> {
         match self {
-            Selected::Ids(ids) => Ok(list_param_ids(block)
-                .into_iter()
-                .filter(|id| ids.contains(id))
-                .collect()),
+            Selected::Ids(weights) => Ok(in_part(block, weights)),
             Selected::Paths => {
                 let at = model.block_path(index);
-                let at = at.as_deref();
-                Ok(selected_ids(block, &config.weights, config.scheme, at)?)
+                let schemes = config.schemes();
+                let weights = select_part(block, at.as_deref(), &config.weights, &schemes)?;
+                Ok(in_part(block, &weights))
             }
         }
     }

@@ -10,9 +10,9 @@ use crate::load::LoadedLlama;
 use crate::quantize::{Hooks, Method, QuantizeSettings, Rates, Stage, quantize};
 use crate::text::TokenWindows;
 use burn::tensor::Device;
-use burn_eqat::Scheme;
 use burn_eqat::files::StagedDir;
 use burn_eqat::kernels::Bits;
+use burn_eqat::{GroupSize, Scheme};
 use clap::ValueEnum;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -199,7 +199,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
 }
 
 fn default_scheme() -> Scheme {
-    Scheme::new(Bits::Two, 64)
+    Scheme::new(Bits::Two, GroupSize::rows(64))
 }
 
 /// Refuses what cannot be done with a model that is packed already.

@@ -1,8 +1,9 @@
 use super::{Attention, KvCache, Mlp, Rope};
 use crate::LlamaConfig;
-use burn::module::{Module, ParamGroup};
+use burn::module::Module;
 use burn::nn::{RmsNorm, RmsNormConfig};
 use burn::tensor::{Device, Tensor};
+use burn_eqat::Weights;
 use burn_eqat::kernels::rms_norm;
 
 /// A decoder block: attention and feed-forward, each behind a norm and around a residual.
@@ -31,8 +32,8 @@ impl DecoderBlock {
     }
 
     /// The weights that are quantized: every linear layer.
-    pub fn quantized_weights() -> ParamGroup {
-        ParamGroup::from_regex(r"_proj\.weight$").expect("a valid pattern")
+    pub fn quantized_weights() -> Weights {
+        Weights::matching(r"_proj\.weight$").expect("a valid pattern")
     }
 
     /// Runs the block; input and output are `[batch, seq, hidden]`.

@@ -1,9 +1,10 @@
 use super::block::{norm, normed};
 use super::{BlockFiles, DecoderBlock, KvCache, Rope};
 use crate::LlamaConfig;
-use burn::module::{Initializer, Module, ParamGroup};
+use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, RmsNorm};
 use burn::tensor::{Device, Int, Tensor};
+use burn_eqat::Weights;
 
 /// The decoder: everything below the output layer.
 #[derive(Module, Debug)]
@@ -67,8 +68,8 @@ impl LlamaConfig {
 impl Llama {
     /// The weights that are quantized: every linear layer of the blocks, not the embeddings and not
     /// the output layer.
-    pub fn quantized_weights() -> ParamGroup {
-        ParamGroup::from_regex(r"layers\.\d+\..*_proj\.weight$").expect("a valid pattern")
+    pub fn quantized_weights() -> Weights {
+        Weights::matching(r"layers\.\d+\..*_proj\.weight$").expect("a valid pattern")
     }
 
     /// How many blocks there are, in memory or in files.

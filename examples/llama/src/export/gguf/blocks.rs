@@ -235,9 +235,8 @@ fn integers(tensor: Tensor<2, Int>) -> Vec<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::module::ParamGroup;
     use burn::tensor::Device;
-    use burn_eqat::{QuantLinearConfig, Quantize};
+    use burn_eqat::{QuantLinearConfig, Quantize, Weights};
 
     /// The values of a row's blocks, by the definition of each type.
     fn decode(kind: Kind, bytes: &[u8]) -> Vec<f32> {
@@ -285,7 +284,7 @@ mod tests {
             ("w8g32-sym", Compatibility::Newest, Kind::Q8_0),
         ] {
             let layer = dense.clone();
-            let layer = layer.quantize_rtn(&ParamGroup::all(), scheme.parse().unwrap());
+            let layer = layer.quantize_rtn(&Weights::matrices(), scheme.parse::<Scheme>().unwrap());
             let layer = layer.unwrap();
             let order = vec![5, 0, 1, 2, 3, 4];
             let rows = Rows::of(&layer, order.clone(), "t", compatibility).unwrap();
@@ -303,7 +302,7 @@ mod tests {
         }
         for scheme in ["w8g32", "w4g16"] {
             let layer = dense.clone();
-            let layer = layer.quantize_rtn(&ParamGroup::all(), scheme.parse().unwrap());
+            let layer = layer.quantize_rtn(&Weights::matrices(), scheme.parse::<Scheme>().unwrap());
             let rows = Rows::of(
                 &layer.unwrap(),
                 vec![0],

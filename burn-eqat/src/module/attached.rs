@@ -1,0 +1,155 @@
+//! What is attached where, in a module whose fields are not known.
+//!
+//! A Burn visitor sees a parameter without its attachment, and then the attached parameters at nested
+//! paths. These are put together again here.
+
+use super::tag::read_tag;
+use super::walk::{ATTACHMENT, Walk};
+use super::{FakeQuant, Packed};
+use crate::Scheme;
+use burn::module::{Module, ModuleVisitor, Param, Reparameterization};
+use burn::tensor::{Int, Tensor};
+
+/// A fake-quantized weight, or a packed one.
+pub(crate) enum Attached {
+    Fake {
+        weight: Tensor<2>,
+        scale: Tensor<2>,
+        zero_point: Tensor<2>,
+        scheme: Scheme,
+    },
+    Packed(PackedWeight),
+}
+
+/// A packed weight: everything that its attachment and base hold.
+pub(crate) struct PackedWeight {
+    pub scale: Tensor<2>,
+    pub codes: Tensor<2, Int>,
+    pub zero_points: Tensor<2, Int>,
+    pub scheme: Scheme,
+    pub d_input: usize,
+}
+
+impl PackedWeight {
+    /// The dense weight, `[d_input, d_output]`.
+    pub fn dequantize(&self) -> Tensor<2> {
+        let (codes, zeros) = (self.codes.clone(), self.zero_points.clone());
+        Packed::from_words(codes, zeros, self.d_input, self.scheme).apply(self.scale.clone())
+    }
+}
+
+/// The base of the parameter last visited, and what of its attachment came by so far.
+#[derive(Default)]
+struct Pending {
+    path: String,
+    base: Option<Tensor<2>>,
+    floats: Vec<(String, Tensor<2>)>,
+    ints: Vec<(String, Tensor<2, Int>)>,
+    tag: Option<(Scheme, usize)>,
+}
+
+impl Pending {
+    fn take_float(&mut self, name: &str) -> Option<Tensor<2>> {
+        let at = self.floats.iter().position(|(n, _)| n == name)?;
+        Some(self.floats.swap_remove(at).1)
+    }
+
+    fn take_int(&mut self, name: &str) -> Option<Tensor<2, Int>> {
+        let at = self.ints.iter().position(|(n, _)| n == name)?;
+        Some(self.ints.swap_remove(at).1)
+    }
+
+    /// The attachment, once all of it has been seen.
+    fn finish(&mut self, name: &str) -> Option<Attached> {
+        let (scheme, d_input) = self.tag?;
+        let base = self.base.take()?;
+        match name {
+            FakeQuant::NAME => Some(Attached::Fake {
+                weight: base,
+                scale: self.take_float("scale")?,
+                zero_point: self.take_float("zero_point")?,
+                scheme,
+            }),
+            Packed::NAME => Some(Attached::Packed(PackedWeight {
+                scale: base,
+                codes: self.take_int("codes")?,
+                zero_points: self.take_int("zero_points")?,
+                scheme,
+                d_input,
+            })),
+            _ => None,
+        }
+    }
+}
+
+/// Every attachment of ours in a module, with the path of its weight.
+pub(crate) fn attached<M: Module>(module: &M) -> Vec<(String, Attached)> {
+    #[derive(Default)]
+    struct Visitor {
+        walk: Walk,
+        pending: Pending,
+        found: Vec<(String, Attached)>,
+    }
+    fn matrix<const D: usize, K: burn::tensor::kind::Basic>(t: Tensor<D, K>) -> Tensor<2, K> {
+        let dims = t.dims();
+        t.reshape([dims[0], dims[1]])
+    }
+    impl ModuleVisitor for Visitor {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.walk.enter(name, container);
+        }
+        fn exit_module(&mut self, name: &str, container: &str) {
+            self.walk.exit();
+            if container == ATTACHMENT
+                && let Some(attached) = self.pending.finish(name)
+            {
+                self.found.push((self.pending.path.clone(), attached));
+            }
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if D != 2 {
+                return;
+            }
+            if self.walk.is_attached() {
+                let field = self.walk.field().to_string();
+                self.pending.floats.push((field, matrix(param.val())));
+            } else {
+                self.pending = Pending {
+                    path: self.walk.path(),
+                    base: Some(matrix(param.val())),
+                    ..Default::default()
+                }
+            }
+        }
+        fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+            if !self.walk.is_attached() {
+                return;
+            }
+            match D {
+                2 => {
+                    let field = self.walk.field().to_string();
+                    self.pending.ints.push((field, matrix(param.val())));
+                }
+                1 => {
+                    let [len] = param.dims()[..] else { return };
+                    self.pending.tag = read_tag(param.val().reshape([len]));
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut visitor = Visitor::default();
+    module.visit(&mut visitor);
+    visitor.found
+}
+
+/// The packed weights of a module, with their paths.
+pub(crate) fn packed_weights<M: Module>(module: &M) -> Vec<(String, PackedWeight)> {
+    attached(module)
+        .into_iter()
+        .filter_map(|(path, attached)| match attached {
+            Attached::Packed(weight) => Some((path, weight)),
+            Attached::Fake { .. } => None,
+        })
+        .collect()
+}

@@ -1,0 +1,83 @@
+//! Attaching quantization to selected weights.
+
+use crate::module::matrices::Selected;
+use crate::{FakeQuant, Packed, Scheme};
+use burn::module::{Module, Param, Reparameterizer};
+use burn::tensor::{Device, Shape, Tensor};
+use std::collections::HashMap;
+
+/// Attaches fake quantization to these weights, from their min-max start.
+pub(crate) fn attach_fake_quant<M: Module>(module: M, selected: &[Selected]) -> M {
+    let schemes = schemes(selected);
+    module.apply_reparameterization(AttachFakeQuant { schemes })
+}
+
+/// Replaces these weights by packed ones that are still to be loaded.
+pub(super) fn attach_packed<M: Module>(module: M, selected: &[Selected]) -> M {
+    let schemes = schemes(selected);
+    module.apply_reparameterization(AttachSkeleton { schemes })
+}
+
+fn schemes(selected: &[Selected]) -> HashMap<String, Scheme> {
+    let weights = selected.iter();
+    weights.map(|w| (w.path.clone(), w.scheme)).collect()
+}
+
+struct AttachFakeQuant {
+    schemes: HashMap<String, Scheme>,
+}
+
+impl Reparameterizer for AttachFakeQuant {
+    type Reparam = FakeQuant;
+
+    fn reparameterize<const D: usize>(
+        &mut self,
+        path: &str,
+        param: Param<Tensor<D>>,
+    ) -> (Param<Tensor<D>>, Option<FakeQuant>) {
+        let Some(scheme) = self.schemes.remove(path) else {
+            return (param, None);
+        };
+        let dims = param.dims();
+        let weight = param.base().detach().reshape([dims[0], dims[1]]);
+        let attached = FakeQuant::min_max(weight, scheme).expect("checked before");
+        (param, Some(attached))
+    }
+}
+
+struct AttachSkeleton {
+    schemes: HashMap<String, Scheme>,
+}
+
+impl Reparameterizer for AttachSkeleton {
+    type Reparam = Packed;
+
+    fn reparameterize<const D: usize>(
+        &mut self,
+        path: &str,
+        param: Param<Tensor<D>>,
+    ) -> (Param<Tensor<D>>, Option<Packed>) {
+        let Some(scheme) = self.schemes.remove(path) else {
+            return (param, None);
+        };
+        let dims = param.lazy_shape();
+        let (k, n) = (dims[0], dims[1]);
+        let groups = scheme.groups(k).expect("checked before");
+        let device = param.lazy_device();
+        let packed = Packed::skeleton([k, n], groups, scheme, &device);
+        let shape = Shape::new([groups, n]);
+        let base = Param::uninitialized(
+            param.id,
+            {
+                let shape = shape.clone();
+                move |device: &Device, track| {
+                    Tensor::<D>::zeros(shape, device).set_require_grad(track)
+                }
+            },
+            device,
+            true,
+            shape,
+        );
+        (base, Some(packed))
+    }
+}

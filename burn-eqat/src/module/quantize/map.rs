@@ -1,0 +1,65 @@
+//! Changing the step sizes of a module.
+
+use crate::FakeQuant;
+use crate::module::attached::{Attached, attached};
+use crate::module::walk::Walk;
+use burn::module::{Module, ModuleMapper, Param, ParamGroup, Reparameterization};
+use burn::tensor::{DType, Tensor};
+
+/// Rounds the step sizes of fake-quantized and packed weights to 16-bit floats.
+pub(super) fn round_scales<M: Module>(module: M) -> M {
+    let group = ParamGroup::from_paths(scale_paths(&module));
+    map_group(module, group, &|scales| {
+        let dtype = scales.dtype();
+        scales.cast(DType::F16).cast(dtype)
+    })
+}
+
+/// Paths of the step sizes of fake-quantized and packed weights.
+fn scale_paths<M: Module>(module: &M) -> Vec<String> {
+    attached(module)
+        .into_iter()
+        .map(|(path, attached)| match attached {
+            Attached::Fake { .. } => format!("{path}.{}.scale", FakeQuant::NAME),
+            Attached::Packed(_) => path,
+        })
+        .collect()
+}
+
+/// Maps the matrices of a group.
+fn map_group<M: Module>(
+    module: M,
+    group: ParamGroup,
+    function: &dyn Fn(Tensor<2>) -> Tensor<2>,
+) -> M {
+    struct Mapper<'a> {
+        walk: Walk,
+        group: ParamGroup,
+        function: &'a dyn Fn(Tensor<2>) -> Tensor<2>,
+    }
+    impl ModuleMapper for Mapper<'_> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.walk.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.walk.exit();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let path = self.walk.path();
+            if !self.group.matches(&param.id, Some(&path)) {
+                return param;
+            }
+            param.map(|value| {
+                let (shape, tracked) = (value.dims(), value.is_require_grad());
+                let value = value.detach().reshape([shape[0], shape[1]]);
+                let mapped = (self.function)(value).reshape(shape);
+                mapped.set_require_grad(tracked)
+            })
+        }
+    }
+    module.map(&mut Mapper {
+        walk: Walk::default(),
+        group,
+        function,
+    })
+}
