@@ -49,7 +49,7 @@ pub fn export_gptq<M: Module>(
         let layer = slot.name.rsplit_once('.').map_or("", |(layer, _)| layer);
         if slot.role == Role::Scale {
             let weight = &weights[&slot.path];
-            let (k, [groups, n]) = (weight.d_input, weight.scale.dims());
+            let (k, [groups, n]) = (weight.d_input, weight.scales.dims());
             if !k.is_multiple_of(32) || !n.is_multiple_of(32) {
                 let message = format!("has {k} inputs and {n} outputs, GPTQ needs multiples of 32");
                 return Err(FileError::tensor(path, &slot.path, message));

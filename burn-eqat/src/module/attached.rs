@@ -14,8 +14,8 @@ use burn::tensor::{Int, Tensor};
 pub(crate) enum Attached {
     Fake {
         weight: Tensor<2>,
-        scale: Tensor<2>,
-        zero_point: Tensor<2>,
+        scales: Tensor<2>,
+        zero_points: Tensor<2>,
         scheme: Scheme,
     },
     Packed(PackedWeight),
@@ -23,7 +23,7 @@ pub(crate) enum Attached {
 
 /// A packed weight: everything that its attachment and base hold.
 pub(crate) struct PackedWeight {
-    pub scale: Tensor<2>,
+    pub scales: Tensor<2>,
     pub codes: Tensor<2, Int>,
     pub zero_points: Tensor<2, Int>,
     pub scheme: Scheme,
@@ -34,7 +34,7 @@ impl PackedWeight {
     /// The dense weight, `[d_input, d_output]`.
     pub fn dequantize(&self) -> Tensor<2> {
         let (codes, zeros) = (self.codes.clone(), self.zero_points.clone());
-        Packed::from_words(codes, zeros, self.d_input, self.scheme).apply(self.scale.clone())
+        Packed::from_words(codes, zeros, self.d_input, self.scheme).apply(self.scales.clone())
     }
 }
 
@@ -66,12 +66,12 @@ impl Pending {
         match name {
             FakeQuant::NAME => Some(Attached::Fake {
                 weight: base,
-                scale: self.take_float("scale")?,
-                zero_point: self.take_float("zero_point")?,
+                scales: self.take_float("scales")?,
+                zero_points: self.take_float("zero_points")?,
                 scheme,
             }),
             Packed::NAME => Some(Attached::Packed(PackedWeight {
-                scale: base,
+                scales: base,
                 codes: self.take_int("codes")?,
                 zero_points: self.take_int("zero_points")?,
                 scheme,

@@ -4,8 +4,8 @@ use burn::module::{Module, Param, Reparameterization};
 use burn::tensor::{Int, Tensor};
 use burn_eqat_kernels::fake_quantize;
 
-/// A weight under training: what a forward pass sees is its quantized value, what the optimizer
-/// moves is the weight itself, its step sizes and its zero points (phase Block-AP).
+/// A weight under training (phase Block-AP): a forward pass sees its quantized value; the optimizer
+/// moves the weight itself, its step sizes and its zero points.
 ///
 /// Attached by [`Quantize::attach_fake_quant`](crate::Quantize::attach_fake_quant) to a weight
 /// `[d_input, d_output]`; it appears in records, optimizers and parameter groups at
@@ -13,9 +13,9 @@ use burn_eqat_kernels::fake_quantize;
 #[derive(Module, Debug)]
 pub struct FakeQuant {
     /// Step sizes, `[groups, d_output]`.
-    pub scale: Param<Tensor<2>>,
-    /// Zero points, `[groups, d_output]`: real numbers in training, rounded and clamped when used.
-    pub zero_point: Param<Tensor<2>>,
+    pub scales: Param<Tensor<2>>,
+    /// Zero points, `[groups, d_output]`: real numbers that are rounded and clamped where they are used.
+    pub zero_points: Param<Tensor<2>>,
     /// The scheme as numbers, for visitors and records, which see parameters only.
     pub(super) tag: Param<Tensor<1, Int>>,
     #[module(skip)]
@@ -31,10 +31,10 @@ impl FakeQuant {
     pub fn min_max(weight: Tensor<2>, scheme: Scheme) -> Result<Self, SchemeError> {
         let [d_input, _] = weight.dims();
         let device = weight.device();
-        let (scale, zero_point) = min_max_start(weight, &scheme)?;
+        let (scales, zero_points) = min_max_start(weight, &scheme)?;
         Ok(Self {
-            scale: Param::from_tensor(scale),
-            zero_point: Param::from_tensor(zero_point).set_require_grad(!scheme.symmetric),
+            scales: Param::from_tensor(scales),
+            zero_points: Param::from_tensor(zero_points).set_require_grad(!scheme.symmetric),
             tag: super::tag::tag(scheme, d_input, &device),
             scheme,
         })
@@ -51,12 +51,12 @@ impl Reparameterization for FakeQuant {
 
     fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
         let shape = base.dims();
-        let zero_point = match self.scheme.symmetric {
-            true => self.zero_point.val().detach(),
-            false => self.zero_point.val(),
-        };
+        let mut zero_points = self.zero_points.val();
+        if self.scheme.symmetric {
+            zero_points = zero_points.detach();
+        }
         let weight = base.reshape([shape[0], shape[1..].iter().product()]);
-        fake_quantize(weight, self.scale.val(), zero_point, self.scheme.bits)
+        fake_quantize(weight, self.scales.val(), zero_points, self.scheme.bits)
             .unwrap_or_else(|error| error.raise())
             .reshape(shape)
     }

@@ -50,7 +50,7 @@ impl SizeReport {
             ..Default::default()
         };
         for (_, weight) in super::packed_weights(module) {
-            let [groups, d_output] = weight.scale.dims();
+            let [groups, d_output] = weight.scales.dims();
             let scales = groups * d_output;
             let words =
                 weight.codes.shape().num_elements() + weight.zero_points.shape().num_elements();
@@ -58,7 +58,7 @@ impl SizeReport {
             report.packed_bytes += 4 * words + 2 * scales;
             // The step sizes were counted as plain parameters above.
             report.dense_params -= scales;
-            report.dense_bytes -= scales * weight.scale.dtype().size();
+            report.dense_bytes -= scales * weight.scales.dtype().size();
         }
         report
     }

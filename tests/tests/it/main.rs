@@ -8,3 +8,4 @@ mod hostile;
 mod reference_quantizer;
 mod reference_training;
 mod repacked;
+mod select;

@@ -113,13 +113,13 @@ fn a_block_trains_as_in_the_reference() {
             };
             assert_close(
                 name,
-                &tensor(&fake.scale),
+                &tensor(&fake.scales),
                 &values(per_group("scale")),
                 1e-6,
             );
             let max = f64::from(config.scheme.bits.max_code());
             let zero = per_group("zero_point").clamp(0.0, max);
-            assert_eq!(tensor(&fake.zero_point), values(zero), "{name}");
+            assert_eq!(tensor(&fake.zero_points), values(zero), "{name}");
         }
         let input = Tensor::from_inner(sample.input.clone());
         let output = training.run_block(1, trainer.block(), input, &());
@@ -143,7 +143,7 @@ fn a_block_trains_as_in_the_reference() {
             let dw = linear.weight.base().grad(&grads).unwrap();
             let expected = golden.tensor::<2>(&format!("grad.{name}.weight"), &device);
             check("weight", dw, expected.transpose());
-            for (field, param) in [("scale", &fake.scale), ("zero_point", &fake.zero_point)] {
+            for (field, param) in [("scale", &fake.scales), ("zero_point", &fake.zero_points)] {
                 let name = format!("grad.{name}.weight_quantizer.{field}");
                 let expected = golden.per_group(&name, out, &device);
                 check(field, param.val().grad(&grads).unwrap(), expected);
@@ -176,7 +176,7 @@ fn a_block_trains_as_in_the_reference() {
                 out,
                 &device,
             );
-            let actual = tensor(&fake_quant(linear).scale);
+            let actual = tensor(&fake_quant(linear).scales);
             assert_near(&format!("after20 {name}"), &actual, &values(expected), 1e-2);
         }
         let norm = values(trainer.block().input_layernorm.gamma.val().inner());
@@ -211,14 +211,14 @@ fn quantize_in_half(model: Llama) -> Llama {
         for (name, linear) in linears(block) {
             let fake = fake_quant(linear);
             let half = |t: Tensor<2>| t.cast(DType::F16);
-            let (w, s) = (half(linear.weight.base()), half(fake.scale.val()));
-            let z = half(fake.zero_point.val());
+            let (w, s) = (half(linear.weight.base()), half(fake.scales.val()));
+            let z = half(fake.zero_points.val());
             let [d_input, _] = w.dims();
             let codes = quantize_codes(w, s, z, fake.scheme().bits);
             let quantized = dequantize(
                 pack(codes, fake.scheme().bits).unwrap(),
-                fake.scale.val(),
-                fake.zero_point.val(),
+                fake.scales.val(),
+                fake.zero_points.val(),
                 fake.scheme().bits,
                 d_input,
             );

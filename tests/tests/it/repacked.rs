@@ -3,12 +3,12 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_eqat::kernels::OpError;
-use burn_eqat::{InferenceConfig, QuantLinear, QuantLinearConfig, Quantize, Weights};
+use burn_eqat::{InferenceConfig, QuantLinear, QuantLinearConfig, Quantize, Scheme, Weights};
 use burn_eqat_tests::seeded;
 
 fn layer(scheme: &str, device: &Device) -> QuantLinear {
     let layer = QuantLinearConfig::new(192, 70).init(device);
-    let scheme = scheme.parse().unwrap();
+    let scheme: Scheme = scheme.parse().unwrap();
     layer.quantize_rtn(&Weights::matrices(), scheme).unwrap()
 }
 

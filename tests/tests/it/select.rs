@@ -210,7 +210,7 @@ fn overrides_give_each_weight_its_scheme() {
     output(&dense).assert_approx_eq::<f32>(&values, tolerance);
     for ((path, fake), (_, dense)) in fake.matrices().iter().zip(dense.matrices()) {
         let (fake, dense) = (fake.val().into_data(), dense.val().into_data());
-        assert_eq!(fake.shape, dense.shape, "{path}");
+        assert_eq!(fake.shape(), dense.shape(), "{path}");
         dense.assert_approx_eq::<f32>(&fake, Tolerance::absolute(1e-6));
     }
     // Rounding the step sizes keeps schemes, as packing again does.

@@ -20,7 +20,7 @@ fn scale_paths<M: Module>(module: &M) -> Vec<String> {
     attached(module)
         .into_iter()
         .map(|(path, attached)| match attached {
-            Attached::Fake { .. } => format!("{path}.{}.scale", FakeQuant::NAME),
+            Attached::Fake { .. } => format!("{path}.{}.scales", FakeQuant::NAME),
             Attached::Packed(_) => path,
         })
         .collect()

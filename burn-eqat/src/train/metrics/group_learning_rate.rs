@@ -23,7 +23,7 @@ impl GroupLearningRateMetric {
 
     /// The rate of step sizes and zero points.
     pub fn quantizer() -> Self {
-        Self::new("Learning Rate (quantizer)", "weight.fake_quant.scale")
+        Self::new("Learning Rate (quantizer)", "weight.fake_quant.scales")
     }
 
     fn new(name: &str, path: &'static str) -> Self {
