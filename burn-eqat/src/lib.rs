@@ -9,6 +9,8 @@
 //!    how it is taken block by block with [`train::Blockwise`].
 //! 3. [`train::E2eQp`] then trains the step sizes of the packed model end to end.
 //! 4. [`files`] reads and writes checkpoint directories in the Hugging Face layout.
+//! 5. `lm` (with the cargo feature of that name) has what language models need besides: token windows, the next-token
+//!    loss, perplexity, generation.
 //!
 //! Both phases are strategies of Burn's `SupervisedTraining`. [`QuantLinear`] is `nn::Linear` that runs from packed weights
 //! and keeps no dense one.
@@ -16,11 +18,13 @@
 //! # Cargo features
 //!
 //! One for each Burn backend: `flex` (default), `ndarray`, `tch`, `wgpu`, `vulkan`, `metal`, `cuda`, `rocm`, `cpu`; Burn's
-//! `fusion` and `autotune`; and `tui` for Burn's terminal dashboard.
+//! `fusion` and `autotune`; `tui` for Burn's terminal dashboard; and `lm` for the module `lm`, language models.
 #![deny(missing_docs)]
 
 pub mod files;
 mod inference;
+#[cfg(feature = "lm")]
+pub mod lm;
 mod module;
 mod nn;
 mod pattern;

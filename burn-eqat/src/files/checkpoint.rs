@@ -9,7 +9,6 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
-use tokenizers::Tokenizer;
 
 /// A tensor that is read from its file when its data is asked for.
 type FileTensor = burn::store::burn_pack::Tensor;
@@ -146,24 +145,6 @@ impl Checkpoint {
                 Err(self.error(&format!("{prefix}{name}"), message))
             }
         }
-    }
-
-    /// The tokenizer of the directory.
-    ///
-    /// # Errors
-    ///
-    /// When `tokenizer.json` is missing or cannot be read.
-    pub fn tokenizer(&self) -> Result<Tokenizer, FileError> {
-        let path = self.dir.join("tokenizer.json");
-        let bytes = fs::read(&path).map_err(FileError::io(&path))?;
-        let mut tokenizer =
-            Tokenizer::from_bytes(bytes).map_err(|error| FileError::invalid(&path, error))?;
-        // Some files carry the truncation and padding of whoever wrote them; texts here are whole.
-        tokenizer
-            .with_truncation(None)
-            .map_err(|error| FileError::invalid(&path, error))?
-            .with_padding(None);
-        Ok(tokenizer)
     }
 
     /// Loads a module: a full-precision checkpoint into dense weights, a packed one into packed

@@ -1,4 +1,4 @@
-//! Conversations, written out as an instruct model was trained on them.
+//! Conversations in the form that an instruct model was trained on.
 
 use crate::error::Error;
 use burn_eqat::files::{FileError, read_json};
@@ -27,13 +27,13 @@ impl Message {
     }
 }
 
-/// How a model wants conversations written out.
+/// The form in which a model expects conversations.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     path: PathBuf,
     source: String,
-    begin: String,
-    end: String,
+    bos: String,
+    eos: String,
 }
 
 impl ChatTemplate {
@@ -45,22 +45,23 @@ impl ChatTemplate {
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let config = dir.join("tokenizer_config.json");
         let Some((path, source)) = template(dir)? else {
-            let message = "has no chat_template: the model is no instruct model";
+            let message = "has no chat_template: this is not an instruct model";
             return Err(Error::input(&config, message));
         };
-        let config: Value = match config.exists() {
-            true => read_json(&config)?,
-            false => Value::Null,
+        let config: Value = if config.exists() {
+            read_json(&config)?
+        } else {
+            Value::Null
         };
         Ok(ChatTemplate {
-            begin: token(&config, "bos_token"),
-            end: token(&config, "eos_token"),
+            bos: token(&config, "bos_token"),
+            eos: token(&config, "eos_token"),
             path,
             source,
         })
     }
 
-    /// A conversation with the beginning of the next answer.
+    /// The text of a conversation, up to the beginning of the next answer.
     ///
     /// # Errors
     ///
@@ -93,8 +94,8 @@ impl ChatTemplate {
         let rendered = template.render(context! {
             messages => messages,
             add_generation_prompt => true,
-            bos_token => self.begin.as_str(),
-            eos_token => self.end.as_str(),
+            bos_token => self.bos.as_str(),
+            eos_token => self.eos.as_str(),
         });
         rendered.map_err(failed)
     }

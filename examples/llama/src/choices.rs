@@ -2,8 +2,9 @@
 
 use crate::LlamaConfig;
 use crate::error::Error;
-use crate::model::{Llama, next_token_log_probs};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use crate::model::Llama;
+use burn::tensor::Device;
+use burn_eqat::lm::{LmError, TokenBatch, encode, next_token_log_probs};
 use serde::Deserialize;
 use std::path::Path;
 use tokenizers::Tokenizer;
@@ -85,10 +86,10 @@ pub fn read_questions(path: &Path) -> Result<Vec<Question>, Error> {
         }
         questions.push(question);
     }
-    match questions.is_empty() {
-        true => Err(Error::input(path, "holds no questions")),
-        false => Ok(questions),
+    if questions.is_empty() {
+        return Err(Error::input(path, "holds no questions"));
     }
+    Ok(questions)
 }
 
 /// The part of the questions whose right choice is the likeliest after the query.
@@ -102,7 +103,7 @@ pub fn accuracy(
     tokenizer: &Tokenizer,
     questions: &[Question],
     device: &Device,
-    progress: &mut dyn FnMut(usize, usize) -> Result<(), Error>,
+    progress: &mut dyn FnMut(usize, usize) -> Result<(), LmError>,
 ) -> Result<f64, Error> {
     let mut right = 0;
     for (done, question) in questions.iter().enumerate() {
@@ -122,22 +123,20 @@ fn scores(
     question: &Question,
     device: &Device,
 ) -> Result<Vec<f64>, Error> {
-    let encode = |text: &str| -> Result<Vec<i32>, Error> {
-        let encoding = tokenizer
-            .encode(text, false)
-            .map_err(|error| Error::Tokenizer(error.to_string()))?;
-        let begin = config.bos_token_id.map(|id| id as i32);
-        let ids = encoding.get_ids().iter().map(|id| *id as i32);
-        Ok(begin.into_iter().chain(ids).collect())
+    let tokens_of = |text: &str| -> Result<Vec<i32>, Error> {
+        let bos = config.bos_token_id.into_iter();
+        let ids = bos.chain(encode(tokenizer, text)?);
+        Ok(ids.map(|id| id as i32).collect())
     };
-    let gap = match question.query.is_empty() || question.query.ends_with(char::is_whitespace) {
-        true => "",
-        false => " ",
+    let gap = if question.query.is_empty() || question.query.ends_with(char::is_whitespace) {
+        ""
+    } else {
+        " "
     };
-    let query = encode(&question.query)?;
+    let query = tokens_of(&question.query)?;
     let mut rows = Vec::new();
     for choice in &question.choices {
-        let tokens = encode(&format!("{}{gap}{choice}", question.query))?;
+        let tokens = tokens_of(&format!("{}{gap}{choice}", question.query))?;
         // Tokens may join across the border; the choice begins where the two first differ. The very
         // first token has nothing before it that could predict it.
         let shared = query
@@ -163,9 +162,8 @@ fn scores(
         padded.extend_from_slice(tokens);
         padded.extend(std::iter::repeat_n(0, longest - tokens.len()));
     }
-    let data = TensorData::new(padded, [rows.len(), longest]);
-    let tokens = Tensor::<2, Int>::from_data(data, device);
-    let log_probs = next_token_log_probs(model.forward(tokens.clone()), tokens);
+    let TokenBatch { tokens } = TokenBatch::new(padded, longest, device);
+    let log_probs = next_token_log_probs(model.forward(tokens.clone())?, tokens);
     let log_probs: Vec<f64> = log_probs.into_data().iter::<f64>().collect();
     Ok(rows
         .iter()

@@ -1,6 +1,7 @@
 use crate::ConfigError;
 use burn_eqat::QuantizeError;
 use burn_eqat::files::FileError;
+use burn_eqat::lm::LmError;
 use std::path::{Path, PathBuf};
 
 /// What can go wrong between the command line and the model.
@@ -21,7 +22,7 @@ pub enum Error {
     /// A model that cannot be quantized as asked.
     #[error(transparent)]
     Quantize(#[from] QuantizeError),
-    /// A text, token or choices file.
+    /// A file that does not hold what it should.
     #[error("{path}: {message}")]
     Input {
         /// The file.
@@ -29,26 +30,9 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
-    /// A token that the model has no embedding for.
-    #[error(
-        "{source_name}: token {token} at position {position} of window {window} is outside the \
-         vocabulary of {vocab_size}"
-    )]
-    Token {
-        /// Where the token is from.
-        source_name: String,
-        /// The token.
-        token: i64,
-        /// Its window.
-        window: usize,
-        /// Its place in the window.
-        position: usize,
-        /// How many tokens the model has.
-        vocab_size: usize,
-    },
-    /// The tokenizer refused.
-    #[error("tokenizer: {0}")]
-    Tokenizer(String),
+    /// A text, tokens, or a model that ran into something on them.
+    #[error(transparent)]
+    Lm(LmError),
     /// A model that has no lossless form in GGUF.
     #[error(transparent)]
     Gguf(#[from] crate::export::GgufError),
@@ -74,6 +58,16 @@ impl Error {
         Error::Input {
             path: path.to_path_buf(),
             message: message.to_string(),
+        }
+    }
+}
+
+impl From<LmError> for Error {
+    fn from(error: LmError) -> Self {
+        match error {
+            LmError::File(error) => Error::File(error),
+            LmError::Interrupted => Error::Interrupted,
+            error => Error::Lm(error),
         }
     }
 }

@@ -2,9 +2,8 @@
 
 use crate::error::Error;
 use crate::load::LoadedLlama;
-use crate::sample::Sampler;
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use std::time::Instant;
+use burn::tensor::Device;
+use burn_eqat::lm::{self, GenerationLimits, LmError, Sampler, TextStream};
 use tokenizers::Tokenizer;
 
 /// What was written, and how fast.
@@ -31,13 +30,13 @@ pub fn generate(
     max_new_tokens: usize,
     sampler: &mut Sampler,
     device: &Device,
-    show: &mut dyn FnMut(&str) -> Result<(), Error>,
+    show: &mut dyn FnMut(&str) -> Result<(), LmError>,
 ) -> Result<Generated, Error> {
-    let encoding = tokenizer.encode(prompt, false).map_err(failed)?;
     let mut ids: Vec<u32> = loaded.config.bos_token_id.into_iter().collect();
-    ids.extend_from_slice(encoding.get_ids());
-    let text = Text::new(tokenizer, show, 0);
-    continue_tokens(loaded, ids, max_new_tokens, sampler, device, text)
+    ids.extend(lm::encode(tokenizer, prompt)?);
+    let mut text = TextStream::new(tokenizer);
+    show(&text.push(&ids)?)?;
+    continue_tokens(loaded, &ids, max_new_tokens, sampler, device, text, show)
 }
 
 /// Answers a conversation that is written out already, special tokens and all: as [`generate`], but only
@@ -53,96 +52,40 @@ pub fn answer(
     max_new_tokens: usize,
     sampler: &mut Sampler,
     device: &Device,
-    show: &mut dyn FnMut(&str) -> Result<(), Error>,
+    show: &mut dyn FnMut(&str) -> Result<(), LmError>,
 ) -> Result<Generated, Error> {
-    let encoding = tokenizer.encode(conversation, false).map_err(failed)?;
-    let ids = encoding.get_ids().to_vec();
-    let text = Text::new(tokenizer, show, ids.len());
-    continue_tokens(loaded, ids, max_new_tokens, sampler, device, text)
-}
-
-fn failed(error: tokenizers::Error) -> Error {
-    Error::Tokenizer(error.to_string())
-}
-
-/// Tokens becoming text, shown as it becomes whole.
-struct Text<'a> {
-    tokenizer: &'a Tokenizer,
-    show: &'a mut dyn FnMut(&str) -> Result<(), Error>,
-    /// Tokens that are not a part of it.
-    skipped: usize,
-    shown: usize,
-}
-
-impl<'a> Text<'a> {
-    fn new(
-        tokenizer: &'a Tokenizer,
-        show: &'a mut dyn FnMut(&str) -> Result<(), Error>,
-        skipped: usize,
-    ) -> Self {
-        Text {
-            tokenizer,
-            show,
-            skipped,
-            shown: 0,
-        }
-    }
-
-    /// Shows what is new of the tokens' text, and gives back all of it.
-    fn show_new(&mut self, ids: &[u32], last: bool) -> Result<String, Error> {
-        let text = self
-            .tokenizer
-            .decode(&ids[self.skipped..], true)
-            .map_err(failed)?;
-        // A character may take several tokens; show it once it is whole.
-        if (last || !text.ends_with('\u{FFFD}')) && text.is_char_boundary(self.shown) {
-            (self.show)(&text[self.shown.min(text.len())..])?;
-            self.shown = text.len();
-        }
-        Ok(text)
-    }
+    let ids = lm::encode(tokenizer, conversation)?;
+    let text = TextStream::new(tokenizer);
+    continue_tokens(loaded, &ids, max_new_tokens, sampler, device, text, show)
 }
 
 fn continue_tokens(
     loaded: &LoadedLlama,
-    mut ids: Vec<u32>,
+    prompt: &[u32],
     max_new_tokens: usize,
     sampler: &mut Sampler,
     device: &Device,
-    mut text: Text<'_>,
+    mut text: TextStream<'_>,
+    show: &mut dyn FnMut(&str) -> Result<(), LmError>,
 ) -> Result<Generated, Error> {
-    let limit = loaded.config.positions();
-    if ids.is_empty() || ids.len() > limit {
-        let message = format!("the prompt has {} tokens, expected 1 to {limit}", ids.len());
-        return Err(Error::Setting(message));
-    }
-
-    let forward = |tokens: &[u32], cache: &mut [crate::model::KvCache]| {
-        let tokens: Vec<i32> = tokens.iter().map(|id| *id as i32).collect();
-        let shape = [1, tokens.len()];
-        let input = Tensor::<2, Int>::from_data(TensorData::new(tokens, shape), device);
-        loaded.model.forward_cached(input, cache)
+    let limits = GenerationLimits {
+        max_new_tokens,
+        max_positions: loaded.config.positions(),
+        eos: loaded.eos_tokens().to_vec(),
     };
-    let mut cache = loaded.model.new_cache();
-    text.show_new(&ids, false)?;
-    let mut logits = forward(&ids, &mut cache);
-    let start = Instant::now();
-    let mut new = 0;
-    while new < max_new_tokens && ids.len() < limit {
-        let token = sampler.sample(logits)[0];
-        new += 1;
-        if loaded.is_end(token) {
-            break;
-        }
-        ids.push(token);
-        text.show_new(&ids, false)?;
-        logits = forward(&[token], &mut cache);
-    }
-    let seconds = start.elapsed().as_secs_f64();
-    let text = text.show_new(&ids, true)?;
+    let mut on_token = |token| show(&text.push(&[token])?);
+    let written = lm::generate(
+        &loaded.model,
+        prompt,
+        &limits,
+        sampler,
+        device,
+        &mut on_token,
+    )?;
+    show(&text.finish()?)?;
     Ok(Generated {
-        text,
-        tokens: new,
-        tokens_per_second: new as f64 / seconds.max(1e-9),
+        text: text.text()?,
+        tokens: written.sampled,
+        tokens_per_second: written.tokens_per_second,
     })
 }

@@ -1,11 +1,11 @@
 //! A Llama to 2 bits by training: the model and what the command line is made of.
 #![warn(missing_docs)]
 
+mod bpe;
 pub mod chat;
 pub mod choices;
 mod cli;
 mod config;
-pub mod data;
 mod error;
 mod export;
 pub mod generate;
@@ -15,8 +15,6 @@ mod load;
 pub mod model;
 pub mod pretrain;
 mod quantize;
-mod sample;
-pub mod text;
 
 pub use cli::Cli;
 pub use config::{ConfigError, Family, LlamaConfig, RopeParameters, TokenIds};
@@ -24,4 +22,3 @@ pub use error::Error;
 pub use export::{Compatibility, GgufError};
 pub use load::LoadedLlama;
 pub use quantize::{Method, QuantizeSettings, Rates, Stage, quantize};
-pub use sample::Sampler;

@@ -1,11 +1,12 @@
 //! Llamas from checkpoint directories, and back.
 
 use crate::error::Error;
-use crate::model::{BlockFiles, Llama, computed};
-use crate::{LlamaConfig, TokenIds, chat, text};
+use crate::model::{DecoderBlock, Llama};
+use crate::{LlamaConfig, TokenIds, chat};
 use burn::tensor::{DType, Device};
 use burn_eqat::Scheme;
 use burn_eqat::files::{Checkpoint, FileError, StagedDir, copy_side_files, read_json, save_model};
+use burn_eqat::lm::{BlockFiles, TokenWindows, encode_windows, load_tokenizer, read_documents};
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
@@ -19,8 +20,8 @@ pub struct LoadedLlama {
     pub scheme: Option<Scheme>,
     /// The opened directory.
     pub checkpoint: Checkpoint,
-    /// Tokens that end a text, of `config.json` and of `generation_config.json`.
-    ends: Vec<u32>,
+    /// The EOS tokens of `config.json` and of `generation_config.json`.
+    eos: Vec<u32>,
 }
 
 impl LoadedLlama {
@@ -49,15 +50,13 @@ impl LoadedLlama {
         let (checkpoint, config) = describe(dir)?;
         let scheme = checkpoint.scheme(&config.init(device))?;
         let scheme = scheme.map(|(scheme, _)| scheme);
-        let files = BlockFiles::new(&checkpoint, &config, device)?;
+        let (shape, on) = (config.clone(), device.clone());
+        let block = move |index| DecoderBlock::new(&shape, index, &on);
+        let blocks = config.num_hidden_layers;
+        let files = BlockFiles::new(&checkpoint, "model.layers", blocks, block, computed)?;
         let tied = config.tie_word_embeddings;
-        let in_blocks = |name: &str| {
-            let rest = name.strip_prefix("model.layers.");
-            let index = rest.and_then(|rest| rest.split('.').next()?.parse().ok());
-            index.is_some_and(|index: usize| index < config.num_hidden_layers)
-        };
         let shell = config.init_blocks(0, device);
-        let ignore = |name: &str| is_redundant(name, tied) || in_blocks(name);
+        let ignore = |name: &str| is_redundant(name, tied) || files.contains(name);
         let mut model = checkpoint.load(shell, ignore)?;
         model.files = Some(files);
         Self::new(checkpoint, config, scheme, model)
@@ -70,7 +69,7 @@ impl LoadedLlama {
         model: Llama,
     ) -> Result<Self, Error> {
         Ok(Self {
-            ends: end_tokens(checkpoint.dir(), &config)?,
+            eos: eos_tokens(checkpoint.dir(), &config)?,
             model,
             config,
             scheme,
@@ -78,9 +77,9 @@ impl LoadedLlama {
         })
     }
 
-    /// Whether a token ends a text.
-    pub fn is_end(&self, token: u32) -> bool {
-        self.ends.contains(&token)
+    /// The EOS tokens: each of them ends a text.
+    pub fn eos_tokens(&self) -> &[u32] {
+        &self.eos
     }
 
     /// The template of conversations, as `chat_template.jinja` or `tokenizer_config.json` has it, and which
@@ -99,7 +98,7 @@ impl LoadedLlama {
     ///
     /// When there is none, it cannot be read, or it has more tokens than the model.
     pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
-        let tokenizer = self.checkpoint.tokenizer()?;
+        let tokenizer = load_tokenizer(self.checkpoint.dir())?;
         let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
         if largest as usize >= self.config.vocab_size {
             let path: PathBuf = self.checkpoint.dir().join("tokenizer.json");
@@ -116,9 +115,15 @@ impl LoadedLlama {
     /// # Errors
     ///
     /// As [`tokenizer`](Self::tokenizer), or when the text file cannot be read.
-    pub fn read_windows(&self, path: &Path, seq_len: usize) -> Result<text::TokenWindows, Error> {
-        let documents = text::read_documents(path)?;
-        text::encode_windows(&self.tokenizer()?, &documents, &self.config, seq_len)
+    pub fn read_windows(&self, path: &Path, seq_len: usize) -> Result<TokenWindows, Error> {
+        let documents = read_documents(path)?;
+        let special = self.config.special_tokens();
+        Ok(encode_windows(
+            &self.tokenizer()?,
+            &documents,
+            special,
+            seq_len,
+        )?)
     }
 
     /// The float type that the files of this model are in.
@@ -167,7 +172,7 @@ fn describe(dir: &Path) -> Result<(Checkpoint, LlamaConfig), Error> {
     Ok((checkpoint, config))
 }
 
-/// Whether texts begin with the begin token: a Qwen names one that it does not use.
+/// Whether texts begin with the BOS token: a Qwen names one that it does not use.
 fn begins_texts(dir: &Path, config: &LlamaConfig) -> Result<bool, Error> {
     #[derive(serde::Deserialize)]
     struct Tokenizing {
@@ -187,18 +192,23 @@ fn is_redundant(name: &str, tied: bool) -> bool {
     computed(name) || (tied && name == "lm_head.weight")
 }
 
-/// Tokens that end a text: instruct models say more of them in `generation_config.json`.
-fn end_tokens(dir: &Path, config: &LlamaConfig) -> Result<Vec<u32>, Error> {
+/// Whether a tensor is computed here, though some writers store it.
+fn computed(name: &str) -> bool {
+    name.ends_with("rotary_emb.inv_freq")
+}
+
+/// The EOS tokens: instruct models name more of them in `generation_config.json`.
+fn eos_tokens(dir: &Path, config: &LlamaConfig) -> Result<Vec<u32>, Error> {
     #[derive(serde::Deserialize)]
     struct Generation {
         #[serde(default)]
         eos_token_id: Option<TokenIds>,
     }
-    let mut ends = config.end_tokens().to_vec();
+    let mut eos = config.eos_tokens().to_vec();
     let path = dir.join("generation_config.json");
     if path.exists() {
         let generation: Generation = read_json(&path)?;
-        ends.extend(generation.eos_token_id.iter().flat_map(TokenIds::ids));
+        eos.extend(generation.eos_token_id.iter().flat_map(TokenIds::ids));
     }
-    Ok(ends)
+    Ok(eos)
 }

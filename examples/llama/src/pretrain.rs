@@ -1,14 +1,15 @@
 //! Training a small Llama from nothing: how the bundled model was made.
 
+use crate::bpe::train_tokenizer;
 use crate::error::Error;
-use crate::model::{Llama, TokenBatch, next_token_loss};
-use crate::text::{TokenWindows, encode_windows, train_tokenizer};
+use crate::model::Llama;
 use crate::{LlamaConfig, TokenIds};
 use burn::config::Config;
 use burn::module::{Module, ParamGroup};
 use burn::optim::{AdamWConfig, GradientsParams};
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn_eqat::train::clip_grad_norm;
+use burn::tensor::Device;
+use burn_eqat::lm::{TokenBatch, TokenWindows, encode_windows, next_token_loss};
+use burn_eqat::train::{CosineSchedule, clip_grad_norm};
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokenizers::Tokenizer;
@@ -88,7 +89,7 @@ impl PretrainConfig {
     }
 }
 
-/// What [`pretrain`] tells after each step.
+/// What the callback of [`pretrain`] gets after each step.
 pub struct PretrainStep<'a> {
     /// Steps done.
     pub step: usize,
@@ -104,7 +105,7 @@ pub struct PretrainStep<'a> {
 ///
 /// # Errors
 ///
-/// When the text is too short for one window, or what `progress` gives back.
+/// When the text is too short for a batch of windows, or `progress` says to stop.
 pub fn pretrain(
     config: &PretrainConfig,
     documents: &[String],
@@ -132,7 +133,12 @@ pub fn pretrain(
     }
     let tokenizer = train_tokenizer(documents, config.vocab_size)?;
     let mut rng = StdRng::seed_from_u64(config.seed);
-    let windows = encode_windows(&tokenizer, documents, &shape, config.seq_len)?;
+    let windows = encode_windows(
+        &tokenizer,
+        documents,
+        shape.special_tokens(),
+        config.seq_len,
+    )?;
     // Each epoch cuts the text at a new place, which costs a window.
     let steps_per_epoch = windows.len().saturating_sub(1) / config.batch_size;
     if steps_per_epoch == 0 {
@@ -158,14 +164,15 @@ pub fn pretrain(
             .init()
             .with_group(ParamGroup::from_predicate("norm"), no_decay.build(), None);
 
+    let schedule = CosineSchedule::new(config.learning_rate, 0.1, (steps / 20).max(1), steps);
     let mut step = 0;
     for _ in 0..config.epochs {
         for batch in epoch(&windows, config.batch_size, &mut rng, &device) {
-            let logits = model.forward(batch.tokens.clone());
+            let logits = model.forward(batch.tokens.clone())?;
             let loss = next_token_loss(logits, batch.tokens);
             let grads = GradientsParams::from_grads(loss.backward(), &model);
             let (grads, _) = clip_grad_norm(&model, grads, 1.0);
-            model = optim.step(rate(config, step, steps), model, grads);
+            model = optim.step(schedule.at(step), model, grads);
             step += 1;
             let report = PretrainStep {
                 step,
@@ -186,17 +193,6 @@ pub fn pretrain(
     Ok((model.valid(), tokenizer))
 }
 
-/// Warm-up, then a cosine to a tenth.
-fn rate(config: &PretrainConfig, step: usize, steps: usize) -> f64 {
-    let warm_up = (steps / 20).max(1);
-    if step < warm_up {
-        return config.learning_rate * (step + 1) as f64 / warm_up as f64;
-    }
-    let done = (step - warm_up) as f64 / (steps - warm_up).max(1) as f64;
-    let cosine = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
-    config.learning_rate * (0.1 + 0.9 * cosine)
-}
-
 /// The windows in a new order, cut at a new place.
 fn epoch(
     windows: &TokenWindows,
@@ -205,19 +201,11 @@ fn epoch(
     device: &Device,
 ) -> Vec<TokenBatch> {
     let seq_len = windows.seq_len();
-    let flat: Vec<i32> = (0..windows.len())
-        .flat_map(|i| windows.window(i).iter().copied())
-        .collect();
     let shift = rng.random_range(0..seq_len);
-    let mut order: Vec<&[i32]> = flat[shift..].chunks_exact(seq_len).collect();
+    let mut order: Vec<&[i32]> = windows.tokens()[shift..].chunks_exact(seq_len).collect();
     order.shuffle(rng);
     order
         .chunks_exact(batch_size)
-        .map(|batch| {
-            let data = TensorData::new(batch.concat(), [batch_size, seq_len]);
-            TokenBatch {
-                tokens: Tensor::<2, Int>::from_data(data, device),
-            }
-        })
+        .map(|batch| TokenBatch::new(batch.concat(), seq_len, device))
         .collect()
 }

@@ -122,13 +122,21 @@ fn check(name: &str, float: Float, files: usize) {
         let data = TensorData::new(tokens.to_vec(), [1, tokens.len()]);
         Tensor::<2, Int>::from_data(data, &device)
     };
-    let whole = model.forward(input(&tokens));
+    let whole = model.forward(input(&tokens)).unwrap();
     // A prompt of five at once, the rest one by one.
     let mut cache = model.new_cache();
     let mut cached = BTreeMap::new();
-    cached.insert(4, model.forward_cached(input(&tokens[..5]), &mut cache));
+    cached.insert(
+        4,
+        model
+            .forward_cached(input(&tokens[..5]), &mut cache)
+            .unwrap(),
+    );
     for (at, token) in tokens.iter().enumerate().skip(5) {
-        cached.insert(at, model.forward_cached(input(&[*token]), &mut cache));
+        cached.insert(
+            at,
+            model.forward_cached(input(&[*token]), &mut cache).unwrap(),
+        );
     }
     for (expected, position) in fixture["logits"].as_array().unwrap().iter().zip(positions) {
         let row = whole.clone().slice_dim(1, position..position + 1);
@@ -186,8 +194,9 @@ fn smollm_2() {
 #[test]
 fn blocks_from_files_quantize_as_blocks_in_memory() {
     use burn_eqat::Quantize;
+    use burn_eqat::lm::TokenBatch;
     use burn_eqat::train::{BlockApConfig, Blockwise};
-    use llama::model::{Llama, TokenBatch};
+    use llama::model::Llama;
 
     let fixture = fixture("qwen2_window");
     let dir = tempfile::tempdir().unwrap();
@@ -202,7 +211,7 @@ fn blocks_from_files_quantize_as_blocks_in_memory() {
     let tokens: Vec<i32> = serde_json::from_value(fixture["tokens"].clone()).unwrap();
     let shape = [1, tokens.len()];
     let tokens = Tensor::<2, Int>::from_data(TensorData::new(tokens, shape), &device);
-    let logits = |model: &Llama| burn_eqat_tests::values(model.forward(tokens.clone()));
+    let logits = |model: &Llama| burn_eqat_tests::values(model.forward(tokens.clone()).unwrap());
     assert!(logits(&whole) == logits(&streamed));
 
     let config = BlockApConfig::new("w4g16".parse().unwrap(), Llama::quantized_weights());

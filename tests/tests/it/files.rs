@@ -40,7 +40,7 @@ fn saved(parent: &Path) -> (Llama, PathBuf) {
 
 fn logits(model: &Llama) -> Vec<f32> {
     let tokens = Tensor::<2, Int>::from_data([[1, 5, 39, 0], [2, 2, 7, 3]], &Device::flex());
-    burn_eqat_tests::values(model.forward(tokens))
+    burn_eqat_tests::values(model.forward(tokens).unwrap())
 }
 
 fn open(dir: &Path) -> Result<LoadedLlama, String> {

@@ -7,13 +7,14 @@ use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{DType, Device, Tensor};
 use burn::train::TrainStep;
 use burn_eqat::kernels::{dequantize, pack};
+use burn_eqat::lm::TokenBatch;
 use burn_eqat::train::{
     BlockApConfig, BlockSample, BlockTrainer, Blockwise, Hidden, clip_grad_norm,
 };
 use burn_eqat::{FakeQuant, QuantLinear, Quantize, Scheme, Weights, quantize_codes};
 use burn_eqat_tests::{Values, assert_close, assert_near, data, golden, values};
 use llama::LoadedLlama;
-use llama::model::{DecoderBlock, Llama, TokenBatch};
+use llama::model::{DecoderBlock, Llama};
 use std::collections::HashMap;
 
 fn stories(device: &Device) -> Option<(LoadedLlama, impl Fn(&str) -> Values)> {
@@ -48,14 +49,18 @@ fn the_forward_pass_agrees() {
         hidden = block.forward(hidden, &model.rope, None);
     }
     close("hidden_6", model.model.norm.forward(hidden));
-    close("logits", model.forward(ids.clone()));
+    close("logits", model.forward(ids.clone()).unwrap());
 
     // A token at a time, the cache gives the same.
     let [_, seq] = ids.dims();
     let mut cache = model.new_cache();
-    let mut last = model.forward_cached(ids.clone().slice_dim(1, 0..seq - 3), &mut cache);
+    let mut last = model
+        .forward_cached(ids.clone().slice_dim(1, 0..seq - 3), &mut cache)
+        .unwrap();
     for at in seq - 3..seq {
-        last = model.forward_cached(ids.clone().slice_dim(1, at..at + 1), &mut cache);
+        last = model
+            .forward_cached(ids.clone().slice_dim(1, at..at + 1), &mut cache)
+            .unwrap();
     }
     let expected = golden
         .tensor::<3>("logits", &device)
@@ -265,7 +270,7 @@ fn end_to_end_training_follows_the_reference() {
         assert_eq!(actual, expected, "{name}");
     }
     let ids = golden.ints::<2>("ids", &device);
-    let logits = model.valid().forward(ids.clone());
+    let logits = model.valid().forward(ids.clone()).unwrap();
     let expected = golden.tensor::<3>("logits0", &device);
     assert_close("logits0", &values(logits), &values(expected), 1e-3);
 

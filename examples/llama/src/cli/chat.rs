@@ -6,7 +6,7 @@ use crate::chat::{ChatTemplate, Message};
 use crate::error::Error;
 use crate::generate::answer;
 use crate::load::LoadedLlama;
-use crate::sample::Sampler;
+use burn_eqat::lm::Sampler;
 use std::io::BufRead;
 use std::path::PathBuf;
 

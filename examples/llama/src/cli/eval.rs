@@ -5,9 +5,9 @@ use super::model::resolve;
 use super::progress::{bar, moving};
 use super::report::{check_report, write_report};
 use crate::choices::{accuracy, read_questions};
-use crate::data::{perplexity, read_tokens};
 use crate::error::Error;
 use crate::load::LoadedLlama;
+use burn_eqat::lm::{perplexity, read_tokens};
 use serde::Serialize;
 use std::path::PathBuf;
 

@@ -6,7 +6,7 @@ use super::report::{check_report, write_report};
 use crate::error::Error;
 use crate::generate::generate;
 use crate::load::LoadedLlama;
-use crate::sample::Sampler;
+use burn_eqat::lm::Sampler;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ pub(super) struct Args {
     /// Tokens to write at most
     #[arg(long, default_value_t = 200, value_name = "N")]
     max_new_tokens: usize,
-    /// How adventurous: 0 takes the likeliest token each time
+    /// 0 takes the likeliest token each time; higher is more random
     #[arg(long, default_value_t = 0.0, value_name = "X")]
     temperature: f64,
     /// Sample from the likeliest tokens that have this much of the probability together

@@ -1,5 +1,5 @@
-use crate::error::Error;
 use burn::train::Interrupter;
+use burn_eqat::lm::LmError;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::sync::{LazyLock, OnceLock};
 
@@ -35,10 +35,11 @@ pub(super) fn say(piece: &str) {
 }
 
 /// Fails once Ctrl-C was pressed.
-pub(super) fn check_interrupted() -> Result<(), Error> {
-    match INTERRUPTER.should_stop() {
-        true => Err(Error::Interrupted),
-        false => Ok(()),
+pub(super) fn check_interrupted() -> Result<(), LmError> {
+    if INTERRUPTER.should_stop() {
+        Err(LmError::Interrupted)
+    } else {
+        Ok(())
     }
 }
 
@@ -52,7 +53,7 @@ pub(super) fn bar(len: usize, what: impl Into<String>) -> ProgressBar {
 }
 
 /// A callback that moves a bar and stops when Ctrl-C was pressed.
-pub(super) fn moving(bar: &ProgressBar) -> impl FnMut(usize, usize) -> Result<(), Error> + '_ {
+pub(super) fn moving(bar: &ProgressBar) -> impl FnMut(usize, usize) -> Result<(), LmError> + '_ {
     move |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);

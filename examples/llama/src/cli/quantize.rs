@@ -4,14 +4,13 @@ use super::model::resolve;
 use super::progress::{bar, check_interrupted, interrupter, moving};
 use super::renderer::BarRenderer;
 use super::report::{check_report, table_head, table_row, write_report};
-use crate::data::{Calibration, sample_windows};
 use crate::error::Error;
 use crate::load::LoadedLlama;
 use crate::quantize::{Hooks, Method, QuantizeSettings, Rates, Stage, quantize};
-use crate::text::TokenWindows;
 use burn::tensor::Device;
 use burn_eqat::files::StagedDir;
 use burn_eqat::kernels::Bits;
+use burn_eqat::lm::{Calibration, LmError, TokenWindows, sample_windows};
 use burn_eqat::{GroupSize, Scheme};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -298,7 +297,12 @@ fn calibration(
         false => Ok(()),
     };
     if let Some(path) = &args.calibration_tokens {
-        let data = Calibration::from_tokens(path, settings.sizes(), vocab_size)?;
+        let mut sizes = settings.sizes();
+        if loaded.scheme.is_some() {
+            // Only E2E-QP is to come.
+            sizes.train = 0;
+        }
+        let data = Calibration::from_tokens(path, sizes, vocab_size)?;
         for windows in [&data.train, &data.valid, &data.e2e, &data.eval] {
             too_long(windows.seq_len())?;
         }
@@ -319,7 +323,11 @@ fn calibration(
         false => loaded.read_windows(&args.calibration, args.seq_len)?,
     };
     windows.check_vocabulary(vocab_size, "tokenizer.json")?;
-    let mut data = Calibration::deal(&windows, settings.sizes(), args.seed, &args.calibration)?;
+    let mut data =
+        Calibration::split(&windows, settings.sizes(), args.seed).map_err(|error| match error {
+            LmError::TooFewWindows { .. } => Error::input(&args.calibration, error),
+            error => error.into(),
+        })?;
     if let Some((path, windows)) = eval {
         if windows.is_empty() {
             let message = format!("is shorter than a window of {} tokens", args.seq_len);
@@ -345,13 +353,11 @@ fn self_calibration(
         Method::EfficientQat => settings.train_size.max(settings.e2e_size) + settings.val_size,
     };
     let count = (wanted * 10).div_ceil(9).max(10);
+    let config = &loaded.config;
+    let bos = config.bos_token_id.or(config.eos_token()).unwrap_or(0);
+    let shape = [count, args.seq_len];
     let bar = bar(0, "sample calibration text");
-    sample_windows(
-        loaded,
-        count,
-        args.seq_len,
-        args.seed,
-        device,
-        &mut moving(&bar),
-    )
+    let mut progress = moving(&bar);
+    let windows = sample_windows(&loaded.model, bos, shape, args.seed, device, &mut progress)?;
+    Ok(windows)
 }

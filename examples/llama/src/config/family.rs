@@ -13,7 +13,7 @@ pub struct Family {
     pub(super) windowed: Windowed,
     /// Width of a head where nothing says it and it is not the heads' share of the hidden width.
     pub(super) head_dim: Option<usize>,
-    /// Whether texts begin with the begin token, where `tokenizer_config.json` does not say.
+    /// Whether texts begin with the BOS token, where `tokenizer_config.json` does not say.
     pub(super) begins: bool,
     /// The window where nothing is said of it, not even that there is none.
     pub(super) window: Option<usize>,

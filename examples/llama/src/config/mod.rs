@@ -6,6 +6,7 @@ mod rope;
 pub use family::Family;
 pub use rope::RopeParameters;
 
+use burn_eqat::lm::SpecialTokens;
 use family::{Bias, Windowed};
 pub(crate) use rope::Rescaling;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -165,7 +166,7 @@ impl LlamaConfig {
         }
     }
 
-    /// Whether texts of the family begin with the begin token.
+    /// Whether texts of the family begin with the BOS token.
     pub(crate) fn begins_texts(&self) -> bool {
         Family::of(&self.model_type).is_none_or(|family| family.begins)
     }
@@ -217,13 +218,21 @@ impl LlamaConfig {
     }
 
     /// The tokens that end a text.
-    pub fn end_tokens(&self) -> &[u32] {
+    pub fn eos_tokens(&self) -> &[u32] {
         self.eos_token_id.as_ref().map_or(&[], TokenIds::ids)
     }
 
     /// The token that ends a text; the first of them where there are several.
-    pub fn end_token(&self) -> Option<u32> {
-        self.end_tokens().first().copied()
+    pub fn eos_token(&self) -> Option<u32> {
+        self.eos_tokens().first().copied()
+    }
+
+    /// The tokens that begin and end a text.
+    pub fn special_tokens(&self) -> SpecialTokens {
+        SpecialTokens {
+            bos: self.bos_token_id,
+            eos: self.eos_token(),
+        }
     }
 
     /// Checks that a Llama can be built from these numbers.
@@ -281,7 +290,7 @@ impl LlamaConfig {
             return Err(wrong("max_position_embeddings", value, "2 or more"));
         }
         let special = self.bos_token_id.iter().map(|id| ("bos_token_id", *id));
-        let end = self.end_tokens().iter().map(|id| ("eos_token_id", *id));
+        let end = self.eos_tokens().iter().map(|id| ("eos_token_id", *id));
         for (field, id) in special.chain(end) {
             if id as usize >= self.vocab_size {
                 let expected = format!("less than vocab_size {}", self.vocab_size);

@@ -1,10 +1,11 @@
+use super::Rope;
 use super::block::normed;
-use super::{KvCache, Rope};
 use crate::LlamaConfig;
 use burn::module::Module;
 use burn::nn::{RmsNorm, RmsNormConfig};
 use burn::tensor::{Device, Tensor};
 use burn_eqat::kernels::causal_attention;
+use burn_eqat::lm::KvCache;
 use burn_eqat::{QuantLinear, QuantLinearConfig};
 
 /// Causal self-attention with grouped queries: several query heads share a key and value head.

@@ -1,10 +1,11 @@
-use super::{Attention, KvCache, Mlp, Rope};
+use super::{Attention, Mlp, Rope};
 use crate::LlamaConfig;
 use burn::module::Module;
 use burn::nn::{RmsNorm, RmsNormConfig};
 use burn::tensor::{Device, Tensor};
 use burn_eqat::Weights;
 use burn_eqat::kernels::rms_norm;
+use burn_eqat::lm::KvCache;
 
 /// A decoder block: attention and feed-forward, each behind a norm and around a residual.
 #[derive(Module, Debug)]

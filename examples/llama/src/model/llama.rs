@@ -1,10 +1,12 @@
 use super::block::{norm, normed};
-use super::{BlockFiles, DecoderBlock, KvCache, Rope};
+use super::{DecoderBlock, Rope};
 use crate::LlamaConfig;
 use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, RmsNorm};
 use burn::tensor::{Device, Int, Tensor};
 use burn_eqat::Weights;
+use burn_eqat::files::FileError;
+use burn_eqat::lm::{BlockFiles, KvCache};
 
 /// The decoder: everything below the output layer.
 #[derive(Module, Debug)]
@@ -28,7 +30,7 @@ pub struct Llama {
     pub rope: Rope,
     /// Where the blocks are that are not in memory.
     #[module(skip)]
-    pub files: Option<BlockFiles>,
+    pub files: Option<BlockFiles<DecoderBlock>>,
 }
 
 impl LlamaConfig {
@@ -84,10 +86,18 @@ impl Llama {
     }
 
     /// Does something with a block, which is read for that where it is in a file.
-    pub(crate) fn with_block<R>(&self, index: usize, body: impl FnOnce(&DecoderBlock) -> R) -> R {
+    ///
+    /// # Errors
+    ///
+    /// When the file has changed since it was checked.
+    pub(crate) fn with_block<R>(
+        &self,
+        index: usize,
+        body: impl FnOnce(&DecoderBlock) -> R,
+    ) -> Result<R, FileError> {
         match (self.model.layers.get(index), &self.files) {
-            (Some(block), _) => body(block),
-            (None, Some(files)) => body(&files.read(index)),
+            (Some(block), _) => Ok(body(block)),
+            (None, Some(files)) => Ok(body(&files.read(index)?)),
             (None, None) => panic!("block {index} of {}", self.model.layers.len()),
         }
     }
@@ -95,12 +105,11 @@ impl Llama {
     /// Puts a block in its place; those in files come to memory one after the other, from the first.
     pub(crate) fn put_block(&mut self, index: usize, block: DecoderBlock) {
         let layers = &mut self.model.layers;
-        match index < layers.len() {
-            true => layers[index] = block,
-            false => {
-                assert_eq!(index, layers.len(), "blocks come one after the other");
-                layers.push(block);
-            }
+        if index < layers.len() {
+            layers[index] = block;
+        } else {
+            assert_eq!(index, layers.len(), "blocks come one after the other");
+            layers.push(block);
         }
     }
 
@@ -143,17 +152,21 @@ impl Llama {
     }
 
     /// Output of the last block, `[batch, seq, hidden]`.
-    pub(super) fn decode(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+    pub(super) fn decode(&self, tokens: Tensor<2, Int>) -> Result<Tensor<3>, FileError> {
         let mut hidden = self.embed(tokens);
         for index in 0..self.blocks() {
-            hidden = self.with_block(index, |block| block.forward(hidden, &self.rope, None));
+            hidden = self.with_block(index, |block| block.forward(hidden, &self.rope, None))?;
         }
-        hidden
+        Ok(hidden)
     }
 
     /// Logits of the next token at each position: `[batch, seq]` to `[batch, seq, vocab]`.
-    pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        self.head(self.decode(tokens))
+    ///
+    /// # Errors
+    ///
+    /// When a block is in a file that has changed since it was checked.
+    pub fn forward(&self, tokens: Tensor<2, Int>) -> Result<Tensor<3>, FileError> {
+        Ok(self.head(self.decode(tokens)?))
     }
 
     /// An empty cache for [`forward_cached`](Self::forward_cached), one entry a block.
@@ -163,17 +176,25 @@ impl Llama {
 
     /// Logits behind the last of the new tokens `[batch, new]`: `[batch, vocab]`. The cache holds
     /// what came before them and takes them in.
-    pub fn forward_cached(&self, tokens: Tensor<2, Int>, cache: &mut [KvCache]) -> Tensor<2> {
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn forward_cached(
+        &self,
+        tokens: Tensor<2, Int>,
+        cache: &mut [KvCache],
+    ) -> Result<Tensor<2>, FileError> {
         let mut hidden = self.embed(tokens);
         for (index, cache) in cache.iter_mut().enumerate() {
             hidden = self.with_block(index, |block| {
                 block.forward(hidden, &self.rope, Some(cache))
-            });
+            })?;
         }
         let [batch, seq, width] = hidden.dims();
         let last = hidden.slice_dim(1, seq - 1..seq).reshape([batch, 1, width]);
         let logits = self.head(last);
         let [_, _, vocab] = logits.dims();
-        logits.reshape([batch, vocab])
+        Ok(logits.reshape([batch, vocab]))
     }
 }

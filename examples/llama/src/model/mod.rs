@@ -5,21 +5,14 @@
 
 mod attention;
 mod block;
-mod cache;
-mod files;
 mod llama;
-mod loss;
+mod lm;
 mod mlp;
 mod rope;
 mod train;
 
 pub use attention::Attention;
 pub use block::DecoderBlock;
-pub use cache::KvCache;
-pub use files::BlockFiles;
-pub(crate) use files::computed;
 pub use llama::{Decoder, Llama};
 pub use mlp::Mlp;
 pub use rope::Rope;
-pub(crate) use train::next_token_log_probs;
-pub use train::{TokenBatch, next_token_loss};

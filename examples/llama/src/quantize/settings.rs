@@ -1,4 +1,4 @@
-use crate::data::Sizes;
+use burn_eqat::lm::CalibrationSizes;
 use burn_eqat::{Bits, Scheme};
 use serde::{Deserialize, Serialize};
 
@@ -72,12 +72,13 @@ pub struct QuantizeSettings {
 }
 
 impl QuantizeSettings {
-    /// How many windows of each kind are asked for.
-    pub fn sizes(&self) -> Sizes {
-        Sizes {
-            train: self.train_size,
-            valid: self.val_size,
-            e2e: self.e2e_size,
+    /// How many windows of each kind the method needs.
+    pub fn sizes(&self) -> CalibrationSizes {
+        let needed = |from: Method, size: usize| if self.method >= from { size } else { 0 };
+        CalibrationSizes {
+            train: needed(Method::BlockAp, self.train_size),
+            valid: needed(Method::BlockAp, self.val_size),
+            e2e: needed(Method::EfficientQat, self.e2e_size),
         }
     }
 }

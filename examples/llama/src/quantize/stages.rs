@@ -1,6 +1,5 @@
 use super::usage::Meter;
 use super::{Method, QuantizeSettings};
-use crate::data::{Calibration, loader, perplexity};
 use crate::error::Error;
 use crate::load::LoadedLlama;
 use crate::model::{DecoderBlock, Llama};
@@ -10,6 +9,7 @@ use burn::train::logger::InMemoryMetricLogger;
 use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, SupervisedTraining, TrainingStrategy};
 use burn_eqat::files::saved_size;
+use burn_eqat::lm::{Calibration, LmError, TokenBatch, TokenWindows, perplexity};
 use burn_eqat::train::metrics::{
     GroupLearningRateMetric, ReconstructionLossMetric, TokenPerplexityMetric,
 };
@@ -44,7 +44,7 @@ pub struct Hooks<'a> {
     /// Makes what shows a training, from the name of the stage.
     pub renderer: &'a dyn Fn(&str) -> Box<dyn MetricsRenderer>,
     /// Hears of each evaluated batch: stage, batches done, batches in all.
-    pub evaluating: &'a mut dyn FnMut(&str, usize, usize) -> Result<(), Error>,
+    pub evaluating: &'a mut dyn FnMut(&str, usize, usize) -> Result<(), LmError>,
     /// Gets each stage and its model when it is measured, to show and to save before the next begins.
     pub finished: &'a mut dyn FnMut(&Stage, &Llama) -> Result<(), Error>,
 }
@@ -100,7 +100,7 @@ pub fn quantize(
 /// Quantizes a block at a time: one that is in a file is in memory for no longer.
 fn round_to_nearest(mut model: Llama, scheme: Scheme) -> Result<Llama, Error> {
     for index in 0..model.blocks() {
-        let block = model.with_block(index, DecoderBlock::clone);
+        let block = model.with_block(index, DecoderBlock::clone)?;
         let packed = block.quantize_rtn(&DecoderBlock::quantized_weights(), scheme)?;
         model.put_block(index, packed);
     }
@@ -153,7 +153,7 @@ impl Job<'_, '_> {
             .with_weight_learning_rate(Some(settings.rates.weight))
             .with_epochs(settings.epochs)
             .init();
-        let data = |windows| loader(windows, settings.batch_size, None, self.device);
+        let data = |windows: &TokenWindows| windows.loader(settings.batch_size, None, self.device);
         let training = self
             .training("block-ap", data(&self.data.train), data(&self.data.valid))
             .num_epochs(phase.num_epochs(&model))
@@ -173,8 +173,8 @@ impl Job<'_, '_> {
             .with_epochs(settings.e2e_epochs)
             .init();
         let seed = Some(settings.seed);
-        let train = loader(&self.data.e2e, settings.e2e_batch, seed, self.device);
-        let valid = loader(&self.data.valid, settings.e2e_batch, None, self.device);
+        let train = (self.data.e2e).loader(settings.e2e_batch, seed, self.device);
+        let valid = (self.data.valid).loader(settings.e2e_batch, None, self.device);
         let batches = self.data.e2e.len().div_ceil(settings.e2e_batch);
         let training = self
             .training("e2e-qp", train, valid)
@@ -191,8 +191,8 @@ impl Job<'_, '_> {
     fn training(
         &self,
         name: &str,
-        train: Arc<dyn burn::data::dataloader::DataLoader<crate::model::TokenBatch>>,
-        valid: Arc<dyn burn::data::dataloader::DataLoader<crate::model::TokenBatch>>,
+        train: Arc<dyn burn::data::dataloader::DataLoader<TokenBatch>>,
+        valid: Arc<dyn burn::data::dataloader::DataLoader<TokenBatch>>,
     ) -> SupervisedTraining<Llama> {
         SupervisedTraining::new(std::env::temp_dir(), train, valid)
             .with_metric_logger(InMemoryMetricLogger::default())

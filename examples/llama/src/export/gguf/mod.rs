@@ -145,7 +145,7 @@ impl Export<'_> {
             self.vector("rope_freqs.weight", factors);
         }
         for index in 0..config.num_hidden_layers {
-            model.with_block(index, |block| self.block(index, block))?;
+            model.with_block(index, |block| self.block(index, block))??;
         }
         Ok(())
     }

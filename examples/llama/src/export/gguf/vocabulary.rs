@@ -111,7 +111,7 @@ pub(super) fn add(loaded: &LoadedLlama, file: &mut File) -> Result<(), Error> {
     file.set("tokenizer.ggml.token_type", Value::I32s(kinds));
     let ids = [
         ("bos_token_id", config.bos_token_id),
-        ("eos_token_id", config.end_token()),
+        ("eos_token_id", config.eos_token()),
     ];
     for (key, id) in ids {
         if let Some(id) = id {

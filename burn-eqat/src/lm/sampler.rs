@@ -1,10 +1,8 @@
-//! The next token from logits.
-
 use burn::tensor::Tensor;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-/// Picks tokens: the likeliest at temperature 0, else at random from the likeliest ones that have
-/// `top_p` of the probability together.
+/// Picks the next token from logits: the likeliest at temperature 0, else at random from the likeliest ones
+/// that have `top_p` of the probability together.
 pub struct Sampler {
     temperature: f64,
     top_p: f64,
@@ -12,7 +10,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler.
+    /// A sampler. `top_p` of 1 or more leaves no token out.
     pub fn new(temperature: f64, top_p: f64, seed: u64) -> Self {
         Self {
             temperature,
@@ -21,7 +19,12 @@ impl Sampler {
         }
     }
 
-    /// A token for each row of logits `[batch, vocab]`.
+    /// A token for each row of logits.
+    ///
+    /// # Shapes
+    ///
+    /// - `logits`: `[batch, vocab]`
+    /// - output: `batch` tokens
     pub fn sample(&mut self, logits: Tensor<2>) -> Vec<u32> {
         let [_, vocab] = logits.dims();
         let values: Vec<f32> = logits.into_data().iter::<f32>().collect();

@@ -1,13 +1,14 @@
 use crate::error::Error;
+use burn_eqat::lm::LmError;
 use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Tokenizer};
 
-/// The token that begins a text in a tokenizer of ours; its id is 0.
-const BEGIN: &str = "<s>";
-/// The token that ends a text in a tokenizer of ours; its id is 1.
-const END: &str = "</s>";
+/// The BOS token of a tokenizer of ours; its id is 0.
+const BOS: &str = "<s>";
+/// The EOS token of a tokenizer of ours; its id is 1.
+const EOS: &str = "</s>";
 
 /// Trains a byte-level BPE tokenizer, whose special tokens are `<s>` (0) and `</s>` (1).
 ///
@@ -19,7 +20,7 @@ pub fn train_tokenizer(documents: &[String], vocab_size: usize) -> Result<Tokeni
         let message = format!("a vocabulary of {vocab_size} is too small, expected 258 or more");
         return Err(Error::Setting(message));
     }
-    let failed = |error: tokenizers::Error| Error::Tokenizer(error.to_string());
+    let failed = |error: tokenizers::Error| LmError::Tokenizer(error.to_string());
     let mut tokenizer = Tokenizer::new(BPE::default());
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
     tokenizer.with_decoder(Some(ByteLevel::default()));
@@ -31,8 +32,8 @@ pub fn train_tokenizer(documents: &[String], vocab_size: usize) -> Result<Tokeni
         .min_frequency(2)
         .initial_alphabet(alphabet.into_iter().collect())
         .special_tokens(vec![
-            AddedToken::from(BEGIN, true),
-            AddedToken::from(END, true),
+            AddedToken::from(BOS, true),
+            AddedToken::from(EOS, true),
         ])
         .build();
     let mut trainer_wrapper = tokenizers::models::TrainerWrapper::BpeTrainer(std::mem::replace(
@@ -43,11 +44,11 @@ pub fn train_tokenizer(documents: &[String], vocab_size: usize) -> Result<Tokeni
         .train(&mut trainer_wrapper, documents.iter().map(String::as_str))
         .map_err(failed)?;
     let template = TemplateProcessing::builder()
-        .try_single(format!("{BEGIN} $A"))
-        .map_err(Error::Tokenizer)?
-        .special_tokens(vec![(BEGIN, 0)])
+        .try_single(format!("{BOS} $A"))
+        .map_err(LmError::Tokenizer)?
+        .special_tokens(vec![(BOS, 0)])
         .build()
-        .map_err(|error| Error::Tokenizer(error.to_string()))?;
+        .map_err(|error| LmError::Tokenizer(error.to_string()))?;
     tokenizer.with_post_processor(Some(template));
     Ok(tokenizer)
 }

@@ -1,0 +1,115 @@
+use crate::files::{Checkpoint, FileError};
+use burn::module::Module;
+use std::fmt;
+use std::sync::Arc;
+
+/// Blocks that stay in their checkpoint until one is asked for, so that no more than one of them is in
+/// memory at a time. Clones share everything.
+///
+/// ```no_run
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::Device;
+/// use burn_eqat::files::Checkpoint;
+/// use burn_eqat::lm::BlockFiles;
+///
+/// let device = Device::flex();
+/// let checkpoint = Checkpoint::open("model".as_ref())?;
+/// let block = move |_index| LinearConfig::new(64, 64).init(&device);
+/// let blocks: BlockFiles<Linear> = BlockFiles::new(&checkpoint, "layers", 12, block, |_| false)?;
+/// // `layers.3.weight` and `layers.3.bias`.
+/// let fourth = blocks.read(3)?;
+/// # Ok::<_, burn_eqat::files::FileError>(())
+/// ```
+pub struct BlockFiles<B>(Arc<Inner<B>>);
+
+struct Inner<B> {
+    checkpoint: Checkpoint,
+    /// Path of the list of blocks in the model, `model.layers` say.
+    path: String,
+    len: usize,
+    init: Box<dyn Fn(usize) -> B + Send + Sync>,
+    ignore: Box<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+impl<B: Module> BlockFiles<B> {
+    /// The blocks of a checkpoint, once its headers say that all of them are there.
+    ///
+    /// `path` is that of the list of blocks in the model: the tensors of block 3 have names that begin with
+    /// `{path}.3.`. `init` makes a block of the right shape, whose weights are not used, and `ignore` says
+    /// which tensors of the files may be without a parameter in the block.
+    ///
+    /// # Errors
+    ///
+    /// When a tensor of a block is missing, not expected, or of another shape or type.
+    pub fn new(
+        checkpoint: &Checkpoint,
+        path: &str,
+        len: usize,
+        init: impl Fn(usize) -> B + Send + Sync + 'static,
+        ignore: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> Result<Self, FileError> {
+        let files = BlockFiles(Arc::new(Inner {
+            checkpoint: checkpoint.clone(),
+            path: path.to_string(),
+            len,
+            init: Box::new(init),
+            ignore: Box::new(ignore),
+        }));
+        let inner = &files.0;
+        for index in 0..len {
+            let block = (inner.init)(index);
+            checkpoint.check_part(block, &files.prefix(index), &inner.ignore)?;
+        }
+        Ok(files)
+    }
+
+    /// Reads a block.
+    ///
+    /// # Errors
+    ///
+    /// When the files have changed since they were checked.
+    pub fn read(&self, index: usize) -> Result<B, FileError> {
+        let inner = &self.0;
+        let block = (inner.init)(index);
+        (inner.checkpoint).load_part(block, &self.prefix(index), &inner.ignore)
+    }
+}
+
+impl<B> BlockFiles<B> {
+    /// How many blocks there are.
+    pub fn len(&self) -> usize {
+        self.0.len
+    }
+
+    /// Whether there is no block.
+    pub fn is_empty(&self) -> bool {
+        self.0.len == 0
+    }
+
+    /// Whether a tensor of the files is that of a block.
+    pub fn contains(&self, tensor: &str) -> bool {
+        let rest = tensor.strip_prefix(self.0.path.as_str());
+        let index = rest.and_then(|rest| rest.strip_prefix('.')?.split('.').next()?.parse().ok());
+        index.is_some_and(|index: usize| index < self.0.len)
+    }
+
+    fn prefix(&self, index: usize) -> String {
+        format!("{}.{index}.", self.0.path)
+    }
+}
+
+impl<B> Clone for BlockFiles<B> {
+    fn clone(&self) -> Self {
+        BlockFiles(self.0.clone())
+    }
+}
+
+impl<B> fmt::Debug for BlockFiles<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlockFiles")
+            .field("dir", &self.0.checkpoint.dir())
+            .field("path", &self.0.path)
+            .field("len", &self.0.len)
+            .finish()
+    }
+}

@@ -1,0 +1,40 @@
+use burn::tensor::Tensor;
+
+/// Keys and values of the positions that an attention layer has seen, so that a new token costs one
+/// position.
+#[derive(Clone, Debug, Default)]
+pub struct KvCache {
+    keys_values: Option<(Tensor<4>, Tensor<4>)>,
+}
+
+impl KvCache {
+    /// Number of positions.
+    pub fn len(&self) -> usize {
+        self.keys_values
+            .as_ref()
+            .map_or(0, |(keys, _)| keys.dims()[2])
+    }
+
+    /// Whether there is no position yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends the keys and values of new positions, and gives back those of all positions.
+    ///
+    /// # Shapes
+    ///
+    /// - `keys`, `values`: `[batch, kv_heads, new, head_dim]`
+    /// - output: `[batch, kv_heads, len, head_dim]` each
+    pub fn append(&mut self, keys: Tensor<4>, values: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        let all = match self.keys_values.take() {
+            Some((old_keys, old_values)) => (
+                Tensor::cat(vec![old_keys, keys], 2),
+                Tensor::cat(vec![old_values, values], 2),
+            ),
+            None => (keys, values),
+        };
+        self.keys_values = Some(all.clone());
+        all
+    }
+}

@@ -1,0 +1,61 @@
+use super::{ModelError, TokenBatch};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Int, Tensor};
+
+/// A language model whose next-token loss can be measured: what [`perplexity`](super::perplexity) asks for.
+pub trait NextTokenLoss {
+    /// Mean cross-entropy of each position's next token in a batch of windows, in nats: `[1]`.
+    ///
+    /// # Errors
+    ///
+    /// When the model cannot be run, as its files have changed, say.
+    fn loss(&self, batch: TokenBatch) -> Result<Tensor<1>, ModelError>;
+
+    /// [`loss`](Self::loss) of each of several batches. A model that keeps its blocks in files reads each
+    /// block once here, and runs it over all of the batches.
+    ///
+    /// # Errors
+    ///
+    /// As [`loss`](Self::loss).
+    fn losses(&self, batches: &[TokenBatch]) -> Result<Vec<Tensor<1>>, ModelError> {
+        batches
+            .iter()
+            .map(|batch| self.loss(batch.clone()))
+            .collect()
+    }
+
+    /// How many batches of `shape` (windows, tokens of each) [`losses`](Self::losses) should get at a time:
+    /// more than one only where that saves reading files.
+    fn batches_at_a_time(&self, shape: [usize; 2]) -> usize {
+        let _ = shape;
+        1
+    }
+}
+
+/// Mean cross-entropy of each position's next token, in nats. The last position of a window predicts nothing.
+///
+/// # Shapes
+///
+/// - `logits`: `[batch, seq, vocab]`
+/// - `tokens`: `[batch, seq]`
+/// - output: `[1]`
+pub fn next_token_loss(logits: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<1> {
+    next_token_log_probs(logits, tokens).mean().neg()
+}
+
+/// Log-probability of each position's next token.
+///
+/// # Shapes
+///
+/// - `logits`: `[batch, seq, vocab]`
+/// - `tokens`: `[batch, seq]`
+/// - output: `[batch, seq - 1]`
+pub fn next_token_log_probs(logits: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<2> {
+    let [batch, seq, vocab] = logits.dims();
+    let rows = batch * (seq - 1);
+    let targets = tokens.slice_dim(1, 1..seq).reshape([rows, 1]);
+    let logits = logits.slice_dim(1, 0..seq - 1).reshape([rows, vocab]);
+    log_softmax(logits, 1)
+        .gather(1, targets)
+        .reshape([batch, seq - 1])
+}

@@ -1,0 +1,162 @@
+use super::LmError;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use std::ops::Range;
+
+/// A batch of token windows.
+#[derive(Clone, Debug)]
+pub struct TokenBatch {
+    /// The tokens, `[windows, seq_len]`.
+    pub tokens: Tensor<2, Int>,
+}
+
+impl TokenBatch {
+    /// A batch of tokens that lie one window behind the other.
+    ///
+    /// # Panics
+    ///
+    /// When the number of tokens is no multiple of `seq_len`.
+    pub fn new(tokens: Vec<i32>, seq_len: usize, device: &Device) -> Self {
+        let shape = [tokens.len() / seq_len.max(1), seq_len];
+        Self {
+            tokens: Tensor::from_data(TensorData::new(tokens, shape), device),
+        }
+    }
+}
+
+/// Windows of tokens, all of one length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenWindows {
+    tokens: Vec<i32>,
+    seq_len: usize,
+}
+
+impl TokenWindows {
+    /// Windows from tokens that lie one window behind the other. A last window that is not full is dropped.
+    pub fn new(mut tokens: Vec<i32>, seq_len: usize) -> Self {
+        let seq_len = seq_len.max(1);
+        tokens.truncate(tokens.len() / seq_len * seq_len);
+        Self { tokens, seq_len }
+    }
+
+    /// Number of windows.
+    pub fn len(&self) -> usize {
+        self.tokens.len() / self.seq_len
+    }
+
+    /// Whether there is no window.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Tokens of each window.
+    pub fn seq_len(&self) -> usize {
+        self.seq_len
+    }
+
+    /// The tokens of all windows, one window behind the other.
+    pub fn tokens(&self) -> &[i32] {
+        &self.tokens
+    }
+
+    /// The windows, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[i32]> {
+        self.tokens.chunks_exact(self.seq_len)
+    }
+
+    /// One window.
+    ///
+    /// # Panics
+    ///
+    /// When there is no window `index`.
+    pub fn window(&self, index: usize) -> &[i32] {
+        &self.tokens[index * self.seq_len..][..self.seq_len]
+    }
+
+    /// The windows of a range.
+    ///
+    /// # Panics
+    ///
+    /// When the range ends behind the last window.
+    pub fn range(&self, range: Range<usize>) -> Self {
+        let tokens = self.tokens[range.start * self.seq_len..range.end * self.seq_len].to_vec();
+        Self { tokens, ..*self }
+    }
+
+    /// The windows with these indices, in this order.
+    ///
+    /// # Panics
+    ///
+    /// When an index is that of no window.
+    pub fn select(&self, indices: &[usize]) -> Self {
+        let windows: Vec<&[i32]> = indices.iter().map(|index| self.window(*index)).collect();
+        Self::new(windows.concat(), self.seq_len)
+    }
+
+    /// The windows as batches of `batch_size` of them, in order; the last may have fewer.
+    pub fn batches(&self, batch_size: usize, device: &Device) -> Vec<TokenBatch> {
+        self.tokens
+            .chunks(batch_size.max(1) * self.seq_len)
+            .map(|tokens| TokenBatch::new(tokens.to_vec(), self.seq_len, device))
+            .collect()
+    }
+
+    /// Checks that every token is in a vocabulary of `vocab_size`. `origin` says in the error where the
+    /// tokens are from.
+    ///
+    /// # Errors
+    ///
+    /// Names the first token that is not.
+    pub fn check_vocabulary(&self, vocab_size: usize, origin: &str) -> Result<(), LmError> {
+        let outside = |token: &i32| usize::try_from(*token).map_or(true, |t| t >= vocab_size);
+        match self.tokens.iter().position(outside) {
+            None => Ok(()),
+            Some(at) => Err(LmError::Token {
+                origin: origin.to_string(),
+                token: i64::from(self.tokens[at]),
+                window: at / self.seq_len,
+                position: at % self.seq_len,
+                vocab_size,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_whole() {
+        let windows = TokenWindows::new((0..11).collect(), 3);
+        assert_eq!((windows.len(), windows.seq_len()), (3, 3));
+        assert_eq!(windows.window(2), [6, 7, 8]);
+        assert_eq!(windows.select(&[2, 0]).tokens(), [6, 7, 8, 0, 1, 2]);
+        assert_eq!(windows.range(1..3), windows.select(&[1, 2]));
+        assert!(TokenWindows::new(vec![1, 2], 3).is_empty());
+        let batches = windows.batches(2, &Device::flex());
+        let shapes: Vec<_> = batches.iter().map(|batch| batch.tokens.dims()).collect();
+        assert_eq!(shapes, [[2, 3], [1, 3]]);
+    }
+
+    #[test]
+    fn a_token_outside_the_vocabulary_is_named() {
+        let windows = TokenWindows::new(vec![0, 1, 2, 7, -1, 3], 2);
+        assert!(
+            TokenWindows::new(vec![0, 6], 2)
+                .check_vocabulary(7, "text")
+                .is_ok()
+        );
+        let error = windows.check_vocabulary(7, "text").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "text: token 7 at position 1 of window 1 is outside the vocabulary of 7"
+        );
+        assert!(
+            windows
+                .check_vocabulary(8, "")
+                .unwrap_err()
+                .to_string()
+                .contains("token -1")
+        );
+    }
+}

@@ -1,0 +1,69 @@
+//! A Llama as a language model that is measured and that writes.
+
+use super::Llama;
+use super::block::normed;
+use burn::tensor::{Int, Tensor};
+use burn_eqat::lm::{
+    KvCache, ModelError, NextTokenLogits, NextTokenLoss, TokenBatch, frozen_head_loss,
+    next_token_loss,
+};
+
+impl Llama {
+    /// The next-token loss from the output of the last block, `[batch, seq, hidden]`.
+    fn loss_behind(&self, hidden: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<1> {
+        if hidden.is_autodiff() && self.head_trains() {
+            return next_token_loss(self.head(hidden), tokens);
+        }
+        let hidden = normed(&self.model.norm, hidden);
+        frozen_head_loss(hidden, self.head_weight(), tokens)
+    }
+}
+
+impl NextTokenLoss for Llama {
+    fn loss(&self, batch: TokenBatch) -> Result<Tensor<1>, ModelError> {
+        let hidden = self.decode(batch.tokens.clone())?;
+        Ok(self.loss_behind(hidden, batch.tokens))
+    }
+
+    fn losses(&self, batches: &[TokenBatch]) -> Result<Vec<Tensor<1>>, ModelError> {
+        let embedded = batches.iter().map(|batch| self.embed(batch.tokens.clone()));
+        let mut hidden: Vec<Tensor<3>> = embedded.collect();
+        for index in 0..self.blocks() {
+            self.with_block(index, |block| {
+                for hidden in &mut hidden {
+                    *hidden = block.forward(hidden.clone(), &self.rope, None);
+                }
+            })?;
+        }
+        let losses = batches.iter().zip(hidden);
+        let losses = losses.map(|(batch, hidden)| self.loss_behind(hidden, batch.tokens.clone()));
+        Ok(losses.collect())
+    }
+
+    fn batches_at_a_time(&self, [windows, seq_len]: [usize; 2]) -> usize {
+        /// Values of hidden states that are kept at a time.
+        const HIDDEN: usize = 1 << 25;
+        if self.streams() {
+            let width = self.model.norm.gamma.val().dims()[0];
+            HIDDEN / (windows * seq_len * width).max(1)
+        } else {
+            1
+        }
+    }
+}
+
+impl NextTokenLogits for Llama {
+    type Cache = Vec<KvCache>;
+
+    fn new_cache(&self) -> Vec<KvCache> {
+        Llama::new_cache(self)
+    }
+
+    fn next_token_logits(
+        &self,
+        tokens: Tensor<2, Int>,
+        cache: &mut Vec<KvCache>,
+    ) -> Result<Tensor<2>, ModelError> {
+        Ok(self.forward_cached(tokens, cache)?)
+    }
+}
