@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 /// How many weights share a step size and a zero point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GroupSize {
-    /// That many neighbours along `d_input`.
+    /// This many neighbouring rows, along `d_input`.
     Rows(NonZeroUsize),
-    /// All of an output column (written `g-1`).
+    /// A whole output column, written `g-1`.
     Column,
 }
 
@@ -18,8 +18,7 @@ impl GroupSize {
     ///
     /// # Panics
     ///
-    /// When `rows` is 0. Numbers that come from outside go through
-    /// [`NonZeroUsize`], from which a group size is made too.
+    /// When `rows` is 0. Make a group size from a [`NonZeroUsize`] where the number comes from outside.
     pub const fn rows(rows: usize) -> Self {
         match NonZeroUsize::new(rows) {
             Some(rows) => GroupSize::Rows(rows),

@@ -11,8 +11,8 @@ pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// The folder with real models and texts: `EQAT_DATA`, or `shared/data` beside the repository. `None`,
-/// with a word on standard error, where there is none.
+/// The folder with real models and texts: `EQAT_DATA`, or `shared/data` beside the repository. Where
+/// there is none it says so on standard error and returns `None`.
 pub fn data() -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let dir = std::env::var_os("EQAT_DATA").map_or_else(beside, PathBuf::from);
@@ -28,7 +28,7 @@ pub fn golden() -> Option<PathBuf> {
     Some(data()?.parent()?.join("golden"))
 }
 
-/// Seeds Flex's random numbers, and keeps them to this test as long as the result is held: tests of a
+/// Seeds Flex's random numbers and reserves them for this test while the result is held: all tests of a
 /// process draw from one generator.
 pub fn seeded(seed: u64) -> MutexGuard<'static, ()> {
     static GENERATOR: Mutex<()> = Mutex::new(());
@@ -91,7 +91,7 @@ impl Values {
         Tensor::from_data(TensorData::new(values, shape.clone()), (device, DType::I32))
     }
 
-    /// Integers as the unsigned words that they are the bits of.
+    /// Integers as unsigned words with the same bits.
     pub fn words(&self, name: &str) -> Vec<u32> {
         self.numbers(name)
             .iter()
@@ -99,7 +99,7 @@ impl Values {
             .collect()
     }
 
-    /// Step sizes or zero points `[out * groups, 1]`, as this project has them: `[groups, out]`.
+    /// Step sizes or zero points, `[out * groups, 1]` in the file and `[groups, out]` here.
     pub fn per_group(&self, name: &str, out: usize, device: &Device) -> Tensor<2> {
         let flat: Tensor<2> = self.tensor(name, device);
         let groups = flat.dims()[0] / out;

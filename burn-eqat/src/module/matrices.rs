@@ -71,8 +71,6 @@ fn matrices<M: Module>(module: &M, at: Option<&str>) -> Vec<Matrix> {
 pub(crate) struct Selected {
     pub path: String,
     pub id: ParamId,
-    /// `[d_input, d_output]`.
-    pub shape: [usize; 2],
     pub scheme: Scheme,
 }
 
@@ -87,7 +85,7 @@ pub(crate) fn select<M: Module>(
     weights: &Weights,
     schemes: &Schemes,
 ) -> Result<Vec<Selected>, QuantizeError> {
-    let selected = select_part(module, None, weights, schemes)?;
+    let selected = selected_under(module, weights, schemes, None)?;
     if selected.is_empty() {
         let paths: Vec<String> = (matrices(module, None).into_iter())
             .map(|matrix| matrix.path)
@@ -101,28 +99,54 @@ pub(crate) fn select<M: Module>(
     Ok(selected)
 }
 
-/// The same of a part of a module, which may have no selected weight and none that an override matches.
-/// `at` is the path of the part in the whole module.
+/// The selected weights at or below a path, or of the whole module without one. There may be none, and
+/// overrides may match none.
+///
+/// # Errors
+///
+/// When one is quantized already or does not fit its scheme.
+pub(crate) fn selected_under<M: Module>(
+    module: &M,
+    weights: &Weights,
+    schemes: &Schemes,
+    under: Option<&str>,
+) -> Result<Vec<Selected>, QuantizeError> {
+    let mut found = matrices(module, None);
+    if let Some(under) = under {
+        found.retain(|matrix| is_under(&matrix.path, under));
+    }
+    with_schemes(found, weights, schemes)
+}
+
+/// The selected weights of a part that was taken out of its module, with their paths in the whole; `at` is
+/// the path of the part.
 pub(crate) fn select_part<M: Module>(
     module: &M,
     at: Option<&str>,
     weights: &Weights,
     schemes: &Schemes,
 ) -> Result<Vec<Selected>, QuantizeError> {
-    let found = matrices(module, at).into_iter();
-    found
-        .filter(|matrix| weights.select(matrix))
+    with_schemes(matrices(module, at), weights, schemes)
+}
+
+/// The selected ones of these matrices.
+fn with_schemes(
+    found: Vec<Matrix>,
+    weights: &Weights,
+    schemes: &Schemes,
+) -> Result<Vec<Selected>, QuantizeError> {
+    let selected = found.into_iter().filter(|matrix| weights.select(matrix));
+    selected
         .map(|matrix| {
-            let scheme = schemes.of(&matrix.path);
             let path = matrix.path;
             if matrix.attached {
                 return Err(QuantizeError::AlreadyQuantized { path });
             }
+            let scheme = schemes.of(&path);
             match scheme.groups(matrix.shape[0]) {
                 Ok(_) => Ok(Selected {
                     path,
                     id: matrix.id,
-                    shape: matrix.shape,
                     scheme,
                 }),
                 Err(error) => Err(QuantizeError::Scheme { path, error }),
@@ -165,13 +189,6 @@ pub(crate) fn is_under(path: &str, module: &str) -> bool {
         || path
             .strip_prefix(module)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
-/// The paths of the selected weights that are in none of these modules.
-pub(crate) fn outside(selected: &[Selected], modules: &[String]) -> Vec<String> {
-    let inside = |path: &str| modules.iter().any(|module| is_under(path, module));
-    let paths = selected.iter().map(|weight| &weight.path);
-    paths.filter(|path| !inside(path)).cloned().collect()
 }
 
 /// The first paths of a list and how many more there are: `a, b, c and 15 more`.

@@ -3,10 +3,10 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// How large a module is, quantized weights and the rest.
+/// The size of a module: of its packed weights and of the rest.
 ///
-/// Sizes are those of the files this crate writes: words for codes and zero points, 16-bit step
-/// sizes. Other parameters count with the size of their own type.
+/// Sizes are those in the files that this crate writes: packed codes and zero points, 16-bit step sizes.
+/// Other parameters count with the size of their own type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SizeReport {
     /// Weights that are packed.
@@ -63,7 +63,7 @@ impl SizeReport {
         report
     }
 
-    /// Bits per packed weight, step sizes and zero points counted; 0 where nothing is packed.
+    /// Bits per packed weight, including step sizes and zero points; 0 where nothing is packed.
     pub fn bits_per_weight(&self) -> f64 {
         match self.packed_weights {
             0 => 0.0,
@@ -71,7 +71,7 @@ impl SizeReport {
         }
     }
 
-    /// Bytes of everything.
+    /// Bytes in total.
     pub fn bytes(&self) -> usize {
         self.packed_bytes + self.dense_bytes
     }

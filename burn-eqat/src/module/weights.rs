@@ -1,4 +1,4 @@
-use super::matrices::Matrix;
+use super::matrices::{Matrix, is_under, some_paths};
 use crate::QuantizeError;
 use crate::pattern::Pattern;
 use burn::module::ParamGroup;
@@ -28,6 +28,7 @@ pub struct Weights {
 enum Choice {
     Linears,
     Matrices,
+    Under(Vec<String>),
     Matching(Pattern),
     Group(ParamGroup),
 }
@@ -44,6 +45,11 @@ impl Weights {
     /// Every parameter with two axes, embeddings among them.
     pub fn matrices() -> Self {
         Choice::Matrices.into()
+    }
+
+    /// Every matrix inside of the modules at these paths, such as `layers.0`.
+    pub fn under<P: Into<String>>(paths: impl IntoIterator<Item = P>) -> Self {
+        Choice::Under(paths.into_iter().map(Into::into).collect()).into()
     }
 
     /// Every matrix whose path matches a regular expression.
@@ -73,6 +79,7 @@ impl Weights {
                 LINEARS.contains(&matrix.owner.as_str()) && matrix.field() == "weight"
             }
             Choice::Matrices => true,
+            Choice::Under(modules) => modules.iter().any(|module| is_under(path, module)),
             Choice::Matching(pattern) => pattern.matches(path),
             Choice::Group(group) => group.matches(&matrix.id, Some(path)),
         };
@@ -101,6 +108,7 @@ impl fmt::Display for Weights {
         match &self.choice {
             Choice::Linears => f.write_str("weights of linear layers")?,
             Choice::Matrices => f.write_str("matrices")?,
+            Choice::Under(modules) => write!(f, "matrices in {}", some_paths(modules))?,
             Choice::Matching(pattern) => write!(f, "matrices whose path matches {pattern:?}")?,
             Choice::Group(_) => f.write_str("matrices of the parameter group")?,
         }

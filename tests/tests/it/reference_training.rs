@@ -1,5 +1,5 @@
-//! Forward pass and training of a real Llama against the reference's values; skipped where they are
-//! not.
+//! Forward pass and training of a real Llama against the reference's values. Skipped where there are
+//! none.
 
 use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::module::{Module, ModuleMapper, Param};
@@ -191,7 +191,7 @@ fn a_block_trains_as_in_the_reference() {
 }
 
 /// Replaces fake-quantized weights by what they quantize to in half-precision arithmetic, as the
-/// reference does before it packs: a weight at the border between two codes falls to either by it.
+/// reference does before it packs. A weight halfway between two codes may fall to either side.
 fn quantize_in_half(model: Llama) -> Llama {
     struct Replace {
         path: Vec<String>,

@@ -1,4 +1,4 @@
-//! Layers that run from repacked weights say what they say from the words.
+//! Layers give the same output from repacked weights as from packed ones.
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Distribution, Tensor};
@@ -36,7 +36,7 @@ fn repacked_weights_make_the_same_product() {
     }
 }
 
-/// Doubles what is trained.
+/// Doubles the parameters that train.
 struct Double;
 
 impl ModuleMapper for Double {

@@ -164,6 +164,8 @@ fn by_pattern_and_by_group() {
     // Biases and norms match as well, and are no matrices.
     let second = Weights::matching(r"^layers\.1\.").unwrap();
     assert_eq!(model.selected(&second), LINEARS[2..4]);
+    let inside = Weights::under(["layers.1", "head"]);
+    assert_eq!(model.selected(&inside), LINEARS[2..]);
     let group: Weights = ParamGroup::from_ids(vec![model.mix.id]).into();
     assert_eq!(model.selected(&group), ["mix"]);
 

@@ -2,7 +2,7 @@
 
 mod attach;
 mod map;
-mod pack;
+pub(super) mod pack;
 
 pub(crate) use attach::attach_fake_quant;
 

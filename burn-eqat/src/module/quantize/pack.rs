@@ -40,11 +40,11 @@ pub(super) fn pack<M: Module>(module: M) -> Result<M, QuantizeError> {
         .apply_reparameterization(AttachPacked { table }))
 }
 
-fn clamp_scales(scales: Tensor<2>) -> Tensor<2> {
+pub(in crate::module) fn clamp_scales(scales: Tensor<2>) -> Tensor<2> {
     scales.detach().clamp(SCALE_MIN, SCALE_MAX)
 }
 
-fn is_finite(tensor: &Tensor<2>) -> bool {
+pub(in crate::module) fn is_finite(tensor: &Tensor<2>) -> bool {
     tensor.clone().is_finite().all().into_scalar::<bool>()
 }
 
@@ -53,7 +53,7 @@ const CODES: usize = 1 << 20;
 
 /// Packs a weight, some groups at a time: before they are packed, the codes take as much memory as the
 /// weight.
-fn pack_weight(
+pub(in crate::module) fn pack_weight(
     weight: Tensor<2>,
     scales: &Tensor<2>,
     zero_points: Tensor<2>,
@@ -95,8 +95,10 @@ fn keep_packed(weight: PackedWeight) -> Packed {
     )
 }
 
-struct AttachPacked {
-    table: HashMap<String, (Tensor<2>, Packed)>,
+/// Attaches packed weights by their paths.
+pub(in crate::module) struct AttachPacked {
+    /// Step sizes and the packed codes of each path.
+    pub table: HashMap<String, (Tensor<2>, Packed)>,
 }
 
 impl Reparameterizer for AttachPacked {

@@ -1,4 +1,4 @@
-//! What the two phases show while they train, as Burn metrics.
+//! Burn metrics of the two phases.
 
 mod group_learning_rate;
 mod perplexity;
@@ -8,7 +8,7 @@ pub use group_learning_rate::GroupLearningRateMetric;
 pub use perplexity::{NllInput, TokenPerplexityMetric};
 pub use reconstruction::{ReconstructionInput, ReconstructionLossMetric};
 
-/// Everything of a numeric metric but how it is updated: a mean that Burn keeps.
+/// Implements a numeric metric, a mean that Burn keeps, apart from its `update`.
 macro_rules! mean_metric {
     (@methods) => {
         fn compute(

@@ -6,9 +6,9 @@ use burn::train::metric::{
 };
 use std::sync::Arc;
 
-/// Perplexity from the loss of a step: the exponential of the mean cross-entropy a token.
+/// Perplexity from the loss of a step: the exponential of the mean cross-entropy per token.
 ///
-/// Burn's own metric computes the cross-entropy again from all logits; a training step has it.
+/// Burn's own metric computes the cross-entropy again from all logits, which a training step has done.
 #[derive(Clone)]
 pub struct TokenPerplexityMetric {
     name: MetricName,
@@ -20,7 +20,7 @@ pub struct TokenPerplexityMetric {
 pub struct NllInput {
     /// Mean cross-entropy of the step, `[1]`.
     pub loss: Tensor<1>,
-    /// Tokens that it is the mean of; a step of 0 tokens does not count.
+    /// Tokens that the mean is over. A step of 0 tokens does not count.
     pub tokens: usize,
 }
 
@@ -34,7 +34,7 @@ impl Default for TokenPerplexityMetric {
 }
 
 impl TokenPerplexityMetric {
-    /// The same entry with its mean cross-entropy made a perplexity.
+    /// Turns the mean cross-entropy of an entry into a perplexity.
     fn exp(entry: NumericEntry) -> NumericEntry {
         match entry {
             NumericEntry::Value(value) => NumericEntry::Value(value.exp()),

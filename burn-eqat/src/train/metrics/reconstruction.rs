@@ -4,7 +4,7 @@ use burn::train::metric::state::NumericMetricState;
 use burn::train::metric::{Metric, MetricMetadata, MetricName, SerializedEntry};
 use std::sync::Arc;
 
-/// The reconstruction error of the block that Block-AP is at: mean squared error to its original.
+/// The reconstruction error of the block that Block-AP trains: the mean squared error against its original.
 #[derive(Clone)]
 pub struct ReconstructionLossMetric {
     name: MetricName,
