@@ -1,5 +1,7 @@
 //! Reading what tests compare with: fixtures of this repository, and values and models beside it.
 
+pub mod pickle;
+
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;

@@ -1,18 +1,18 @@
 use std::path::{Path, PathBuf};
 
-/// A checkpoint directory that cannot be read or written.
+/// A file or directory of a model that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The operating system says no.
+    /// The operating system refused.
     #[error("{path}: {error}")]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What it says.
+        /// What the operating system said.
         #[source]
         error: std::io::Error,
     },
-    /// A file is not what its name says.
+    /// A file that does not hold what it should.
     #[error("{path}: {message}")]
     Invalid {
         /// The file.
@@ -20,21 +20,42 @@ pub enum FileError {
         /// What is wrong with it.
         message: String,
     },
-    /// The tensors of a checkpoint are not those of the model.
+    /// The tensors of a file are not those of the model.
     #[error("{path}: tensor {tensor}: {message}")]
     Tensor {
-        /// The directory.
+        /// The file or directory.
         path: PathBuf,
-        /// The tensor, as the files name it.
+        /// The tensor, as the file names it.
         tensor: String,
         /// What is wrong with it.
         message: String,
     },
     /// The output directory holds something already.
-    #[error("{path}: the directory exists and is not empty (overwrite it with --force)")]
+    #[error("{path}: the directory exists and is not empty")]
     NotEmpty {
         /// The directory.
         path: PathBuf,
+    },
+    /// The output directory holds something that is not part of a checkpoint, and is not replaced.
+    #[error(
+        "{path}: holds {entry:?}, which is not part of a checkpoint: expected a directory of \
+         checkpoint files only, or none"
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Name of the first such file or folder.
+        entry: String,
+    },
+    /// There is not enough room on the disk.
+    #[error("{path}: needs {needed} bytes, and the file system has {free} bytes free")]
+    NoRoom {
+        /// The file or directory that was to be written.
+        path: PathBuf,
+        /// Bytes that it takes.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
     },
 }
 
@@ -47,7 +68,7 @@ impl FileError {
         }
     }
 
-    /// A file that is not what its name says.
+    /// A file that does not hold what it should.
     pub fn invalid(path: &Path, message: impl ToString) -> Self {
         FileError::Invalid {
             path: path.to_path_buf(),

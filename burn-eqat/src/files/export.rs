@@ -1,15 +1,19 @@
 //! Checkpoint directories for others.
 
+use super::error::FileError;
+use super::gptq::gptq_entry;
+use super::json::write_json;
 use super::layout::{Role, packed_name};
-use super::save::{each_parameter, view, write_config, write_json};
+use super::parameters::{each_parameter, view};
+use super::save::write_config;
+use super::schemes::PackedSchemes;
 use super::shards::ShardWriter;
+use super::staged::StagedDir;
 use super::view::{Floats, TensorView};
-use super::{FileError, StagedDir};
 use crate::module::packed_weights;
-use crate::{GroupSize, Scheme};
 use burn::module::Module;
 use burn::tensor::{DType, TensorData};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::HashMap;
 
 /// The largest number in f16.
@@ -25,8 +29,8 @@ const SHARD: u64 = 5_000_000_000;
 ///
 /// # Errors
 ///
-/// When nothing is packed, a side of a packed weight is no multiple of 32, which those readers ask for, a
-/// tensor cannot be read from its device, or a file cannot be written.
+/// When nothing is packed, a side of a packed weight is no multiple of 32, which those readers ask for, step
+/// sizes do not fit in f16, a tensor cannot be read from its device, or a file cannot be written.
 pub fn export_gptq<M: Module>(
     module: &M,
     config: &Value,
@@ -35,25 +39,25 @@ pub fn export_gptq<M: Module>(
 ) -> Result<(), FileError> {
     let path = staged.path();
     let weights: HashMap<_, _> = packed_weights(module).into_iter().collect();
-    let mut schemes = weights.values().map(|weight| weight.scheme);
-    let Some(scheme) = schemes.next() else {
+    let Some(schemes) = PackedSchemes::of(module) else {
         return Err(FileError::invalid(path, "the model has no packed weights"));
     };
-    if let Some(other) = schemes.find(|other| *other != scheme) {
-        let message =
-            format!("the model has weights in {scheme} and in {other}, expected one scheme");
-        return Err(FileError::invalid(path, message));
-    }
     let mut files = ShardWriter::new(path, SHARD);
     each_parameter(module, path, |slot, data| {
         let layer = slot.name.rsplit_once('.').map_or("", |(layer, _)| layer);
-        if slot.role == Role::Scale {
+        let mut floats = Floats::Lossless(dtype);
+        if slot.role == Role::Scales {
             let weight = &weights[&slot.path];
             let (k, [groups, n]) = (weight.d_input, weight.scales.dims());
             if !k.is_multiple_of(32) || !n.is_multiple_of(32) {
                 let message = format!("has {k} inputs and {n} outputs, GPTQ needs multiples of 32");
                 return Err(FileError::tensor(path, &slot.path, message));
             }
+            if !data.iter::<f32>().all(half_fits) {
+                let message = "has step sizes that do not fit in 16 bits, which GPTQ needs";
+                return Err(FileError::tensor(path, &slot.path, message));
+            }
+            floats = Floats::Rounded(DType::F16);
             let rows = k / groups;
             let of_rows: Vec<i32> = (0..k).map(|row| (row / rows) as i32).collect();
             let of_rows = TensorView::new(TensorData::new(of_rows, [k]));
@@ -65,37 +69,23 @@ pub fn export_gptq<M: Module>(
         let packed_bias =
             slot.name.ends_with(".bias") && weights.contains_key(&format!("{layer}.weight"));
         let in_range = || data.iter::<f32>().all(|bias| bias.abs() <= F16_MAX);
-        let floats = match packed_bias && in_range() {
-            true => Floats::Rounded(DType::F16),
-            false => Floats::Lossless(dtype),
-        };
+        if packed_bias && in_range() {
+            floats = Floats::Rounded(DType::F16);
+        }
         let view = view(path, &slot, data, floats)?;
         files.push(slot.name, view)
     })?;
     files.finish()?;
-    let entry = gptq_entry(scheme);
+    let entry = gptq_entry(&schemes);
     write_json(&path.join("quantize_config.json"), &entry)?;
     write_config(config, Some(entry), path)
 }
 
-/// What readers of GPTQ checkpoints look for.
-fn gptq_entry(scheme: Scheme) -> Value {
-    let group = match scheme.group {
-        GroupSize::Rows(rows) => rows.get() as i64,
-        GroupSize::Column => -1,
-    };
-    json!({
-        "quant_method": "gptq",
-        "checkpoint_format": "gptq_v2",
-        "format": "gptq_v2",
-        "bits": scheme.bits.get(),
-        "group_size": group,
-        "desc_act": false,
-        "sym": scheme.symmetric,
-        "lm_head": false,
-        "pack_dtype": "int32",
-        "meta": {"quantizer": [concat!("burn-eqat:", env!("CARGO_PKG_VERSION"))]},
-    })
+/// Whether a step size is a number other than zero in f16.
+fn half_fits(scale: f32) -> bool {
+    /// Half of the least number in f16, which is rounded to zero.
+    const LEAST: f32 = 2.98e-8;
+    scale.abs() > LEAST && scale.abs() < F16_MAX
 }
 
 /// Writes a module as a dense checkpoint with its floats in `dtype`, packed weights dequantized one at a time.
@@ -115,8 +105,8 @@ pub fn export_dense<M: Module>(
     each_parameter(module, path, |slot, data| {
         let floats = Floats::Rounded(dtype);
         match slot.role {
-            Role::Codes | Role::Zeros => Ok(()),
-            Role::Scale => {
+            Role::Codes | Role::ZeroPoints => Ok(()),
+            Role::Scales => {
                 let weight = &weights[&slot.path];
                 let mut slot = slot;
                 slot.name.clone_from(&slot.path);

@@ -4,10 +4,10 @@
 //! `weight`; Burn keeps `[d_input, d_output]` and says `gamma`. A packed weight `x.weight` is in a
 //! file as `x.qweight`, `x.qzeros` and `x.scales`, as in GPTQ checkpoints.
 
-use crate::Packed;
 use crate::module::ATTACHMENT;
+use crate::{FakeQuant, Packed};
 use burn::module::{Module, ModuleVisitor, Param, Reparameterization};
-use burn::tensor::{Int, Shape, Tensor};
+use burn::tensor::{Bool, Int, Shape, Tensor};
 
 /// What a parameter is, as far as files are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,13 +17,17 @@ pub(super) enum Role {
     /// The matrix of a linear layer, transposed in files.
     Transposed,
     /// Step sizes of a packed weight.
-    Scale,
+    Scales,
     /// Codes of a packed weight, in words.
     Codes,
     /// Zero points of a packed weight, in words.
-    Zeros,
-    /// An integer parameter that is none of ours.
+    ZeroPoints,
+    /// An integer parameter that is not part of a packed weight.
     Integer,
+    /// A parameter of truth values.
+    Bool,
+    /// A part of fake quantization, which files do not hold.
+    FakeQuant,
 }
 
 /// A parameter of a module and the tensor of a file.
@@ -36,6 +40,23 @@ pub(super) struct Slot {
     /// Shape in the file.
     pub shape: Shape,
     pub role: Role,
+}
+
+impl Slot {
+    /// Shape `[d_input, d_output]` where it is a matrix of floats that is not packed.
+    pub fn dense_shape(&self) -> Option<[usize; 2]> {
+        match (self.role, self.shape.as_slice()) {
+            (Role::Transposed, [n, k]) => Some([*k, *n]),
+            (Role::Plain, [k, n]) => Some([*k, *n]),
+            _ => None,
+        }
+    }
+
+    /// Path of the packed weight that it is the codes or the zero points of.
+    pub fn packed_weight(&self) -> Option<&str> {
+        let (weight, _) = self.path.rsplit_once(&format!(".{}.", Packed::NAME))?;
+        Some(weight)
+    }
 }
 
 /// The file's view of every parameter of a module.
@@ -77,6 +98,12 @@ impl Visitor {
         path.push(last.to_string());
         path.join(".")
     }
+
+    fn in_fake_quant(&self) -> bool {
+        let parts = self.path.iter().zip(&self.containers);
+        let mut parts = parts.map(|(name, container)| (name.as_str(), container.as_str()));
+        parts.any(|part| part == (FakeQuant::NAME, ATTACHMENT))
+    }
 }
 
 impl ModuleVisitor for Visitor {
@@ -89,7 +116,7 @@ impl ModuleVisitor for Visitor {
             if base.role == Role::Transposed {
                 base.shape = Shape::new([base.shape[1], base.shape[0]]);
             }
-            base.role = Role::Scale;
+            base.role = Role::Scales;
             base.name = packed_name(&base.path, "scales");
         }
         self.path.push(name.into());
@@ -103,8 +130,11 @@ impl ModuleVisitor for Visitor {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let shape = param.lazy_shape();
+        if self.in_fake_quant() {
+            return self.push(self.path.join("."), shape, Role::FakeQuant);
+        }
         let field = self.path.last().cloned().unwrap_or_default();
-        let linear = matches!(self.owner(), "Struct:Linear" | "Struct:QuantLinear");
+        let linear = self.owner() == "Struct:Linear";
         match field.as_str() {
             "weight" if linear && D == 2 => {
                 let transposed = Shape::new([shape[1], shape[0]]);
@@ -119,17 +149,25 @@ impl ModuleVisitor for Visitor {
     fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
         let shape = param.lazy_shape();
         let path = self.path.join(".");
+        if self.in_fake_quant() {
+            return self.push(path, shape, Role::FakeQuant);
+        }
         match path.rsplit_once(&format!(".{}.", Packed::NAME)) {
             Some((weight, "codes")) => {
                 self.push(packed_name(weight, "qweight"), shape, Role::Codes);
             }
             Some((weight, "zero_points")) => {
-                self.push(packed_name(weight, "qzeros"), shape, Role::Zeros);
+                self.push(packed_name(weight, "qzeros"), shape, Role::ZeroPoints);
             }
-            // The scheme is in config.json.
+            // The scheme is said beside the tensors.
             Some(_) => {}
             None => self.push(path, shape, Role::Integer),
         }
+    }
+
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+        let shape = param.lazy_shape();
+        self.push(self.path.join("."), shape, Role::Bool);
     }
 }
 
@@ -142,14 +180,8 @@ pub(super) fn packed_name(weight: &str, part: &str) -> String {
     }
 }
 
-/// The paths that the parameter may have whose codes a file has under this name.
-pub(super) fn packed_paths(name: &str) -> Vec<String> {
-    match name.strip_suffix("qweight") {
-        Some("") => vec!["weight".to_string()],
-        Some(layer) if layer.ends_with('.') => {
-            let field = layer.trim_end_matches('.').to_string();
-            vec![format!("{layer}weight"), field]
-        }
-        _ => Vec::new(),
-    }
+/// Path of the module that a weight belongs to, as PyTorch has it: `layer` for `layer.weight`, and the whole
+/// path for any other field.
+pub(super) fn module_of(weight: &str) -> &str {
+    weight.strip_suffix(".weight").unwrap_or(weight)
 }

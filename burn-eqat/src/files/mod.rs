@@ -2,21 +2,46 @@
 //! `tokenizer.json`; full-precision ones read, packed ones read and written.
 //!
 //! A file is read as if an enemy wrote it: names, shapes and types are checked against the model
-//! before any data is used, and what is wrong is said with the file and the tensor.
+//! before any data is used, and errors name the file and the tensor.
 
 mod checkpoint;
+mod directory;
+mod dynamic;
+mod entry;
 mod error;
 mod export;
+mod gptq;
+mod json;
 mod layout;
+mod load;
+mod naming;
+mod parameters;
+mod quantization;
+mod replaceable;
+mod room;
 mod save;
+mod schemes;
 mod shards;
+mod side_files;
+mod single;
 mod staged;
+mod staged_file;
 mod stored;
+mod sync;
+mod tensor_file;
+mod transpose;
 mod view;
 
-pub use checkpoint::{Checkpoint, read_json};
+pub use checkpoint::Checkpoint;
 pub use error::FileError;
 pub use export::{export_dense, export_gptq};
-pub use save::{copy_side_files, save_model, saved_size};
+pub use json::read_json;
+pub use naming::Naming;
+pub use room::check_room;
+pub use save::{expected_size, save_model, saved_size};
+pub use side_files::copy_side_files;
 pub use staged::StagedDir;
+pub use staged_file::StagedFile;
 pub use stored::Format;
+
+pub(crate) use single::{load_module, save_module};

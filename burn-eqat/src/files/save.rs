@@ -1,47 +1,31 @@
-use super::layout::{Slot, slots};
+use super::entry::own_entry;
+use super::error::FileError;
+use super::json::write_json;
+use super::layout::{Role, Slot, slots};
+use super::parameters::{each_parameter, view};
+use super::schemes::PackedSchemes;
 use super::shards::ShardWriter;
-use super::view::{Floats, TensorView};
-use super::{FileError, StagedDir};
-use crate::Scheme;
+use super::staged::StagedDir;
+use super::view::Floats;
 use burn::module::Module;
-use burn::store::{ModuleSnapshot, bridge};
-use burn::tensor::{DType, TensorData};
+use burn::tensor::DType;
 use safetensors::tensor::View;
-use serde_json::{Value, json};
-use std::collections::HashMap;
-use std::fs;
+use serde_json::Value;
 use std::path::Path;
-
-/// The name of this project's packed format in `quantization_config.quant_method`.
-pub(super) const QUANT_METHOD: &str = "burn-eqat";
-
-/// Files beside the weights that belong to a checkpoint and do not change with its weights.
-const SIDE_FILES: [&str; 9] = [
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "generation_config.json",
-];
 
 /// Writes a module's tensors and `config.json` into a staged directory.
 ///
 /// Packed weights are written as codes and zero points in 32-bit words and step sizes in 16-bit
-/// floats (so [round](crate::Quantize::round_scales) them first to get back what you have); other
-/// floats in `dtype` where that loses nothing, else in 32 bits. `config` is written with a
-/// `quantization_config` entry where `scheme` is given, without one where it is not.
+/// floats where that loses nothing ([round](crate::Quantize::round_scales) them for the smallest files), else
+/// in 32 bits; other floats in `dtype` where that loses nothing, else in 32 bits. `config` is written with a
+/// `quantization_config` entry that says the schemes of the packed weights, without one where none is packed.
 ///
 /// # Errors
 ///
-/// When a tensor cannot be read from its device or a file cannot be written.
+/// When a weight is fake-quantized, a tensor cannot be read from its device or a file cannot be written.
 pub fn save_model<M: Module>(
     module: &M,
     config: &Value,
-    scheme: Option<Scheme>,
     dtype: DType,
     staged: &StagedDir,
 ) -> Result<(), FileError> {
@@ -51,7 +35,8 @@ pub fn save_model<M: Module>(
         file.push(slot.name, view)
     })?;
     file.finish()?;
-    write_config(config, scheme.map(entry), staged.path())
+    let schemes = PackedSchemes::of(module);
+    write_config(config, schemes.as_ref().map(own_entry), staged.path())
 }
 
 /// Bytes of tensor data that [`save_model`] would write.
@@ -69,64 +54,22 @@ pub fn saved_size<M: Module>(module: &M, dtype: DType) -> Result<usize, FileErro
     Ok(bytes)
 }
 
-/// A parameter in the form that files have it.
-pub(super) fn view(
-    path: &Path,
-    slot: &Slot,
-    data: TensorData,
-    floats: Floats,
-) -> Result<TensorView, FileError> {
-    TensorView::of_parameter(data, slot.role, floats)
-        .map_err(|message| FileError::tensor(path, &slot.name, message))
-}
-
-/// Hands out every parameter of a module that files have, and where it goes.
-pub(super) fn each_parameter<M: Module>(
-    module: &M,
-    path: &Path,
-    mut take: impl FnMut(Slot, TensorData) -> Result<(), FileError>,
-) -> Result<(), FileError> {
-    let mut by_path: HashMap<String, Slot> = slots(module)
-        .into_iter()
-        .map(|slot| (slot.path.clone(), slot))
-        .collect();
-    for tensor in module.collect(None, None, false) {
-        let Some(slot) = by_path.remove(&tensor.name) else {
-            continue;
+/// About how many bytes of tensor data [`save_model`] would write, without a look at the data: parameters may
+/// still be without any.
+pub fn expected_size<M: Module>(module: &M, dtype: DType) -> u64 {
+    let bytes = |slot: &Slot| {
+        let element = match slot.role {
+            Role::Codes | Role::ZeroPoints => 4,
+            Role::Scales => 2,
+            Role::Integer => 8,
+            Role::Bool => 1,
+            // Norms and biases are few, and are in 32 bits once they were trained.
+            Role::Plain if slot.shape.num_dims() < 2 => 4,
+            Role::Plain | Role::Transposed | Role::FakeQuant => dtype.size(),
         };
-        let data = bridge::into_data(tensor)
-            .map_err(|error| FileError::tensor(path, &slot.name, format!("{error:?}")))?;
-        take(slot, data)?;
-    }
-    Ok(())
-}
-
-/// Copies the tokenizer and its like from one checkpoint directory to another.
-///
-/// # Errors
-///
-/// When a file that is there cannot be copied.
-pub fn copy_side_files(from: &Path, to: &Path) -> Result<(), FileError> {
-    for name in SIDE_FILES {
-        let source = from.join(name);
-        if source.exists() {
-            // Content only: a read-only original must not make a read-only copy.
-            let bytes = fs::read(&source).map_err(FileError::io(&source))?;
-            let target = to.join(name);
-            fs::write(&target, bytes).map_err(FileError::io(&target))?;
-        }
-    }
-    Ok(())
-}
-
-/// What `config.json` says of this project's packed weights.
-fn entry(scheme: Scheme) -> Value {
-    json!({
-        "quant_method": QUANT_METHOD,
-        "scheme": scheme,
-        "bits": scheme.bits.get(),
-        "sym": scheme.symmetric,
-    })
+        (slot.shape.num_elements() * element) as u64
+    };
+    slots(module).iter().map(bytes).sum()
 }
 
 /// Writes `config.json` with a `quantization_config`, or without one.
@@ -145,10 +88,4 @@ pub(super) fn write_config(
         fields.insert("quantization_config".to_string(), entry);
     }
     write_json(&path, &config)
-}
-
-/// Writes a JSON file.
-pub(super) fn write_json(path: &Path, value: &Value) -> Result<(), FileError> {
-    let text = serde_json::to_string_pretty(value).expect("a value is always writable");
-    fs::write(path, text + "\n").map_err(FileError::io(path))
 }

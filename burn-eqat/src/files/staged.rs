@@ -1,4 +1,7 @@
-use super::FileError;
+use super::error::FileError;
+use super::replaceable::checkpoint_files;
+use super::room::parent_of;
+use super::sync::{sync_dir, sync_files};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,16 +14,16 @@ pub struct StagedDir {
 }
 
 impl StagedDir {
-    /// Checks that a directory may be written at `target`, without writing anything.
+    /// Checks that a directory may be written at `target`, without writing anything. With `force` a
+    /// directory that is there may be replaced, as long as all that it holds are files of a checkpoint.
     ///
     /// # Errors
     ///
-    /// When it exists and is not an empty directory, unless `force` is set.
+    /// When `target` is a file, a directory that is not empty, or, with `force`, one that holds anything
+    /// else than a checkpoint.
     pub fn check(target: &Path, force: bool) -> Result<(), FileError> {
-        if force && (!target.exists() || target.is_dir()) {
-            return Ok(());
-        }
         match fs::read_dir(target) {
+            Ok(_) if force => checkpoint_files(target).map(drop),
             Ok(mut entries) => match entries.next() {
                 None => Ok(()),
                 Some(_) => Err(FileError::NotEmpty {
@@ -32,19 +35,16 @@ impl StagedDir {
         }
     }
 
-    /// Begins a directory that will be at `target`; with `force`, one that is there is replaced.
+    /// Begins a directory that will be at `target`; with `force`, a checkpoint that is there is replaced.
     ///
     /// # Errors
     ///
-    /// As [`check`](Self::check), or when its parent cannot be written.
+    /// As [`check`](Self::check), or when the directory that it is in cannot be written.
     pub fn begin(target: &Path, force: bool) -> Result<Self, FileError> {
         Self::check(target, force)?;
         // By its real name: `.` cannot be renamed, and a link would be replaced by what it points to.
         let target = &fs::canonicalize(target).unwrap_or_else(|_| target.to_path_buf());
-        let parent = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let parent = parent_of(target);
         fs::create_dir_all(parent).map_err(FileError::io(parent))?;
         let staging = tempfile::Builder::new()
             .prefix(".eqat-")
@@ -62,30 +62,36 @@ impl StagedDir {
         self.staging.path()
     }
 
-    /// Moves the finished directory to its place.
+    /// Moves the finished directory to its place, once all of it is on the disk.
     ///
     /// # Errors
     ///
     /// When it cannot be renamed; what was at the target is still there then.
     pub fn commit(self) -> Result<(), FileError> {
+        sync_files(self.staging.path())?;
         let target = self.target.clone();
-        let error = FileError::io(&target);
-        if !self.target.exists() {
-            return self.publish().map_err(error);
+        if !target.exists() {
+            self.publish().map_err(FileError::io(&target))?;
+            return sync_dir(parent_of(&target));
         }
-        Self::check(&self.target, self.force)?;
-        // Two renames: the old directory steps aside and comes back should the new one fail.
+        // Two renames: the old directory steps aside and comes back should anything fail. What it holds is
+        // looked at when nobody can put anything there any more.
+        Self::check(&target, self.force)?;
         let aside = self.staging.path().with_extension("old");
-        fs::rename(&self.target, &aside).map_err(FileError::io(&target))?;
-        match self.publish() {
-            Ok(()) => {
-                // The new directory is in place; an old one that cannot go is no failure.
-                let _ = fs::remove_dir_all(&aside);
+        fs::rename(&target, &aside).map_err(FileError::io(&target))?;
+        let published = checkpoint_files(&aside)
+            .and_then(|old| self.publish().map(|()| old).map_err(FileError::io(&target)));
+        match published {
+            Ok(old) => {
+                sync_dir(parent_of(&target))?;
+                // The new directory is in place; an old one that cannot go is not a failure.
+                let _ = old.into_iter().try_for_each(fs::remove_file);
+                let _ = fs::remove_dir(&aside);
                 Ok(())
             }
-            Err(failure) => {
+            Err(error) => {
                 let _ = fs::rename(&aside, &target);
-                Err(error(failure))
+                Err(error)
             }
         }
     }
@@ -128,14 +134,31 @@ mod tests {
         let target = parent.path().join("model");
         fs::create_dir(&target).unwrap();
         StagedDir::begin(&target, false).unwrap().commit().unwrap();
-        fs::write(target.join("mine"), "1").unwrap();
+        fs::write(target.join("config.json"), "1").unwrap();
         let error = StagedDir::begin(&target, false).unwrap_err();
         assert!(error.to_string().contains("not empty"), "{error}");
 
         let staged = StagedDir::begin(&target, true).unwrap();
-        assert!(target.join("mine").exists());
+        assert!(target.join("config.json").exists());
         staged.commit().unwrap();
-        assert!(target.exists() && !target.join("mine").exists());
+        assert!(target.exists() && !target.join("config.json").exists());
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_not_a_checkpoint_is_never_replaced() {
+        let parent = tempfile::tempdir().unwrap();
+        let target = parent.path().join("model");
+        fs::create_dir(&target).unwrap();
+        fs::write(target.join("config.json"), "1").unwrap();
+        // It comes while the new one is being made.
+        let staged = StagedDir::begin(&target, true).unwrap();
+        fs::write(target.join("thesis.tex"), "mine").unwrap();
+        let error = staged.commit().unwrap_err();
+        assert!(error.to_string().contains("thesis.tex"), "{error}");
+        let error = StagedDir::begin(&target, true).unwrap_err();
+        assert!(error.to_string().contains("thesis.tex"), "{error}");
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 2);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
     }
 
@@ -146,5 +169,6 @@ mod tests {
         fs::write(&target, "mine").unwrap();
         assert!(StagedDir::begin(&target, false).is_err());
         assert!(StagedDir::begin(&target, true).is_err());
+        assert_eq!(fs::read_to_string(&target).unwrap(), "mine");
     }
 }

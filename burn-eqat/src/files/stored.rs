@@ -1,16 +1,14 @@
-//! How the packed weights of a checkpoint are stored: this project's way, or another's.
+//! How the words of a packed weight lie in a file.
 //!
-//! All keep codes in `qweight`, zero points in `qzeros` and step sizes in `scales`, fields from the low bit
-//! up. They differ in the fields of 3-bit words, in what a zero point's field means, and in where the
-//! scheme is said.
+//! All formats keep codes in `qweight`, zero points in `qzeros` and step sizes in `scales`, fields from the
+//! low bit up. They differ in the fields of 3-bit words, in what a zero point's field means, and in where
+//! the scheme is said.
 
-use super::save::QUANT_METHOD;
 use crate::{GroupSize, Scheme};
 use burn_eqat_kernels::{Bits, Fields, PackError, pack_codes, unpack_codes};
-use serde_json::Value;
 use std::num::NonZeroUsize;
 
-/// Whose way it is.
+/// Which program's format a packed checkpoint is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// This project's: the layout of GPTQ's second version.
@@ -19,11 +17,11 @@ pub enum Format {
     GptqV1,
     /// GPTQ's second version.
     GptqV2,
-    /// The EfficientQAT reference's: ten 3-bit fields a word, and no word of the scheme.
+    /// The EfficientQAT reference's: ten 3-bit fields a word, and no scheme in any file.
     EfficientQat,
 }
 
-/// A scheme and how its weights are stored.
+/// The scheme of a packed weight and how its words are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stored {
     pub scheme: Scheme,
@@ -41,31 +39,11 @@ pub(super) struct Shapes {
 }
 
 impl Stored {
-    /// Reads a `quantization_config`; what is wrong with it otherwise.
-    pub fn from_config(entry: &Value) -> Result<Self, String> {
-        let method = entry.get("quant_method").and_then(Value::as_str);
-        match method {
-            Some(QUANT_METHOD) => {
-                let scheme = entry.get("scheme").and_then(Value::as_str).unwrap_or("");
-                let scheme = scheme.parse().map_err(|error| format!("scheme: {error}"))?;
-                let format = Format::BurnEqat;
-                Ok(Stored { scheme, format })
-            }
-            Some("gptq") => gptq(entry),
-            _ => {
-                let found = entry.get("quant_method").unwrap_or(&Value::Null);
-                Err(format!(
-                    "quant_method is {found}, expected {QUANT_METHOD:?} or \"gptq\""
-                ))
-            }
-        }
-    }
-
     /// Works out the scheme of a checkpoint of the EfficientQAT reference from the shapes of its packed
-    /// weights; none where no scheme has them all.
+    /// weights; `None` where no one scheme gives these shapes.
     ///
-    /// Bits and rows of a group are those that fit every weight. One group a column is said to be that
-    /// where nothing tells it from a group of so many rows.
+    /// Bits and group size are those that fit every weight. Where every weight has one group per column, the
+    /// group size is said to be the column.
     pub fn from_shapes(weights: &[Shapes]) -> Option<Self> {
         let bits = Bits::ALL.into_iter().find(|bits| {
             weights.iter().all(|weight| {
@@ -87,7 +65,11 @@ impl Stored {
                 && (group == GroupSize::Column || rows(weight) == Some(first))
         };
         weights.iter().all(fits).then_some(Stored {
-            scheme: Scheme::new(bits, group),
+            scheme: Scheme {
+                bits,
+                group,
+                symmetric: false,
+            },
             format: Format::EfficientQat,
         })
     }
@@ -147,98 +129,14 @@ impl Stored {
     }
 }
 
-/// The entry that GPTQ checkpoints have.
-fn gptq(entry: &Value) -> Result<Stored, String> {
-    let flag = |name: &str, default| match entry.get(name) {
-        None | Some(Value::Null) => Ok(default),
-        Some(Value::Bool(value)) => Ok(*value),
-        Some(other) => Err(format!("{name} is {other}, expected true or false")),
-    };
-    let bits = entry.get("bits").and_then(Value::as_u64);
-    let bits = bits.and_then(|bits| Bits::try_from(usize::try_from(bits).ok()?).ok());
-    let Some(bits) = bits else {
-        let found = entry.get("bits").unwrap_or(&Value::Null);
-        return Err(format!("bits is {found}, expected 2, 3, 4 or 8"));
-    };
-    let group = match entry.get("group_size").and_then(Value::as_i64) {
-        Some(-1) => GroupSize::Column,
-        Some(group) if (1..=1 << 30).contains(&group) => GroupSize::rows(group as usize),
-        _ => {
-            let found = entry.get("group_size").unwrap_or(&Value::Null);
-            return Err(format!("group_size is {found}, expected -1 or more than 0"));
-        }
-    };
-    if flag("desc_act", false)? {
-        return Err(
-            "desc_act is true: its weights are grouped in an order of their own, expected false"
-                .to_string(),
-        );
-    }
-    if let Some(pack) = entry.get("pack_dtype").filter(|pack| !pack.is_null())
-        && pack != "int32"
-    {
-        return Err(format!("pack_dtype is {pack}, expected \"int32\""));
-    }
-    let said = |name| entry.get(name).filter(|format: &&Value| !format.is_null());
-    let format = said("checkpoint_format").or_else(|| said("format"));
-    let format = match format.map(|format| format.as_str().unwrap_or("")) {
-        None | Some("gptq") => Format::GptqV1,
-        Some("gptq_v2") => Format::GptqV2,
-        Some(other) => {
-            return Err(format!(
-                "checkpoint_format is {other:?}, expected \"gptq\" or \"gptq_v2\""
-            ));
-        }
-    };
-    let symmetric = flag("sym", true)?;
-    Ok(Stored {
-        scheme: Scheme::new(bits, group).with_symmetric(symmetric),
-        format,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn gptq_entries() {
-        let entry = json!({"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": false});
-        let stored = Stored::from_config(&entry).unwrap();
-        assert_eq!(
-            (stored.scheme, stored.format),
-            ("w4g128".parse().unwrap(), Format::GptqV1)
-        );
-        let entry = json!({
-            "quant_method": "gptq", "bits": 3, "group_size": -1, "checkpoint_format": "gptq_v2",
-        });
-        let stored = Stored::from_config(&entry).unwrap();
-        assert_eq!(
-            (stored.scheme, stored.format),
-            ("w3g-1-sym".parse().unwrap(), Format::GptqV2)
-        );
-        for (field, value) in [
-            ("desc_act", json!(true)),
-            ("bits", json!(5)),
-            ("bits", json!("4")),
-            ("group_size", json!(0)),
-            ("pack_dtype", json!("int16")),
-            ("checkpoint_format", json!("marlin")),
-            ("quant_method", json!("awq")),
-            ("sym", json!(1)),
-        ] {
-            let mut entry = json!({"quant_method": "gptq", "bits": 4, "group_size": 128});
-            entry[field] = value;
-            let error = Stored::from_config(&entry).unwrap_err();
-            assert!(error.contains(field), "{error}");
-        }
-    }
 
     #[test]
     fn the_first_version_counts_zero_points_from_one() {
         let stored = Stored {
-            scheme: Scheme::new(Bits::Four, GroupSize::rows(32)),
+            scheme: "w4g32".parse().unwrap(),
             format: Format::GptqV1,
         };
         // 7, 15 and 0 are stored where 8, 0 and 1 are meant.

@@ -1,8 +1,8 @@
 //! Tensors in the form that a file wants.
 
-use super::checkpoint::transpose;
 use super::layout::Role;
-use burn::tensor::{DType, TensorData};
+use super::transpose::transpose;
+use burn::tensor::{BoolStore, DType, TensorData};
 use safetensors::tensor::{Dtype, View};
 use std::borrow::Cow;
 
@@ -13,14 +13,26 @@ pub(super) enum Floats {
     Lossless(DType),
     /// In a type, rounded.
     Rounded(DType),
+    /// In the type that they have.
+    AsIs,
 }
 
 impl Floats {
-    /// `data`, of f32, in the type.
+    /// `data` in the type.
     pub fn convert(self, data: TensorData) -> TensorData {
         match self {
-            Floats::Lossless(dtype) => narrow(data, dtype),
+            Floats::Lossless(dtype) => narrow(data.convert_dtype(DType::F32), dtype),
             Floats::Rounded(dtype) => data.convert_dtype(dtype),
+            Floats::AsIs => data,
+        }
+    }
+
+    /// How step sizes are written where other floats are written so: in 16 bits, where that loses nothing or
+    /// everything is rounded.
+    fn of_scales(self) -> Self {
+        match self {
+            Floats::Rounded(_) => Floats::Rounded(DType::F16),
+            Floats::Lossless(_) | Floats::AsIs => Floats::Lossless(DType::F16),
         }
     }
 }
@@ -35,10 +47,15 @@ impl TensorView {
     /// A parameter of a module, as a file has it.
     pub fn of_parameter(data: TensorData, role: Role, floats: Floats) -> Result<Self, String> {
         Self::new(match role {
-            Role::Codes | Role::Zeros | Role::Integer => data,
-            Role::Scale => data.convert_dtype(DType::F16),
-            Role::Transposed => floats.convert(transpose(data.convert_dtype(DType::F32))),
-            Role::Plain => floats.convert(data.convert_dtype(DType::F32)),
+            Role::Codes | Role::ZeroPoints | Role::Integer | Role::Bool => data,
+            Role::Scales => floats.of_scales().convert(data),
+            Role::Transposed => transpose(floats.convert(data)),
+            Role::Plain => floats.convert(data),
+            Role::FakeQuant => {
+                let message =
+                    "its weight is fake-quantized, which files cannot hold: pack it first";
+                return Err(message.to_string());
+            }
         })
     }
 
@@ -55,6 +72,9 @@ impl TensorView {
             DType::U8 => Dtype::U8,
             DType::U64 => Dtype::U64,
             DType::F32 => Dtype::F32,
+            DType::F64 => Dtype::F64,
+            DType::U16 => Dtype::U16,
+            DType::Bool(BoolStore::Native) => Dtype::BOOL,
             other => return Err(format!("safetensors files have no type for {other:?}")),
         };
         Ok(Self { data, dtype })
@@ -68,9 +88,10 @@ fn narrow(data: TensorData, dtype: DType) -> TensorData {
     }
     let narrow = data.clone().convert_dtype(dtype);
     let back = narrow.clone().convert_dtype(DType::F32);
-    match back.as_bytes() == data.as_bytes() {
-        true => narrow,
-        false => data,
+    if back.as_bytes() == data.as_bytes() {
+        narrow
+    } else {
+        data
     }
 }
 

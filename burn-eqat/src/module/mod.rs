@@ -21,5 +21,5 @@ pub use weights::Weights;
 
 pub(crate) use attached::packed_weights;
 pub(crate) use matrices::{Selected, check_overrides, in_part, select_part};
-pub(crate) use quantize::attach_fake_quant;
+pub(crate) use quantize::{attach_fake_quant, attach_skeletons};
 pub(crate) use walk::ATTACHMENT;

@@ -1,11 +1,11 @@
 use crate::Packed;
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
-use burn::nn::{Linear, LinearConfig};
+use burn::nn::{Linear as DenseLinear, LinearConfig};
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor, assert_shape};
 
-/// Configuration to create a [`QuantLinear`] layer using the [init function](QuantLinearConfig::init).
+/// Configuration to create a [`QuantLinear`](Linear) layer using the [init function](QuantLinearConfig::init).
 #[derive(Config, Debug)]
 pub struct QuantLinearConfig {
     /// The size of the input features.
@@ -22,15 +22,18 @@ pub struct QuantLinearConfig {
 
 /// A linear layer that knows what to do with a packed weight: `O = I W + b`.
 ///
-/// A drop-in for [`nn::Linear`](Linear): the same fields, the same record paths, and the same values
+/// A drop-in for [`nn::Linear`](DenseLinear): the same fields, the same record paths, and the same values
 /// as long as the weight is dense. Once the weight is [packed](crate::Quantize::pack), forward and
 /// backward run from the packed words through [`quant_linear`](burn_eqat_kernels::quant_linear), and
 /// nothing dense is kept between them. (A backend's fused body makes no dense weight at all; the
 /// portable one makes it for the moment of a product. A plain `nn::Linear` works with a packed weight
 /// too, but keeps the dense one for backward and computes its gradient.)
+///
+/// Visitors meet it under the name `Linear`, so that what knows Burn's own layer knows this one:
+/// `PyTorchToBurnAdapter` and `PytorchStore` transpose its weight, and `HalfPrecisionAdapter` halves it.
 #[derive(Module, Debug)]
 #[module(custom_display)]
-pub struct QuantLinear {
+pub struct Linear {
     /// The weight: `[d_input, d_output]`, or the step sizes `[groups, d_output]` where it is packed.
     pub weight: Param<Tensor<2>>,
     /// The bias, `[d_output]`.
@@ -38,8 +41,8 @@ pub struct QuantLinear {
 }
 
 impl QuantLinearConfig {
-    /// Initialize a new [`QuantLinear`], with a dense weight.
-    pub fn init(&self, device: &Device) -> QuantLinear {
+    /// Initialize a new [`QuantLinear`](Linear), with a dense weight.
+    pub fn init(&self, device: &Device) -> Linear {
         LinearConfig::new(self.d_input, self.d_output)
             .with_bias(self.bias)
             .with_initializer(self.initializer.clone())
@@ -48,8 +51,8 @@ impl QuantLinearConfig {
     }
 }
 
-impl From<Linear> for QuantLinear {
-    fn from(linear: Linear) -> Self {
+impl From<DenseLinear> for Linear {
+    fn from(linear: DenseLinear) -> Self {
         Self {
             weight: linear.weight,
             bias: linear.bias,
@@ -57,7 +60,7 @@ impl From<Linear> for QuantLinear {
     }
 }
 
-impl QuantLinear {
+impl Linear {
     /// Applies the layer to the last axis of the input.
     ///
     /// # Shapes
@@ -88,7 +91,7 @@ impl QuantLinear {
     }
 }
 
-impl ModuleDisplay for QuantLinear {
+impl ModuleDisplay for Linear {
     fn custom_settings(&self) -> Option<DisplaySettings> {
         DisplaySettings::new()
             .with_new_line_after_attribute(false)
@@ -98,6 +101,7 @@ impl ModuleDisplay for QuantLinear {
     fn custom_content(&self, content: Content) -> Option<Content> {
         let [d_input, d_output] = self.shape();
         let content = content
+            .set_top_level_type("QuantLinear")
             .add("d_input", &d_input)
             .add("d_output", &d_output)
             .add("bias", &self.bias.is_some());

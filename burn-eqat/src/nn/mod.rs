@@ -2,4 +2,4 @@
 
 mod linear;
 
-pub use linear::{QuantLinear, QuantLinearConfig};
+pub use linear::{Linear as QuantLinear, QuantLinearConfig};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A checkpoint directory.
-    #[error(transparent)]
+    #[error("{0}{hint}", hint = hint(.0))]
     File(#[from] FileError),
     /// A `config.json` that no Llama can be built from.
     #[error("{path}: {error}")]
@@ -42,9 +42,26 @@ pub enum Error {
     /// Training that could not go on.
     #[error(transparent)]
     Train(#[from] burn_eqat::train::TrainError),
-    /// Interrupted from the keyboard.
+    /// A model that could not be saved where it should be, and is elsewhere.
+    #[error("{error}; the model was saved to {path} instead")]
+    Rescued {
+        /// Why it is not where it should be.
+        #[source]
+        error: Box<Error>,
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// Interrupted from the keyboard, or asked to end by the system.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// What the command line has to offer for an error of the library.
+fn hint(error: &FileError) -> &'static str {
+    match error {
+        FileError::NotEmpty { .. } => " (replace it with --force)",
+        _ => "",
+    }
 }
 
 impl Error {

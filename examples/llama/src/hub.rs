@@ -22,7 +22,7 @@ const FILES: [&str; 8] = [
 ///
 /// # Errors
 ///
-/// When the model is neither on the hub nor in the cache, or has no weights in safetensors.
+/// When the model is neither on the hub nor in the cache, or has no weights in safetensors or PyTorch files.
 pub fn fetch(name: &str) -> Result<PathBuf, Error> {
     let repo = Repo::new(name.to_string(), RepoType::Model);
     let cached = Cache::from_env().repo(repo.clone());
@@ -55,14 +55,21 @@ fn download(name: &str, remote: &ApiRepo, files: Vec<String>) -> Result<PathBuf,
     if !files.iter().any(|file| file == "config.json") {
         return Err(missing("config.json"));
     }
-    let weights =
-        |file: &&String| file.ends_with(".safetensors") || *file == "model.safetensors.index.json";
     // Weights in a folder of their own are another's format.
-    let weights: Vec<&String> = (files.iter().filter(weights))
-        .filter(|file| !file.contains('/') && file.starts_with("model"))
-        .collect();
+    let weights_of = |stem: &str, extension: &str| -> Vec<&String> {
+        let named = |file: &&String| {
+            let weights =
+                file.ends_with(extension) || file.ends_with(&format!("{extension}.index.json"));
+            !file.contains('/') && file.starts_with(stem) && weights
+        };
+        files.iter().filter(named).collect()
+    };
+    let mut weights = weights_of("model", ".safetensors");
     if weights.is_empty() {
-        return Err(missing("weights in safetensors files"));
+        weights = weights_of("pytorch_model", ".bin");
+    }
+    if weights.is_empty() {
+        return Err(missing("weights in safetensors or PyTorch files"));
     }
     let others = files.iter().filter(|file| FILES.contains(&file.as_str()));
     let mut dir = None;
@@ -78,7 +85,12 @@ fn download(name: &str, remote: &ApiRepo, files: Vec<String>) -> Result<PathBuf,
 /// The directory of a model that the cache has.
 fn from_cache(cached: &CacheRepo) -> Option<PathBuf> {
     let dir = cached.get("config.json")?.parent()?.to_path_buf();
-    let weights = ["model.safetensors", "model.safetensors.index.json"];
+    let weights = [
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+    ];
     weights
         .iter()
         .any(|file| dir.join(file).exists())

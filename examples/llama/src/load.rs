@@ -1,12 +1,18 @@
 //! Llamas from checkpoint directories, and back.
 
+use crate::config::TIED;
 use crate::error::Error;
 use crate::model::{DecoderBlock, Llama};
 use crate::{LlamaConfig, TokenIds, chat};
+use burn::module::Module;
 use burn::tensor::{DType, Device};
 use burn_eqat::Scheme;
-use burn_eqat::files::{Checkpoint, FileError, StagedDir, copy_side_files, read_json, save_model};
+use burn_eqat::files::{
+    Checkpoint, FileError, StagedDir, check_room, copy_side_files, expected_size, read_json,
+    save_model,
+};
 use burn_eqat::lm::{BlockFiles, TokenWindows, encode_windows, load_tokenizer, read_documents};
+use std::fs;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
@@ -53,7 +59,7 @@ impl LoadedLlama {
         let (shape, on) = (config.clone(), device.clone());
         let block = move |index| DecoderBlock::new(&shape, index, &on);
         let blocks = config.num_hidden_layers;
-        let files = BlockFiles::new(&checkpoint, "model.layers", blocks, block, computed)?;
+        let files = BlockFiles::new(&checkpoint, "model.layers", blocks, block, |_| false)?;
         let tied = config.tie_word_embeddings;
         let shell = config.init_blocks(0, device);
         let ignore = |name: &str| is_redundant(name, tied) || files.contains(name);
@@ -142,19 +148,69 @@ impl LoadedLlama {
     /// # Errors
     ///
     /// When a file cannot be written; nothing is at the target then that was not there before.
-    pub fn save_packed(
-        &self,
-        model: &Llama,
-        scheme: Scheme,
-        target: &Path,
-        force: bool,
-    ) -> Result<(), Error> {
+    pub fn save_packed(&self, model: &Llama, target: &Path, force: bool) -> Result<(), Error> {
         let staged = StagedDir::begin(target, force)?;
         let config = self.checkpoint.config();
-        save_model(model, config, Some(scheme), self.dtype(), &staged)?;
+        save_model(model, config, self.dtype(), &staged)?;
         copy_side_files(self.checkpoint.dir(), staged.path())?;
         Ok(staged.commit()?)
     }
+
+    /// Saves a packed form of this model as [`save_packed`](Self::save_packed) does. Where that fails, it is
+    /// saved beside the target, at `<target>.rescued`, before the failure is given back.
+    ///
+    /// # Errors
+    ///
+    /// As [`save_packed`](Self::save_packed); [`Error::Rescued`] says where the model is instead.
+    pub fn save_packed_or_rescue(
+        &self,
+        model: &Llama,
+        target: &Path,
+        force: bool,
+    ) -> Result<(), Error> {
+        let Err(error) = self.save_packed(model, target, force) else {
+            return Ok(());
+        };
+        let Some(path) = rescue_path(target) else {
+            return Err(error);
+        };
+        match self.save_packed(model, &path, false) {
+            Ok(()) => Err(Error::Rescued {
+                error: Box::new(error),
+                path,
+            }),
+            Err(_) => Err(error),
+        }
+    }
+
+    /// Checks that a model can be saved at a place, before it is computed: `skeleton` is the model with packed
+    /// weights that need no data yet, and `copies` how many of it there are at a time.
+    ///
+    /// # Errors
+    ///
+    /// When the place cannot be written, or has not enough room.
+    pub fn check_room<M: Module>(
+        &self,
+        skeleton: &M,
+        target: &Path,
+        copies: u64,
+    ) -> Result<(), Error> {
+        let bytes = copies * expected_size(skeleton, self.dtype());
+        Ok(check_room(target, bytes)?)
+    }
+}
+
+/// Where a model goes whose target cannot be written: the first of `<target>.rescued`, `<target>.rescued-2`
+/// and so on that is free.
+fn rescue_path(target: &Path) -> Option<PathBuf> {
+    let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_path_buf());
+    let name = target.file_name()?.to_string_lossy().into_owned();
+    let names = (1..100).map(|attempt| match attempt {
+        1 => format!("{name}.rescued"),
+        _ => format!("{name}.rescued-{attempt}"),
+    });
+    let mut paths = names.map(|name| target.with_file_name(name));
+    paths.find(|path| !path.exists())
 }
 
 /// The headers of a directory's files, and the shape of its model.
@@ -166,6 +222,7 @@ fn describe(dir: &Path) -> Result<(Checkpoint, LlamaConfig), Error> {
     config
         .check()
         .map_err(|error| Error::Config { path, error })?;
+    let checkpoint = checkpoint.with_naming(&config.naming());
     if !begins_texts(dir, &config)? {
         config.bos_token_id = None;
     }
@@ -180,21 +237,18 @@ fn begins_texts(dir: &Path, config: &LlamaConfig) -> Result<bool, Error> {
         add_bos_token: Option<bool>,
     }
     let path = dir.join("tokenizer_config.json");
-    let said = match path.exists() {
-        true => read_json::<Tokenizing>(&path)?.add_bos_token,
-        false => None,
+    let said = if path.exists() {
+        read_json::<Tokenizing>(&path)?.add_bos_token
+    } else {
+        None
     };
     Ok(said.unwrap_or_else(|| config.begins_texts()))
 }
 
-/// Whether a tensor says nothing: what is computed here, or the tied embedding twice.
+/// Whether a tensor is the tied embedding for the second time.
 fn is_redundant(name: &str, tied: bool) -> bool {
-    computed(name) || (tied && name == "lm_head.weight")
-}
-
-/// Whether a tensor is computed here, though some writers store it.
-fn computed(name: &str) -> bool {
-    name.ends_with("rotary_emb.inv_freq")
+    let [_, head] = TIED;
+    tied && name == head
 }
 
 /// The EOS tokens: instruct models name more of them in `generation_config.json`.

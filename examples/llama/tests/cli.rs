@@ -467,25 +467,73 @@ fn a_model_from_nothing() {
     assert!(out.contains("e2e-qp"), "{out}");
 }
 
-/// Ctrl-C in the middle of the work: nothing is left behind.
+/// Ctrl-C, or a request to end, in the middle of the work: nothing is left behind.
 #[cfg(unix)]
 #[test]
 fn an_interrupt_leaves_nothing_behind() {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("packed");
+        let args = ["quantize", "--output", text(&output)];
+        let child = command(&args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(130), "{signal}: {stderr}");
+        assert!(stderr.contains("interrupted"), "{signal}: {stderr}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
+
+/// What somebody else has made is never replaced, whatever is asked for.
+#[test]
+fn only_checkpoints_are_replaced() {
     let dir = tempfile::tempdir().unwrap();
-    let output = dir.path().join("packed");
-    let args = ["quantize", "--output", text(&output)];
-    let child = command(&args)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
+    let home = dir.path().join("home");
+    fs::create_dir(&home).unwrap();
+    fs::write(home.join("config.json"), "{}").unwrap();
+    fs::write(home.join("thesis.tex"), "mine").unwrap();
+    let quantize = quantize(&["--output", ".", "--force"]);
+    let model = bundled();
+    let export = |format: &'static str, output: &'static str| {
+        let arguments = ["export", "--model", text(&model), "--format", format];
+        [&arguments[..], &["--output", output, "--force"]].concat()
+    };
+    for arguments in [quantize, export("dense", ".")] {
+        let ended = command(&arguments).current_dir(&home).output().unwrap();
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert!(
+            !ended.status.success() && stderr.contains("thesis.tex"),
+            "{stderr}"
+        );
+    }
+    let ended = command(&export("gguf", "thesis.tex"))
+        .current_dir(&home)
+        .output()
         .unwrap();
-    std::thread::sleep(std::time::Duration::from_secs(2));
-    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
-    let ended = child.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&ended.stderr);
-    assert_eq!(ended.status.code(), Some(130), "{stderr}");
-    assert!(stderr.contains("interrupted"), "{stderr}");
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert!(
+        stderr.contains("thesis.tex: is not a GGUF file"),
+        "{stderr}"
+    );
+    assert_eq!(fs::read_to_string(home.join("thesis.tex")).unwrap(), "mine");
+    assert_eq!(fs::read_dir(&home).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+/// A place that cannot be written is found out before the work, not after it.
+#[cfg(unix)]
+#[test]
+fn a_place_that_cannot_be_written_is_refused_at_once() {
+    let start = std::time::Instant::now();
+    let stderr = fails(&["quantize", "--output", "/proc/no/model"]);
+    assert!(stderr.contains("/proc"), "{stderr}");
+    assert!(start.elapsed().as_secs() < 10);
 }

@@ -348,7 +348,7 @@ fn goes_all_the_way<M>(
     let staged = StagedDir::begin(&target, false).unwrap();
     let config = serde_json::json!({"model_type": "test"});
     let dtype = burn::tensor::DType::F32;
-    save_model(&tuned, &config, Some(scheme), dtype, &staged).unwrap();
+    save_model(&tuned, &config, dtype, &staged).unwrap();
     staged.commit().unwrap();
     let checkpoint = Checkpoint::open(&target).unwrap();
     let found = checkpoint.scheme(&new(&device)).unwrap();

@@ -33,7 +33,7 @@ fn saved(parent: &Path) -> (Llama, PathBuf) {
     let model = shape().init(&device);
     let dir = parent.join("model");
     let staged = StagedDir::begin(&dir, false).unwrap();
-    save_model(&model, &config(), None, DType::F32, &staged).unwrap();
+    save_model(&model, &config(), DType::F32, &staged).unwrap();
     staged.commit().unwrap();
     (model, dir)
 }
@@ -63,7 +63,7 @@ fn dense_and_packed_round_trips() {
             .unwrap()
             .round_scales();
         let target = parent.path().join(name);
-        loaded.save_packed(&packed, scheme, &target, false).unwrap();
+        loaded.save_packed(&packed, &target, false).unwrap();
         let again = open(&target).unwrap();
         assert_eq!(again.scheme, Some(scheme));
         assert_eq!(logits(&again.model), logits(&packed), "{name}");
@@ -230,7 +230,7 @@ fn a_scheme_that_contradicts_the_tensors_is_refused() {
     let target = parent.path().join("packed");
     open(&dir)
         .unwrap()
-        .save_packed(&packed, scheme, &target, false)
+        .save_packed(&packed, &target, false)
         .unwrap();
     let text = fs::read_to_string(target.join("config.json")).unwrap();
     for (other, expected) in [
@@ -259,7 +259,7 @@ fn half_precision_files_load() {
         model.model.embed_tokens.weight = model.model.embed_tokens.weight.map(round);
         let dir = parent.path().join(format!("{dtype:?}"));
         let staged = StagedDir::begin(&dir, false).unwrap();
-        save_model(&model, &config(), None, dtype, &staged).unwrap();
+        save_model(&model, &config(), dtype, &staged).unwrap();
         staged.commit().unwrap();
         assert_eq!(logits(&open(&dir).unwrap().model), logits(&model));
         // Narrow where that loses nothing, whole where it would.
@@ -306,7 +306,7 @@ fn any_matrix_is_saved_and_loaded_packed() {
 
     let packed = new().quantize_rtn(&all, scheme).unwrap();
     let checkpoint = save("odd", &|staged| {
-        save_model(&packed, &config, Some(scheme), DType::F32, staged).unwrap();
+        save_model(&packed, &config, DType::F32, staged).unwrap();
     });
     let loaded = checkpoint.load(new(), |_| false).unwrap();
     let values = burn_eqat_tests::values::<2>;
@@ -320,8 +320,143 @@ fn any_matrix_is_saved_and_loaded_packed() {
     let linear = || LinearConfig::new(16, 10).init(&device);
     let packed = linear().quantize_rtn(&all, scheme).unwrap();
     let checkpoint = save("linear", &|staged| {
-        save_model(&packed, &config, Some(scheme), DType::F32, staged).unwrap();
+        save_model(&packed, &config, DType::F32, staged).unwrap();
     });
     let loaded = checkpoint.load(linear(), |_| false).unwrap();
     assert_eq!(values(loaded.weight.val()), values(packed.weight.val()));
+}
+
+/// Some weights in another scheme than the others, and no two files that disagree on it.
+#[test]
+fn schemes_of_single_weights_round_trip() {
+    let parent = tempfile::tempdir().unwrap();
+    let (model, dir) = saved(parent.path());
+    let loaded = open(&dir).unwrap();
+    let group = |pattern: &str| Weights::matching(pattern).unwrap();
+    let packed = model
+        .attach_fake_quant(
+            &group(r"down_proj\.weight$"),
+            "w4g32-sym".parse::<Scheme>().unwrap(),
+        )
+        .and_then(|m| {
+            m.attach_fake_quant(
+                &group(r"0\..*[qk]_proj\.weight$"),
+                "w3g-1".parse::<Scheme>().unwrap(),
+            )
+        })
+        .and_then(|m| {
+            let others = r"(1\..*[qk]|v|o|gate|up)_proj\.weight$";
+            m.attach_fake_quant(&group(others), "w2g16".parse::<Scheme>().unwrap())
+        })
+        .and_then(Quantize::pack)
+        .unwrap()
+        .round_scales();
+    let schemes = |model: &Llama| {
+        let block = &model.model.layers[0];
+        let layers = [
+            &block.mlp.down_proj,
+            &block.self_attn.q_proj,
+            &block.mlp.up_proj,
+        ];
+        layers.map(|layer| {
+            let packed = layer.weight.reparameterization::<burn_eqat::Packed>();
+            packed.unwrap().scheme().to_string()
+        })
+    };
+    let mixed = ["w4g32-sym", "w3g-1", "w2g16"];
+    assert_eq!(schemes(&packed), mixed);
+
+    let target = parent.path().join("mixed");
+    loaded.save_packed(&packed, &target, false).unwrap();
+    let text = fs::read_to_string(target.join("config.json")).unwrap();
+    let entry = serde_json::from_str::<Value>(&text).unwrap()["quantization_config"].clone();
+    assert_eq!(entry["scheme"], "w2g16");
+    assert_eq!(entry["overrides"].as_object().unwrap().len(), 4);
+    assert_eq!(
+        entry["overrides"]["model.layers.1.mlp.down_proj.weight"],
+        "w4g32-sym"
+    );
+    let again = open(&target).unwrap();
+    assert_eq!(again.scheme, Some("w2g16".parse::<Scheme>().unwrap()));
+    assert_eq!(schemes(&again.model), mixed);
+    assert_eq!(logits(&again.model), logits(&packed));
+    let by_block = LoadedLlama::open_by_block(&target, &Device::flex()).unwrap();
+    assert_eq!(logits(&by_block.model), logits(&packed));
+
+    // An override that is not that of its tensors.
+    let wrong = text.replace("\"w3g-1\"", "\"w3g16\"");
+    fs::write(target.join("config.json"), wrong).unwrap();
+    let error = open(&target).err().unwrap();
+    assert!(
+        error.contains("scales: has shape [1, 32], expected [2, 32]"),
+        "{error}"
+    );
+}
+
+/// Step sizes that are no 16-bit numbers are saved as they are.
+#[test]
+fn what_is_saved_is_what_was_measured() {
+    let parent = tempfile::tempdir().unwrap();
+    let (model, dir) = saved(parent.path());
+    let packed = model
+        .attach_fake_quant(
+            &Llama::quantized_weights(),
+            "w3g16".parse::<Scheme>().unwrap(),
+        )
+        .and_then(Quantize::pack)
+        .unwrap();
+    assert_ne!(logits(&packed.clone().round_scales()), logits(&packed));
+    let target = parent.path().join("packed");
+    let loaded = open(&dir).unwrap();
+    loaded.save_packed(&packed, &target, false).unwrap();
+    assert_eq!(logits(&open(&target).unwrap().model), logits(&packed));
+}
+
+/// Fake quantization is a state of training, which no file holds.
+#[test]
+fn a_model_in_training_is_not_saved() {
+    let parent = tempfile::tempdir().unwrap();
+    let (model, dir) = saved(parent.path());
+    let weights = Llama::quantized_weights();
+    let training = model.attach_fake_quant(&weights, "w3g16".parse::<Scheme>().unwrap());
+    let target = parent.path().join("training");
+    let saved = open(&dir)
+        .unwrap()
+        .save_packed(&training.unwrap(), &target, false);
+    let error = saved.unwrap_err().to_string();
+    assert!(error.contains("pack it first"), "{error}");
+    assert!(!target.exists());
+}
+
+/// A model whose place cannot be written is not lost.
+#[test]
+fn what_cannot_be_saved_in_its_place_is_saved_beside_it() {
+    let parent = tempfile::tempdir().unwrap();
+    let (model, dir) = saved(parent.path());
+    let packed = model
+        .quantize_rtn(
+            &Llama::quantized_weights(),
+            "w2g16".parse::<Scheme>().unwrap(),
+        )
+        .unwrap();
+    let loaded = open(&dir).unwrap();
+    // It came while the model was being computed.
+    let target = parent.path().join("packed");
+    fs::create_dir(&target).unwrap();
+    fs::write(target.join("thesis.tex"), "mine").unwrap();
+    for name in ["packed.rescued", "packed.rescued-2"] {
+        let failed = loaded.save_packed_or_rescue(&packed, &target, true);
+        let error = failed.unwrap_err().to_string();
+        let rescued = parent.path().join(name);
+        let place = format!("the model was saved to {}", rescued.display());
+        assert!(
+            error.contains("thesis.tex") && error.contains(&place),
+            "{error}"
+        );
+        assert_eq!(logits(&open(&rescued).unwrap().model), logits(&packed));
+    }
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 1);
+    loaded
+        .save_packed_or_rescue(&packed, &parent.path().join("free"), false)
+        .unwrap();
 }

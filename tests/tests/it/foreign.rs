@@ -299,3 +299,54 @@ fn a_plain_layer_loads_packed_weights_of_others() {
     let dense: Tensor<2> = loaded.layer.weight.val();
     assert!(values(dense) == model.dense());
 }
+
+/// Two layers in two schemes, as GPTQModel says it.
+#[test]
+fn gptq_says_schemes_of_single_layers() {
+    #[derive(Module, Debug)]
+    struct Two {
+        first: QuantLinear,
+        second: QuantLinear,
+    }
+    let new = || {
+        let _random = seeded(13);
+        let layer = || {
+            QuantLinearConfig::new(64, 32)
+                .with_bias(false)
+                .init(&Device::flex())
+        };
+        Two {
+            first: layer(),
+            second: layer(),
+        }
+    };
+    let group = |path: &str| Weights::matching(path).unwrap();
+    let model = new()
+        .quantize_rtn(&group("first.weight"), "w2g32".parse::<Scheme>().unwrap())
+        .and_then(|model| {
+            model.quantize_rtn(
+                &group("second.weight"),
+                "w4g-1-sym".parse::<Scheme>().unwrap(),
+            )
+        })
+        .unwrap();
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("gptq");
+    let staged = StagedDir::begin(&dir, false).unwrap();
+    export_gptq(&model, &json!({}), DType::F32, &staged).unwrap();
+    staged.commit().unwrap();
+    let config = Checkpoint::open(&dir).unwrap().config().clone();
+    let dynamic = &config["quantization_config"]["dynamic"];
+    let fields = json!({"bits": 4, "group_size": -1, "sym": true});
+    assert_eq!(*dynamic, json!({ "+:^second$": fields }));
+    let checkpoint = Checkpoint::open(&dir).unwrap();
+    let loaded = checkpoint.load(new(), |_| false).unwrap();
+    assert!(values(loaded.first.weight.val()) == values(model.first.weight.val()));
+    assert!(values(loaded.second.weight.val()) == values(model.second.weight.val()));
+    let scheme = |layer: &QuantLinear| {
+        let packed = layer.weight.reparameterization::<Packed>().unwrap();
+        packed.scheme().to_string()
+    };
+    assert_eq!(scheme(&loaded.first), "w2g32");
+    assert_eq!(scheme(&loaded.second), "w4g-1-sym");
+}

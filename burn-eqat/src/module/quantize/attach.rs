@@ -14,7 +14,12 @@ pub(crate) fn attach_fake_quant<M: Module>(module: M, selected: &[Selected]) -> 
 
 /// Replaces these weights by packed ones that are still to be loaded.
 pub(super) fn attach_packed<M: Module>(module: M, selected: &[Selected]) -> M {
-    let schemes = schemes(selected);
+    attach_skeletons(module, schemes(selected))
+}
+
+/// Replaces the matrices at these paths by packed weights that are still to be loaded. Their schemes have to fit
+/// them.
+pub(crate) fn attach_skeletons<M: Module>(module: M, schemes: HashMap<String, Scheme>) -> M {
     module.apply_reparameterization(AttachSkeleton { schemes })
 }
 

@@ -4,13 +4,15 @@ mod attach;
 mod map;
 pub(super) mod pack;
 
-pub(crate) use attach::attach_fake_quant;
+pub(crate) use attach::{attach_fake_quant, attach_skeletons};
 
 use super::matrices::select;
 use super::{QuantizeError, SizeReport, Weights};
 use crate::Schemes;
+use crate::files::{FileError, load_module, save_module};
 use attach::attach_packed;
 use burn::module::{Module, ParamGroup};
+use std::path::Path;
 
 /// Quantization for any Burn module.
 ///
@@ -110,6 +112,29 @@ pub trait Quantize: Module {
     /// How large the module is, and how much of it the quantized weights are.
     fn size_report(&self) -> SizeReport {
         SizeReport::of(self)
+    }
+
+    /// Writes the module to one safetensors file: packed weights as they are, everything else in the type that
+    /// it has in memory, and the schemes. It is written beside its place and renamed; a file that is there is
+    /// replaced. (A model with a `config.json` is better saved by [`save_model`](crate::files::save_model).)
+    ///
+    /// # Errors
+    ///
+    /// When a weight is fake-quantized ([`pack`](Self::pack) it first), a tensor cannot be read from its device, or
+    /// the file cannot be written.
+    fn save(&self, path: impl AsRef<Path>) -> Result<(), FileError> {
+        save_module(self, path.as_ref())
+    }
+
+    /// Reads a file that [`save`](Self::save) wrote into a module of the same type: the weights that the file has
+    /// packed are packed then, whatever they were before, and the others are dense.
+    ///
+    /// # Errors
+    ///
+    /// When the file is not one that `save` wrote, or is one of another module: the first tensor that is missing, not
+    /// expected, or of another shape or type is named.
+    fn load(self, path: impl AsRef<Path>) -> Result<Self, FileError> {
+        load_module(self, path.as_ref())
     }
 }
 

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::model::Llama;
 use crate::pretrain::{PretrainConfig, pretrain};
 use burn::tensor::DType;
-use burn_eqat::files::{StagedDir, save_model};
+use burn_eqat::files::{StagedDir, check_room, save_model};
 use burn_eqat::lm::read_documents;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -64,6 +64,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<(), Error> {
     StagedDir::check(&args.output, args.force)?;
+    check_room(&args.output, 0)?;
     let mut documents = Vec::new();
     for path in &args.text {
         documents.extend(read_documents(path)?);
@@ -124,13 +125,7 @@ fn save(
     let mut json = serde_json::to_value(config.model()).expect("numbers and names");
     json["architectures"] = json!(["LlamaForCausalLM"]);
     json["torch_dtype"] = json!("bfloat16");
-    save_model(
-        &round_to_bf16(model.clone()),
-        &json,
-        None,
-        DType::BF16,
-        &staged,
-    )?;
+    save_model(&round_to_bf16(model.clone()), &json, DType::BF16, &staged)?;
     let path = staged.path().join("tokenizer.json");
     tokenizer
         .save(&path, false)

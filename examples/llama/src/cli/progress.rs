@@ -3,26 +3,65 @@ use burn_eqat::lm::LmError;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::sync::{LazyLock, OnceLock};
 
-/// Told to stop by Ctrl-C; trainings look at it after each step.
+/// Stopped by Ctrl-C or SIGTERM; trainings look at it after each step.
 static INTERRUPTER: LazyLock<Interrupter> = LazyLock::new(Interrupter::new);
 
-/// From here on Ctrl-C asks the work to stop at the next step, where nothing is half-written; a second
-/// one ends the process at once.
+/// From here on Ctrl-C or SIGTERM asks the work to stop at the next step, where nothing is half-written; a
+/// second one ends the process at once.
 pub(super) fn watch_interrupts() {
     static WATCHING: OnceLock<()> = OnceLock::new();
     WATCHING.get_or_init(|| {
-        // Where a handler cannot be set, Ctrl-C ends the process as ever.
+        let hangup = Hangup::look();
+        // Where a handler cannot be set, these signals end the process as ever.
         let _ = ctrlc::set_handler(|| {
             if INTERRUPTER.should_stop() {
                 std::process::exit(130);
             }
-            INTERRUPTER.stop(Some("Ctrl-C"));
+            INTERRUPTER.stop(Some("interrupted"));
             eprintln!("interrupted: stopping at the next step (again to stop at once)");
         });
+        hangup.restore();
     });
 }
 
-/// The handle that Ctrl-C stops.
+/// Whether the loss of the terminal is ignored, as under `nohup`: it has to stay so.
+#[cfg(unix)]
+struct Hangup {
+    ignored: bool,
+}
+
+#[cfg(unix)]
+impl Hangup {
+    fn look() -> Self {
+        use nix::sys::signal::{SigHandler, Signal, signal};
+        // SAFETY: no handler of ours is replaced, and the signal is handled again below.
+        let before = unsafe { signal(Signal::SIGHUP, SigHandler::SigIgn) };
+        Hangup {
+            ignored: matches!(before, Ok(SigHandler::SigIgn)),
+        }
+    }
+
+    fn restore(self) {
+        use nix::sys::signal::{SigHandler, Signal, signal};
+        if self.ignored {
+            // SAFETY: ignoring a signal runs no code.
+            let _ = unsafe { signal(Signal::SIGHUP, SigHandler::SigIgn) };
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Hangup;
+
+#[cfg(not(unix))]
+impl Hangup {
+    fn look() -> Self {
+        Hangup
+    }
+    fn restore(self) {}
+}
+
+/// The handle that an interrupt stops.
 pub(super) fn interrupter() -> Interrupter {
     INTERRUPTER.clone()
 }
@@ -34,7 +73,7 @@ pub(super) fn say(piece: &str) {
     let _ = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Fails once Ctrl-C was pressed.
+/// Fails once the work was interrupted.
 pub(super) fn check_interrupted() -> Result<(), LmError> {
     if INTERRUPTER.should_stop() {
         Err(LmError::Interrupted)
@@ -52,7 +91,7 @@ pub(super) fn bar(len: usize, what: impl Into<String>) -> ProgressBar {
         .with_prefix(what.into())
 }
 
-/// A callback that moves a bar and stops when Ctrl-C was pressed.
+/// A callback that moves a bar and stops once the work was interrupted.
 pub(super) fn moving(bar: &ProgressBar) -> impl FnMut(usize, usize) -> Result<(), LmError> + '_ {
     move |done, total| {
         bar.set_length(total as u64);

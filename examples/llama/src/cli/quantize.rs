@@ -6,9 +6,10 @@ use super::renderer::BarRenderer;
 use super::report::{check_report, table_head, table_row, write_report};
 use crate::error::Error;
 use crate::load::LoadedLlama;
+use crate::model::Llama;
 use crate::quantize::{Hooks, Method, QuantizeSettings, Rates, Stage, quantize};
 use burn::tensor::Device;
-use burn_eqat::files::StagedDir;
+use burn_eqat::files::{StagedDir, check_room};
 use burn_eqat::kernels::Bits;
 use burn_eqat::lm::{Calibration, LmError, TokenWindows, sample_windows};
 use burn_eqat::{GroupSize, Scheme};
@@ -120,6 +121,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     check_numbers(&args)?;
     if let Some(output) = &args.output {
         StagedDir::check(output, args.force)?;
+        check_room(output, 0)?;
     }
     check_report(args.report.as_deref())?;
     let device = args.device.device();
@@ -135,11 +137,18 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         Some(packed) => {
             check_packed(&args, &dir, packed)?;
             loaded = LoadedLlama::open(&dir, &device)?;
+            if let Some(output) = &args.output {
+                loaded.check_room(&loaded.model, output, 1)?;
+            }
             packed
         }
         None => {
             let scheme = args.scheme.unwrap_or_else(default_scheme);
-            check_scheme(&loaded, scheme, &device)?;
+            let skeleton = check_scheme(&loaded, scheme, &device)?;
+            if let Some(output) = &args.output {
+                // The model after Block-AP is still there when the last one is written.
+                loaded.check_room(&skeleton, output, 2)?;
+            }
             scheme
         }
     };
@@ -172,7 +181,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
             match (&args.output, stage.name.as_str()) {
                 (Some(output), "block-ap") if args.method > Method::BlockAp => {
                     saved = true;
-                    loaded.save_packed(model, scheme, output, args.force)
+                    loaded.save_packed(model, output, args.force)
                 }
                 _ => Ok(()),
             }
@@ -182,7 +191,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     if let Some(output) = &args.output {
         // The directory may hold the model after Block-AP by now, which this one replaces.
         let force = args.force || saved;
-        loaded.save_packed(&packed, scheme, output, force)?;
+        loaded.save_packed_or_rescue(&packed, output, force)?;
         println!("saved to {}", output.display());
     }
     if let Some(path) = &args.report {
@@ -272,13 +281,11 @@ fn settings(args: &Args, scheme: Scheme) -> Result<QuantizeSettings, Error> {
     })
 }
 
-/// Refuses a scheme that does not fit before any time is spent.
-fn check_scheme(loaded: &LoadedLlama, scheme: Scheme, device: &Device) -> Result<(), Error> {
-    use crate::model::Llama;
+/// Refuses a scheme that does not fit before any time is spent; the packed model, without data.
+fn check_scheme(loaded: &LoadedLlama, scheme: Scheme, device: &Device) -> Result<Llama, Error> {
     use burn_eqat::Quantize;
     let model = loaded.config.init(device);
-    model.attach_packed(&Llama::quantized_weights(), scheme)?;
-    Ok(())
+    Ok(model.attach_packed(&Llama::quantized_weights(), scheme)?)
 }
 
 fn calibration(

@@ -1,6 +1,7 @@
 //! The shape of a Llama, as `config.json` of a Hugging Face directory gives it.
 
 mod family;
+mod naming;
 mod rope;
 
 pub use family::Family;
@@ -8,6 +9,7 @@ pub use rope::RopeParameters;
 
 use burn_eqat::lm::SpecialTokens;
 use family::{Bias, Windowed};
+pub(crate) use naming::TIED;
 pub(crate) use rope::Rescaling;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -51,7 +53,8 @@ pub struct LlamaConfig {
     /// Base and rescaling of the rotary frequencies together, as newer files have them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_parameters: Option<RopeParameters>,
-    /// Whether the output layer is the embedding, transposed.
+    /// Whether the output layer is the embedding, transposed. Where it is absent it is false, as transformers has
+    /// it for all of these families.
     #[serde(default)]
     pub tie_word_embeddings: bool,
     /// Whether the attention projections have biases.

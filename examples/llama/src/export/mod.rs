@@ -7,7 +7,12 @@ pub use gguf::{Compatibility, GgufError};
 use crate::error::Error;
 use crate::load::LoadedLlama;
 use burn::tensor::DType;
-use burn_eqat::files::{StagedDir, copy_side_files, export_dense, export_gptq};
+use burn_eqat::Quantize;
+use burn_eqat::files::{
+    StagedDir, check_room, copy_side_files, expected_size, export_dense, export_gptq,
+};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 impl LoadedLlama {
@@ -19,6 +24,7 @@ impl LoadedLlama {
     /// target then that was not there before.
     pub fn export_gptq(&self, target: &Path, force: bool) -> Result<(), Error> {
         let staged = StagedDir::begin(target, force)?;
+        check_room(target, expected_size(&self.model, self.dtype()))?;
         export_gptq(&self.model, self.checkpoint.config(), self.dtype(), &staged)?;
         copy_side_files(self.checkpoint.dir(), staged.path())?;
         Ok(staged.commit()?)
@@ -31,6 +37,9 @@ impl LoadedLlama {
     /// When a file cannot be written; nothing is at the target then that was not there before.
     pub fn export_dense(&self, target: &Path, dtype: DType, force: bool) -> Result<(), Error> {
         let staged = StagedDir::begin(target, force)?;
+        let size = self.model.size_report();
+        let bytes = (size.packed_weights + size.dense_params) * dtype.size();
+        check_room(target, bytes as u64)?;
         export_dense(&self.model, self.checkpoint.config(), dtype, &staged)?;
         copy_side_files(self.checkpoint.dir(), staged.path())?;
         Ok(staged.commit()?)
@@ -48,13 +57,32 @@ impl LoadedLlama {
         compatibility: Compatibility,
         force: bool,
     ) -> Result<Vec<String>, Error> {
-        if target.exists() && (!force || target.is_dir()) {
-            let message = match target.is_dir() {
-                true => "is a directory, expected a file's name",
-                false => "exists (overwrite it with --force)",
-            };
-            return Err(Error::input(target, message.to_string()));
+        if target.is_dir() {
+            return Err(Error::input(
+                target,
+                "is a directory, expected a file's name",
+            ));
         }
+        if target.exists() && !force {
+            return Err(Error::input(target, "exists (replace it with --force)"));
+        }
+        if target.exists() && !is_gguf(target)? {
+            return Err(Error::input(
+                target,
+                "is not a GGUF file, and is not replaced",
+            ));
+        }
+        check_room(target, 0)?;
         gguf::write(self, target, compatibility)
     }
+}
+
+/// Whether a file may be replaced by a GGUF file: it is one, or empty.
+fn is_gguf(path: &Path) -> Result<bool, Error> {
+    let mut magic = Vec::new();
+    let file = File::open(path).map_err(Error::read(path))?;
+    file.take(4)
+        .read_to_end(&mut magic)
+        .map_err(Error::read(path))?;
+    Ok(magic.is_empty() || magic == b"GGUF")
 }

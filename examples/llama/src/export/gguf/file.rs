@@ -1,7 +1,7 @@
 //! The file itself: metadata, a table of tensors, their data.
 
 use crate::error::Error;
-use burn_eqat::files::FileError;
+use burn_eqat::files::{FileError, StagedFile, check_room};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
@@ -150,33 +150,22 @@ impl File {
         });
     }
 
+    /// Bytes of the tensors' data.
+    fn bytes(&self) -> usize {
+        let padded = |tensor: &TensorEntry| tensor.len().next_multiple_of(ALIGNMENT);
+        self.tensors.iter().map(padded).sum()
+    }
+
     /// Writes the file beside its place, and renames it.
     pub fn write(&self, target: &Path) -> Result<(), Error> {
-        let failed = |error| FileError::Io {
-            path: target.to_path_buf(),
-            error,
-        };
-        let parent = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let mut staged = tempfile::Builder::new()
-            .prefix(".eqat-")
-            .tempfile_in(parent)
-            .map_err(failed)?;
-        self.write_to(&mut BufWriter::new(staged.as_file_mut()))
-            .map_err(failed)?;
-        // A temporary file is private to its owner; a finished one is like any other.
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let readable = std::fs::Permissions::from_mode(0o644);
-            std::fs::set_permissions(staged.path(), readable).map_err(failed)?;
-        }
-        staged
-            .persist(target)
-            .map_err(|error| failed(error.error))?;
-        Ok(())
+        check_room(target, self.bytes() as u64)?;
+        let mut staged = StagedFile::begin(target)?;
+        self.write_to(&mut BufWriter::new(staged.file()))
+            .map_err(|error| FileError::Io {
+                path: target.to_path_buf(),
+                error,
+            })?;
+        Ok(staged.commit()?)
     }
 
     fn write_to(&self, out: &mut impl Write) -> std::io::Result<()> {

@@ -1,0 +1,20 @@
+use super::error::FileError;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// Reads a JSON file.
+///
+/// # Errors
+///
+/// When the file cannot be read or does not hold a `T`.
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, FileError> {
+    let text = fs::read_to_string(path).map_err(FileError::io(path))?;
+    serde_json::from_str(&text).map_err(|error| FileError::invalid(path, error))
+}
+
+/// Writes a JSON file.
+pub(super) fn write_json(path: &Path, value: &Value) -> Result<(), FileError> {
+    let text = serde_json::to_string_pretty(value).expect("a value is always writable");
+    fs::write(path, text + "\n").map_err(FileError::io(path))
+}

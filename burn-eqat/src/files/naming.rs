@@ -1,0 +1,127 @@
+use super::tensor_file::Located;
+use std::collections::BTreeMap;
+
+/// Names that a checkpoint may have its tensors under, besides those of the module's parameters.
+///
+/// Checkpoints as they are published differ in details: tied tensors are stored under either name, a
+/// prefix of all names is left out, and buffers that are computed are stored, too.
+///
+/// ```
+/// use burn_eqat::files::Naming;
+///
+/// let naming = Naming::new()
+///     .with_alias("model.embed_tokens.weight", "lm_head.weight")
+///     .with_optional_prefix("model.", &["lm_head."])
+///     .with_ignored("rotary_emb.inv_freq");
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Naming {
+    prefix: Option<(String, Vec<String>)>,
+    aliases: Vec<(String, String)>,
+    ignored: Vec<String>,
+}
+
+impl Naming {
+    /// The names of the module, and no others.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Where no tensor has a name that begins with `prefix`, every name is read as if it did, but for those
+    /// that begin with one of `outside`.
+    pub fn with_optional_prefix(mut self, prefix: &str, outside: &[&str]) -> Self {
+        let outside = outside.iter().map(|name| name.to_string()).collect();
+        self.prefix = Some((prefix.to_string(), outside));
+        self
+    }
+
+    /// Where the tensor `name` is not there, `other` is taken for it: the two are one tensor of the model.
+    pub fn with_alias(mut self, name: &str, other: &str) -> Self {
+        self.aliases.push((name.to_string(), other.to_string()));
+        self
+    }
+
+    /// Leaves out tensors whose name is `suffix` or ends with it, after a dot: buffers that the model
+    /// computes.
+    pub fn with_ignored(mut self, suffix: &str) -> Self {
+        self.ignored.push(suffix.to_string());
+        self
+    }
+
+    /// The tensors under the names of the module.
+    pub(super) fn apply(&self, tensors: BTreeMap<String, Located>) -> BTreeMap<String, Located> {
+        let ignored = |name: &str| {
+            let mut suffixes = self.ignored.iter();
+            suffixes.any(|suffix| match name.strip_suffix(suffix.as_str()) {
+                Some(rest) => rest.is_empty() || rest.ends_with('.'),
+                None => false,
+            })
+        };
+        let kept = tensors.into_iter().filter(|(name, _)| !ignored(name));
+        let mut tensors: BTreeMap<String, Located> = kept.collect();
+        if let Some((prefix, outside)) = &self.prefix
+            && !tensors.keys().any(|name| name.starts_with(prefix))
+        {
+            let inside = |name: &str| !outside.iter().any(|other| name.starts_with(other));
+            let prefixed = tensors.into_iter().map(|(name, tensor)| {
+                if inside(&name) {
+                    (format!("{prefix}{name}"), tensor)
+                } else {
+                    (name, tensor)
+                }
+            });
+            tensors = prefixed.collect();
+        }
+        for (name, other) in &self.aliases {
+            if !tensors.contains_key(name)
+                && let Some(tensor) = tensors.remove(other)
+            {
+                tensors.insert(name.clone(), tensor);
+            }
+        }
+        tensors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{DType, Shape};
+
+    fn named(naming: &Naming, names: &[&str]) -> Vec<(String, String)> {
+        let located = |name: &&str| {
+            let tensor = Located {
+                file: "model.safetensors".into(),
+                name: name.to_string(),
+                shape: Shape::new([1]),
+                dtype: DType::F32,
+            };
+            (name.to_string(), tensor)
+        };
+        let tensors = naming.apply(names.iter().map(located).collect());
+        let pairs = tensors
+            .into_iter()
+            .map(|(name, tensor)| (name, tensor.name));
+        pairs.collect()
+    }
+
+    #[test]
+    fn tensors_get_the_names_of_the_module() {
+        let naming = Naming::new()
+            .with_alias("model.embed.weight", "lm_head.weight")
+            .with_optional_prefix("model.", &["lm_head."])
+            .with_ignored("inv_freq");
+        let pair = |name: &str, file: &str| (name.to_string(), file.to_string());
+        let names = ["layers.0.inv_freq", "layers.0.weight", "lm_head.weight"];
+        let expected = [
+            pair("model.embed.weight", "lm_head.weight"),
+            pair("model.layers.0.weight", "layers.0.weight"),
+        ];
+        assert_eq!(named(&naming, &names), expected);
+        // Names that are right already stay, and so does what only looks alike.
+        let names = ["lm_head.weight", "model.embed.weight", "my_inv_freq"];
+        let same = names.map(|name| pair(name, name));
+        assert_eq!(named(&naming, &names), same);
+        assert_eq!(named(&Naming::new(), &names), same);
+    }
+}

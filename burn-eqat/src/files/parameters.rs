@@ -1,0 +1,46 @@
+//! The parameters of a module, as files have them.
+
+use super::error::FileError;
+use super::layout::{Slot, slots};
+use super::view::{Floats, TensorView};
+use burn::module::Module;
+use burn::store::{ModuleSnapshot, bridge};
+use burn::tensor::TensorData;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+/// A parameter in the form that files have it.
+pub(super) fn view(
+    path: &Path,
+    slot: &Slot,
+    data: TensorData,
+    floats: Floats,
+) -> Result<TensorView, FileError> {
+    TensorView::of_parameter(data, slot.role, floats)
+        .map_err(|message| FileError::tensor(path, &slot.name, message))
+}
+
+/// Hands out every parameter of a module that files have, and where it goes.
+pub(super) fn each_parameter<M: Module>(
+    module: &M,
+    path: &Path,
+    mut take: impl FnMut(Slot, TensorData) -> Result<(), FileError>,
+) -> Result<(), FileError> {
+    let slots = slots(module);
+    let mut names = HashSet::new();
+    if let Some(slot) = slots.iter().find(|slot| !names.insert(slot.name.clone())) {
+        let message = "two parameters of the model have this name in files";
+        return Err(FileError::tensor(path, &slot.name, message));
+    }
+    let by_path = slots.into_iter().map(|slot| (slot.path.clone(), slot));
+    let mut by_path: HashMap<String, Slot> = by_path.collect();
+    for tensor in module.collect(None, None, false) {
+        let Some(slot) = by_path.remove(&tensor.name) else {
+            continue;
+        };
+        let data = bridge::into_data(tensor)
+            .map_err(|error| FileError::tensor(path, &slot.name, format!("{error:?}")))?;
+        take(slot, data)?;
+    }
+    Ok(())
+}

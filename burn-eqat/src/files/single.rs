@@ -1,0 +1,119 @@
+//! One file for any module, without a directory or a configuration.
+
+use super::error::FileError;
+use super::layout::{Role, slots};
+use super::load::{LoadedFloats, Source};
+use super::parameters::{each_parameter, view};
+use super::quantization::{Overrides, Quantization};
+use super::schemes::PackedSchemes;
+use super::staged_file::StagedFile;
+use super::stored::Format;
+use super::tensor_file::locate;
+use super::view::Floats;
+use crate::Scheme;
+use burn::module::Module;
+use safetensors::tensor::Metadata;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// The entry in the metadata of a file that is written here.
+const ENTRY: &str = "burn-eqat";
+
+/// The version of the layout that is written.
+const VERSION: u32 = 1;
+
+/// What the entry says, as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    version: u32,
+    /// Schemes of the packed weights, by their paths.
+    schemes: BTreeMap<String, Scheme>,
+}
+
+/// Writes a module to one safetensors file; one that is there is replaced when the new one is whole.
+pub(crate) fn save_module<M: Module>(module: &M, path: &Path) -> Result<(), FileError> {
+    let mut views = Vec::new();
+    each_parameter(module, path, |slot, data| {
+        let view = view(path, &slot, data, Floats::AsIs)?;
+        views.push((slot.name, view));
+        Ok(())
+    })?;
+    let entry = Entry {
+        version: VERSION,
+        schemes: PackedSchemes::by_path(module),
+    };
+    let entry = serde_json::to_string(&entry).expect("names and schemes are writable");
+    let metadata = HashMap::from([
+        ("format".to_string(), "pt".to_string()),
+        (ENTRY.to_string(), entry),
+    ]);
+    let staged = StagedFile::begin(path)?;
+    safetensors::serialize_to_file(views, Some(metadata), staged.path())
+        .map_err(|error| FileError::invalid(path, error))?;
+    staged.commit()
+}
+
+/// Loads a module from a file of [`save_module`].
+pub(crate) fn load_module<M: Module>(module: M, path: &Path) -> Result<M, FileError> {
+    let Entry { version, schemes } = read_entry(path)?;
+    if version != VERSION {
+        let message = format!("has version {version} of the format, expected {VERSION}");
+        return Err(FileError::invalid(path, message));
+    }
+    // What is attached to the weights is replaced by what the file has.
+    let attached = |role| matches!(role, Role::Scales | Role::FakeQuant);
+    let module = if slots(&module).iter().any(|slot| attached(slot.role)) {
+        module.materialize()
+    } else {
+        module
+    };
+    let packed = schemes.values().next().copied();
+    let quantization = packed.map(|scheme| Quantization {
+        format: Format::BurnEqat,
+        scheme,
+        overrides: Overrides::Paths(schemes),
+    });
+    let tensors = locate(path)?;
+    let source = Source {
+        path,
+        tensors: &tensors,
+        quantization,
+        floats: LoadedFloats::AsStored,
+        prefix: "",
+    };
+    source.load(module, |_| false)
+}
+
+/// The entry of a file's metadata.
+fn read_entry(path: &Path) -> Result<Entry, FileError> {
+    let header = read_header(path).map_err(FileError::io(path))?;
+    let header: Metadata = serde_json::from_slice(&header)
+        .map_err(|error| FileError::invalid(path, format!("not a safetensors file: {error}")))?;
+    let entry = header
+        .metadata()
+        .as_ref()
+        .and_then(|metadata| metadata.get(ENTRY));
+    let Some(entry) = entry else {
+        let message =
+            format!("has no {ENTRY:?} entry, expected a file that was saved by this library");
+        return Err(FileError::invalid(path, message));
+    };
+    serde_json::from_str(entry)
+        .map_err(|error| FileError::invalid(path, format!("{ENTRY} entry: {error}")))
+}
+
+/// The JSON that a safetensors file begins with.
+fn read_header(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length)?;
+    /// What readers of safetensors allow.
+    const MOST: u64 = 100_000_000;
+    let mut header = Vec::new();
+    let length = u64::from_le_bytes(length).min(MOST);
+    file.take(length).read_to_end(&mut header)?;
+    Ok(header)
+}

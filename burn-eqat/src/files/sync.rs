@@ -1,0 +1,28 @@
+//! Files that are on the disk, not only on their way there.
+
+use super::error::FileError;
+use std::fs::{self, File};
+use std::path::Path;
+
+/// Waits until every file of a directory is on the disk, and the directory too.
+pub(super) fn sync_files(dir: &Path) -> Result<(), FileError> {
+    for entry in fs::read_dir(dir).map_err(FileError::io(dir))? {
+        let path = entry.map_err(FileError::io(dir))?.path();
+        if path.is_file() {
+            let file = File::options().write(true).open(&path);
+            let synced = file.and_then(|file| file.sync_all());
+            synced.map_err(FileError::io(&path))?;
+        }
+    }
+    sync_dir(dir)
+}
+
+/// Waits until the names in a directory are on the disk.
+pub(super) fn sync_dir(dir: &Path) -> Result<(), FileError> {
+    // Elsewhere a directory cannot be opened as a file.
+    if cfg!(unix) {
+        let synced = File::open(dir).and_then(|dir| dir.sync_all());
+        synced.map_err(FileError::io(dir))?;
+    }
+    Ok(())
+}
