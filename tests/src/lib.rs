@@ -2,11 +2,13 @@
 
 pub mod pickle;
 
+use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
+use burn::data::dataset::DatasetError;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Fixtures of this repository.
 pub fn fixtures() -> PathBuf {
@@ -38,6 +40,40 @@ pub fn seeded(seed: u64) -> MutexGuard<'static, ()> {
     let guard = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     Device::flex().seed(seed);
     guard
+}
+
+/// A loader of batches that are there already; they stay on their device.
+pub fn batches<T: Clone + Send + Sync + 'static>(batches: Vec<T>) -> Arc<dyn DataLoader<T>> {
+    struct Batches<T>(Vec<T>);
+    struct Batch<'a, T>(&'a [T], usize);
+    impl<T: Clone> Iterator for Batch<'_, T> {
+        type Item = Result<T, DatasetError>;
+
+        fn next(&mut self) -> Option<Self::Item> {
+            self.1 += 1;
+            self.0.get(self.1 - 1).cloned().map(Ok)
+        }
+    }
+    impl<T: Clone> DataLoaderIterator<T> for Batch<'_, T> {
+        fn progress(&self) -> Progress {
+            Progress::new(self.1, self.0.len(), None)
+        }
+    }
+    impl<T: Clone + Send + Sync + 'static> DataLoader<T> for Batches<T> {
+        fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<T> + 'a> {
+            Box::new(Batch(&self.0, 0))
+        }
+        fn num_items(&self) -> usize {
+            self.0.len()
+        }
+        fn to_device(&self, _device: &Device) -> Arc<dyn DataLoader<T>> {
+            Arc::new(Batches(self.0.clone()))
+        }
+        fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<T>> {
+            Arc::new(Batches(self.0[start..end].to_vec()))
+        }
+    }
+    Arc::new(Batches(batches))
 }
 
 /// Every tensor of a safetensors file.

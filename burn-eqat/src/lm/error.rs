@@ -1,7 +1,6 @@
 use crate::files::FileError;
 
-/// What a language model's own code may fail with.
-pub type ModelError = Box<dyn std::error::Error + Send + Sync>;
+pub use crate::train::ModelError;
 
 /// Text, tokens or a language model that something is wrong with.
 #[derive(Debug, thiserror::Error)]

@@ -24,9 +24,8 @@ impl Matrix {
     }
 }
 
-/// The matrices of a module, in its own order and without reading any. `at` is the path of the module in
-/// a larger one.
-fn matrices<M: Module>(module: &M, at: Option<&str>) -> Vec<Matrix> {
+/// The matrices of a module, in its own order and without reading any.
+fn matrices<M: Module>(module: &M) -> Vec<Matrix> {
     #[derive(Default)]
     struct Visitor {
         walk: Walk,
@@ -59,9 +58,6 @@ fn matrices<M: Module>(module: &M, at: Option<&str>) -> Vec<Matrix> {
         }
     }
     let mut visitor = Visitor::default();
-    if let Some(at) = at {
-        visitor.walk.enter(at, "");
-    }
     module.visit(&mut visitor);
     visitor.found
 }
@@ -70,7 +66,6 @@ fn matrices<M: Module>(module: &M, at: Option<&str>) -> Vec<Matrix> {
 #[derive(Clone, Debug)]
 pub(crate) struct Selected {
     pub path: String,
-    pub id: ParamId,
     pub scheme: Scheme,
 }
 
@@ -87,7 +82,7 @@ pub(crate) fn select<M: Module>(
 ) -> Result<Vec<Selected>, QuantizeError> {
     let selected = selected_under(module, weights, schemes, None)?;
     if selected.is_empty() {
-        let paths: Vec<String> = (matrices(module, None).into_iter())
+        let paths: Vec<String> = (matrices(module).into_iter())
             .map(|matrix| matrix.path)
             .collect();
         return Err(QuantizeError::NothingSelected {
@@ -111,22 +106,11 @@ pub(crate) fn selected_under<M: Module>(
     schemes: &Schemes,
     under: Option<&str>,
 ) -> Result<Vec<Selected>, QuantizeError> {
-    let mut found = matrices(module, None);
+    let mut found = matrices(module);
     if let Some(under) = under {
         found.retain(|matrix| is_under(&matrix.path, under));
     }
     with_schemes(found, weights, schemes)
-}
-
-/// The selected weights of a part that was taken out of its module, with their paths in the whole; `at` is
-/// the path of the part.
-pub(crate) fn select_part<M: Module>(
-    module: &M,
-    at: Option<&str>,
-    weights: &Weights,
-    schemes: &Schemes,
-) -> Result<Vec<Selected>, QuantizeError> {
-    with_schemes(matrices(module, at), weights, schemes)
 }
 
 /// The selected ones of these matrices.
@@ -144,28 +128,9 @@ fn with_schemes(
             }
             let scheme = schemes.of(&path);
             match scheme.groups(matrix.shape[0]) {
-                Ok(_) => Ok(Selected {
-                    path,
-                    id: matrix.id,
-                    scheme,
-                }),
+                Ok(_) => Ok(Selected { path, scheme }),
                 Err(error) => Err(QuantizeError::Scheme { path, error }),
             }
-        })
-        .collect()
-}
-
-/// Those of the selected weights that are in a part of their module, with their paths in it.
-pub(crate) fn in_part<M: Module>(part: &M, selected: &[Selected]) -> Vec<Selected> {
-    let found = matrices(part, None).into_iter();
-    found
-        .filter_map(|matrix| {
-            let weight = selected.iter().find(|weight| weight.id == matrix.id)?;
-            let path = matrix.path;
-            Some(Selected {
-                path,
-                ..weight.clone()
-            })
         })
         .collect()
 }

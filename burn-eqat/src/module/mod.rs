@@ -9,6 +9,7 @@ mod quantize;
 mod repacked;
 mod size;
 mod tag;
+mod trained;
 mod walk;
 mod weights;
 
@@ -20,6 +21,9 @@ pub use size::SizeReport;
 pub use weights::Weights;
 
 pub(crate) use attached::packed_weights;
-pub(crate) use matrices::{Selected, check_overrides, in_part, select_part};
+pub(crate) use matrices::{
+    Selected, check_overrides, is_under, select, selected_under, some_paths,
+};
 pub(crate) use quantize::{attach_fake_quant, attach_skeletons};
+pub(crate) use trained::pack_trained;
 pub(crate) use walk::ATTACHMENT;

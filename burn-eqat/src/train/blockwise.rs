@@ -1,13 +1,20 @@
 use super::{Flow, Hidden};
 use burn::module::Module;
+use burn::tensor::Tensor;
 
-/// A model that can be taken block by block: all that Block-AP asks of one.
+/// What a model's own code fails with: any error, a string among them.
+pub type ModelError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A model that can be run block by block: all that Block-AP asks of one.
+///
+/// A block is a part of the model at a path, such as `layers.3`. Blocks may be of different types, since the model runs
+/// them itself. Together they do what the model does between its embedding and its output.
 ///
 /// ```
 /// use burn::module::Module;
 /// use burn::nn::Linear;
 /// use burn::tensor::{Tensor, activation::relu};
-/// use burn_eqat::train::Blockwise;
+/// use burn_eqat::train::{Blockwise, ModelError};
 ///
 /// #[derive(Module, Debug)]
 /// struct Mlp {
@@ -16,62 +23,87 @@ use burn::module::Module;
 ///
 /// impl Blockwise for Mlp {
 ///     type Batch = Tensor<2>;
-///     type Block = Linear;
 ///     type Hidden = Tensor<2>;
 ///     type Context = ();
 ///
-///     fn embed(&self, batch: Tensor<2>) -> (Tensor<2>, ()) {
-///         (batch, ())
+///     fn blocks(&self) -> Vec<String> {
+///         (0..self.layers.len()).map(|index| format!("layers.{index}")).collect()
 ///     }
-///     fn num_blocks(&self) -> usize {
-///         self.layers.len()
+///     fn embed(&self, batch: Tensor<2>) -> Result<(Tensor<2>, ()), ModelError> {
+///         Ok((batch, ()))
 ///     }
-///     fn block(&self, index: usize) -> Linear {
-///         self.layers[index].clone()
-///     }
-///     fn set_block(&mut self, index: usize, block: Linear) {
-///         self.layers[index] = block;
-///     }
-///     fn run_block(&self, _index: usize, block: &Linear, x: Tensor<2>, _: &()) -> Tensor<2> {
-///         relu(block.forward(x))
+///     fn run_block(&self, index: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> {
+///         Ok(relu(self.layers[index].forward(x)))
 ///     }
 /// }
 /// ```
+///
+/// # Encoders and decoders
+///
+/// What a block needs from earlier blocks flows through [`Hidden`](Self::Hidden). In a model whose decoder attends to the
+/// encoder's output the hidden state is a pair `(memory, x)`: encoder blocks change the first part, decoder blocks read the
+/// first and change the second. So a decoder block trains on the output of the *quantized* encoder, and is compared with what
+/// the original makes of the *original* encoder's output. Its
+/// [`reconstruction_error`](Self::reconstruction_error) compares the second part only: the first is not its work.
 pub trait Blockwise: Module {
     /// What a data loader gives for a step.
     type Batch;
-    /// A block.
-    type Block: Module;
-    /// What goes into a block and comes out of it.
+    /// What flows from block to block.
     type Hidden: Hidden;
-    /// What a block needs besides: a mask, positions, the output of an encoder; `()` for nothing.
+    /// What every block needs besides, the same for all of them: a mask, positions; `()` for nothing.
     type Context: Flow;
 
+    /// The paths of the blocks in the model, in the order in which data goes through them:
+    /// `["encoder.0", "encoder.1", "head"]`.
+    ///
+    /// A path is that of the block's parameters without their last parts: the weight of a block `encoder.0` that is an
+    /// `nn::Linear` is `encoder.0.weight`. No block may be a part of another.
+    fn blocks(&self) -> Vec<String>;
+
     /// What goes into the first block, and what every block needs besides.
-    fn embed(&self, batch: Self::Batch) -> (Self::Hidden, Self::Context);
+    ///
+    /// # Errors
+    ///
+    /// Any error ends the phase and comes out of it as [`TrainError::Model`](super::TrainError::Model).
+    fn embed(&self, batch: Self::Batch) -> Result<(Self::Hidden, Self::Context), ModelError>;
 
-    /// How many blocks there are.
-    fn num_blocks(&self) -> usize;
-
-    /// A block. Clones are cheap: they share their tensors.
-    fn block(&self, index: usize) -> Self::Block;
-
-    /// Where a block's parameters are in the model, `model.layers.3` say: what a parameter group is asked
-    /// with. To be said by models whose blocks are made when [`block`](Self::block) is called (read from
-    /// a file, say), as their parameters have other ids each time; without it, ids tell.
-    fn block_path(&self, _index: usize) -> Option<String> {
-        None
-    }
-
-    /// Puts a block in its place.
-    fn set_block(&mut self, index: usize, block: Self::Block);
-
-    /// Runs `block`, which takes the place of block `index`, on what came out of the block before.
+    /// Runs block `index` of the model on what the block before it made.
+    ///
+    /// # Errors
+    ///
+    /// As [`embed`](Self::embed).
     fn run_block(
         &self,
         index: usize,
-        block: &Self::Block,
         hidden: Self::Hidden,
         context: &Self::Context,
-    ) -> Self::Hidden;
+    ) -> Result<Self::Hidden, ModelError>;
+
+    /// The reconstruction error of block `index`, `[1]`: how far its output is from that of the original. By default this is
+    /// the mean squared error of all of the hidden state. A block that makes only a part of it, such as a decoder block beside
+    /// the encoder's output, compares that part.
+    fn reconstruction_error(
+        &self,
+        _index: usize,
+        output: Self::Hidden,
+        target: Self::Hidden,
+    ) -> Tensor<1> {
+        output.mse(target)
+    }
+
+    /// Whether block `index` is in memory. Models whose blocks stay in files until
+    /// [`load_block`](Self::load_block) say when it is not.
+    fn is_loaded(&self, _index: usize) -> bool {
+        true
+    }
+
+    /// Brings block `index` to memory before it is run or trained, for models whose blocks stay in files. It does nothing
+    /// where the block is in memory already.
+    ///
+    /// # Errors
+    ///
+    /// As [`embed`](Self::embed).
+    fn load_block(&mut self, _index: usize) -> Result<(), ModelError> {
+        Ok(())
+    }
 }

@@ -1,90 +1,122 @@
+use super::{ModelError, Phase};
 use crate::QuantizeError;
-use std::sync::{Arc, Mutex};
+use crate::module::some_paths;
+use burn_eqat_kernels::OpError;
 
 /// Training that could not go on.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// A loss that is not finite.
     #[error(
-        "the loss of {place}, step {step} is {loss}, with learning rate {rates}: \
-         expected a finite number (a lower rate may help)"
+        "{}, step {step}: the loss is {loss}, with learning rate {}; expected a finite number (a lower rate may help)",
+        place(.phase, .block), list_rates(.rates)
     )]
     Loss {
-        /// The block, or the phase where there are no blocks.
-        place: String,
-        /// The step, from 1.
+        /// The phase.
+        phase: Phase,
+        /// The block; `None` in E2E-QP.
+        block: Option<usize>,
+        /// The step, from 1: in Block-AP of the block. In validation the last step before it.
         step: usize,
         /// The loss.
         loss: f64,
-        /// The learning rate, or rates, of the step.
-        rates: String,
-    },
-    /// The model cannot be quantized as asked.
-    #[error(transparent)]
-    Quantize(#[from] QuantizeError),
-    /// Selected weights that Block-AP would never come to.
-    #[error("{outside} of the selected weights are in no block of the model")]
-    OutsideBlocks {
-        /// How many.
-        outside: usize,
+        /// The learning rates of the step: of the quantizer and of the weights in Block-AP, of the step sizes in E2E-QP.
+        rates: Vec<f64>,
     },
     /// Gradients that are not finite.
-    #[error("the gradients of step {step} have the norm {norm}, expected a finite number")]
+    #[error(
+        "{}, step {step}: the gradients have the norm {norm}, with learning rate {}; expected a finite number (a lower rate \
+         may help)",
+        place(.phase, .block), list_rates(.rates)
+    )]
     Gradient {
+        /// The phase.
+        phase: Phase,
+        /// The block; `None` in E2E-QP.
+        block: Option<usize>,
         /// The step, from 1.
         step: usize,
         /// The norm.
         norm: f64,
+        /// The learning rates, as in [`Loss`](Self::Loss).
+        rates: Vec<f64>,
     },
+    /// The model cannot be quantized as asked.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
+    /// The model's own code failed: [`Blockwise`](super::Blockwise) says where that may be.
+    #[error(transparent)]
+    Model(ModelError),
+    /// An op that the model runs was refused.
+    #[error(transparent)]
+    Op(#[from] OpError),
+    /// The model names no block.
+    #[error("the model has no blocks: expected one path or more")]
+    NoBlocks,
+    /// A block that is named twice, or is a part of another.
+    #[error("block {inner} is a part of block {outer}: expected blocks that share nothing")]
+    OverlappingBlocks {
+        /// A block.
+        outer: String,
+        /// A block at the same path, or below it.
+        inner: String,
+    },
+    /// A block without parameters.
+    #[error("block {path}: the model has no parameter at this path")]
+    EmptyBlock {
+        /// The path.
+        path: String,
+    },
+    /// Selected weights that Block-AP would never come to.
+    #[error("selected weights are in no block of the model: {}", some_paths(.paths))]
+    OutsideBlocks {
+        /// Their paths.
+        paths: Vec<String>,
+    },
+    /// E2E-QP of a model without packed weights.
+    #[error("the model has no packed weights: expected one that was quantized before")]
+    NoPackedWeights,
     /// There is nothing to train on.
     #[error("the training data has no batch")]
     NoData,
     /// A data loader failed.
     #[error("data loader: {0}")]
     Data(String),
-    /// A setting makes no sense.
+    /// A setting that makes no sense, or that the phase cannot follow.
     #[error("{0}")]
     Setting(String),
+    /// Burn's training failed: a metric, a logger or a checkpoint.
+    #[error("training: {0}")]
+    Training(String),
+    /// A callback failed.
+    #[error(transparent)]
+    Callback(ModelError),
     /// Stopped on request.
     #[error("training was interrupted")]
     Interrupted,
 }
 
-/// Fails when a loss is not finite.
-pub(super) fn check_loss(
-    loss: f64,
-    place: impl FnOnce() -> String,
-    step: usize,
-    rates: impl FnOnce() -> String,
-) -> Result<(), TrainError> {
-    match loss.is_finite() {
-        true => Ok(()),
-        false => Err(TrainError::Loss {
-            place: place(),
-            step,
-            loss,
-            rates: rates(),
-        }),
+fn place(phase: &Phase, block: &Option<usize>) -> String {
+    match block {
+        Some(block) => format!("{phase}, block {block}"),
+        None => phase.to_string(),
     }
 }
 
-/// Where a strategy leaves the error that its interface has no way to give back.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ErrorSlot(Arc<Mutex<Option<TrainError>>>);
-
-impl ErrorSlot {
-    pub fn put(&self, error: TrainError) {
-        *self
-            .0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
+fn list_rates(rates: &[f64]) -> String {
+    match rates {
+        [quantizer, weights] => {
+            format!("{quantizer:.2e} (quantizer) and {weights:.2e} (weights)")
+        }
+        rates => {
+            let rates: Vec<String> = rates.iter().map(|rate| format!("{rate:.2e}")).collect();
+            rates.join(" and ")
+        }
     }
+}
 
-    pub fn take(&self) -> Option<TrainError> {
-        let mut slot = self
-            .0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        slot.take()
-    }
+/// Runs a phase. An op that is refused in it ends it with an error, though the code between is a module's `forward`, which
+/// cannot fail.
+pub(super) fn catch_ops<R>(body: impl FnOnce() -> Result<R, TrainError>) -> Result<R, TrainError> {
+    OpError::catch(body)?
 }

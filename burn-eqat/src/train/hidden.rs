@@ -1,14 +1,15 @@
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Bool, Int, Tensor};
 
-/// What flows between blocks, or beside them: tensors, and pairs and options of them.
+/// What flows between blocks, or beside them: tensors, and pairs, triples, lists and
+/// options of them.
 pub trait Flow: Clone {
     /// The same values where gradients are recorded.
     fn train(self) -> Self;
 }
 
-/// What a block makes from its input, and what its reconstruction is measured on.
+/// What flows from block to block, and what a reconstruction is measured on.
 pub trait Hidden: Flow {
-    /// Mean squared error to a target, `[1]`.
+    /// Mean squared error to a target, `[1]`; of several tensors the sum of theirs.
     fn mse(self, target: Self) -> Tensor<1>;
 }
 
@@ -17,6 +18,12 @@ impl Flow for () {
 }
 
 impl<const D: usize> Flow for Tensor<D> {
+    fn train(self) -> Self {
+        Tensor::from_inner(self)
+    }
+}
+
+impl<const D: usize> Flow for Tensor<D, Bool> {
     fn train(self) -> Self {
         Tensor::from_inner(self)
     }
@@ -40,6 +47,18 @@ impl<A: Flow, B: Flow> Flow for (A, B) {
     }
 }
 
+impl<A: Flow, B: Flow, C: Flow> Flow for (A, B, C) {
+    fn train(self) -> Self {
+        (self.0.train(), self.1.train(), self.2.train())
+    }
+}
+
+impl<T: Flow> Flow for Vec<T> {
+    fn train(self) -> Self {
+        self.into_iter().map(Flow::train).collect()
+    }
+}
+
 impl<const D: usize> Hidden for Tensor<D> {
     fn mse(self, target: Self) -> Tensor<1> {
         (self - target).square().mean()
@@ -49,5 +68,11 @@ impl<const D: usize> Hidden for Tensor<D> {
 impl<A: Hidden, B: Hidden> Hidden for (A, B) {
     fn mse(self, target: Self) -> Tensor<1> {
         self.0.mse(target.0) + self.1.mse(target.1)
+    }
+}
+
+impl<A: Hidden, B: Hidden, C: Hidden> Hidden for (A, B, C) {
+    fn mse(self, target: Self) -> Tensor<1> {
+        self.0.mse(target.0) + self.1.mse(target.1) + self.2.mse(target.2)
     }
 }

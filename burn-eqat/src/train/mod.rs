@@ -1,4 +1,4 @@
-//! The two training phases, as strategies of Burn's `SupervisedTraining`.
+//! The two training phases: each runs by itself or under Burn's `SupervisedTraining`.
 
 mod best;
 mod block_ap;
@@ -6,17 +6,22 @@ mod blockwise;
 mod clip;
 mod e2e_qp;
 mod error;
+mod event;
 mod hidden;
+mod launch;
 pub mod metrics;
 mod optimizer;
 mod output;
+mod rates;
 mod schedule;
 
-pub use block_ap::{BlockAp, BlockApConfig, BlockApEvent, BlockSample, BlockTrainer};
-pub use blockwise::Blockwise;
+pub use block_ap::{BlockAp, BlockApConfig, BlockRates, BlockSample, BlockTrainer};
+pub use blockwise::{Blockwise, ModelError};
 pub use clip::clip_grad_norm;
 pub use e2e_qp::{E2eQp, E2eQpConfig};
 pub use error::TrainError;
+pub use event::{DataSplit, Epoch, Phase, TrainEvent};
 pub use hidden::{Flow, Hidden};
 pub use output::{QatOutput, Reconstruction, StepLoss};
+pub use rates::LearningRates;
 pub use schedule::CosineSchedule;

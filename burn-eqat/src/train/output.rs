@@ -1,19 +1,21 @@
 use super::metrics::{NllInput, ReconstructionInput};
-use burn::tensor::{ExecutionError, Tensor};
+use burn::tensor::{ExecutionError, Int, Tensor};
 use burn::train::ItemLazy;
 use burn::train::metric::{Adaptor, LossInput};
-use burn::train::{ClassificationOutput, RegressionOutput};
+use burn::train::{
+    ClassificationOutput, MultiLabelClassificationOutput, RegressionOutput, SequenceOutput,
+};
 
 /// What a training or validation step of the two phases gives to metrics.
 ///
-/// A model that uses it as the output of its `TrainStep` and `InferenceStep` can be trained by both
-/// strategies; a model with an output of its own implements [`StepLoss`] for it, and
-/// `From<Reconstruction>` to be trained by Block-AP.
+/// A model that uses it, or one of Burn's own outputs (`ClassificationOutput`, `RegressionOutput`, `SequenceOutput`), in its
+/// `TrainStep` and `InferenceStep` can be trained by both phases. For an output of another type implement [`StepLoss`], and
+/// `From<Reconstruction>` for `BlockAp::launch`.
 #[derive(Clone, Debug)]
 pub struct QatOutput {
     /// The loss, `[1]`: mean cross-entropy in nats, or a block's reconstruction error.
     pub loss: Tensor<1>,
-    /// Tokens that the cross-entropy is the mean of; 0 where it is no such thing.
+    /// Tokens that the cross-entropy is the mean of; 0 for other losses.
     pub tokens: usize,
     /// Whether the loss is a block's reconstruction error.
     pub reconstruction: bool,
@@ -64,17 +66,44 @@ impl StepLoss for QatOutput {
     }
 }
 
-impl StepLoss for ClassificationOutput {
-    fn loss(&self) -> Tensor<1> {
-        self.loss.clone()
-    }
-}
+/// Has one of Burn's outputs be what steps of both phases give.
+macro_rules! burn_output {
+    ($output:ident { $($field:ident: $empty:expr),* $(,)? }) => {
+        impl StepLoss for $output {
+            fn loss(&self) -> Tensor<1> {
+                self.loss.clone()
+            }
+        }
 
-impl StepLoss for RegressionOutput {
-    fn loss(&self) -> Tensor<1> {
-        self.loss.clone()
-    }
+        /// A step of Block-AP has a loss and no predictions: they are empty, and only metrics of the loss mean anything.
+        impl From<Reconstruction> for $output {
+            fn from(step: Reconstruction) -> Self {
+                let device = step.loss.device();
+                Self {
+                    loss: step.loss,
+                    $($field: ($empty)(&device)),*
+                }
+            }
+        }
+    };
 }
+burn_output!(ClassificationOutput {
+    output: |device| Tensor::zeros([0, 1], device),
+    targets: |device| Tensor::<1, Int>::zeros([0], device),
+});
+burn_output!(MultiLabelClassificationOutput {
+    output: |device| Tensor::zeros([0, 1], device),
+    targets: |device| Tensor::<2, Int>::zeros([0, 1], device),
+});
+burn_output!(RegressionOutput {
+    output: |device| Tensor::zeros([0, 1], device),
+    targets: |device| Tensor::zeros([0, 1], device),
+});
+burn_output!(SequenceOutput {
+    logits: |device| Tensor::zeros([0, 1, 1], device),
+    predictions: |_| None,
+    targets: |device| Tensor::<2, Int>::zeros([0, 1], device),
+});
 
 impl ItemLazy for QatOutput {
     fn sync(self) -> Result<Self, ExecutionError> {

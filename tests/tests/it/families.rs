@@ -196,6 +196,7 @@ fn blocks_from_files_quantize_as_blocks_in_memory() {
     use burn_eqat::Quantize;
     use burn_eqat::lm::TokenBatch;
     use burn_eqat::train::{BlockApConfig, Blockwise};
+    use burn_eqat_tests::batches;
     use llama::model::Llama;
 
     let fixture = fixture("qwen2_window");
@@ -206,7 +207,7 @@ fn blocks_from_files_quantize_as_blocks_in_memory() {
     let streamed = LoadedLlama::open_by_block(dir.path(), &device)
         .unwrap()
         .model;
-    assert!(streamed.model.layers.is_empty() && streamed.num_blocks() == 3);
+    assert!(streamed.model.layers.is_empty() && streamed.blocks().len() == 3);
 
     let tokens: Vec<i32> = serde_json::from_value(fixture["tokens"].clone()).unwrap();
     let shape = [1, tokens.len()];
@@ -221,7 +222,12 @@ fn blocks_from_files_quantize_as_blocks_in_memory() {
     let train = |model: Llama| {
         let phase = config.clone().init();
         phase
-            .run(model, vec![batch()], Vec::new(), &mut |_| Ok(()))
+            .run(
+                model,
+                batches(vec![batch()]),
+                batches(Vec::new()),
+                &mut |_| Ok(()),
+            )
             .unwrap()
     };
     let (from_memory, from_files) = (train(whole), train(streamed));

@@ -9,7 +9,7 @@ use burn::train::TrainStep;
 use burn_eqat::kernels::{dequantize, pack};
 use burn_eqat::lm::TokenBatch;
 use burn_eqat::train::{
-    BlockApConfig, BlockSample, BlockTrainer, Blockwise, Hidden, clip_grad_norm,
+    BlockApConfig, BlockRates, BlockSample, BlockTrainer, Blockwise, Hidden, clip_grad_norm,
 };
 use burn_eqat::{FakeQuant, QuantLinear, Quantize, Scheme, Weights, quantize_codes};
 use burn_eqat_tests::{Values, assert_close, assert_near, data, golden, values};
@@ -98,18 +98,17 @@ fn a_block_trains_as_in_the_reference() {
         let golden = golden(&format!("block1_{scheme}"));
         let model = loaded.model;
         let weights = Weights::matching("_proj.weight").unwrap();
-        let config = BlockApConfig::new(scheme.parse().unwrap(), weights.clone());
-        let mut trainer = BlockTrainer::<Llama>::new(model.block(1), &weights, &config).unwrap();
+        let config = BlockApConfig::new(scheme.parse().unwrap(), weights);
+        let mut trainer = BlockTrainer::new(model, 1, &config).unwrap();
         let sample = BlockSample::<Llama> {
             input: golden.tensor::<3>("x", &device),
             target: golden.tensor::<3>("target", &device),
             context: (),
         };
-        let training = model.clone().train();
 
         // The start, and the gradients of the first step.
         let tensor = |t: &Param<Tensor<2>>| values(t.base().inner());
-        for (name, linear) in linears(trainer.block()) {
+        for (name, linear) in linears(&trainer.model().model.layers[1]) {
             let [_, out] = linear.shape();
             let fake = fake_quant(linear);
             let per_group = |field: &str| {
@@ -127,7 +126,7 @@ fn a_block_trains_as_in_the_reference() {
             assert_eq!(tensor(&fake.zero_points), values(zero), "{name}");
         }
         let input = Tensor::from_inner(sample.input.clone());
-        let output = training.run_block(1, trainer.block(), input, &());
+        let output = trainer.model().run_block(1, input, &()).unwrap();
         let expected = golden.tensor::<3>("out_init", &device);
         assert_close(
             "out_init",
@@ -138,7 +137,7 @@ fn a_block_trains_as_in_the_reference() {
         let grads = output
             .mse(Tensor::from_inner(sample.target.clone()))
             .backward();
-        for (name, linear) in linears(trainer.block()) {
+        for (name, linear) in linears(&trainer.model().model.layers[1]) {
             let [_, out] = linear.shape();
             let check = |field: &str, actual: Tensor<2>, expected: Tensor<2>| {
                 let what = format!("grad.{name}.{field}");
@@ -162,8 +161,11 @@ fn a_block_trains_as_in_the_reference() {
         let losses = golden.numbers("losses").to_vec();
         let mut errors = Vec::new();
         for (step, expected) in losses.into_iter().enumerate() {
-            let rates = (lrs[2 * step], lrs[2 * step + 1]);
-            let (loss, _) = trainer.step(&training, 1, sample.clone(), rates);
+            let rates = BlockRates {
+                quantizer: lrs[2 * step],
+                weights: lrs[2 * step + 1],
+            };
+            let (loss, _) = trainer.step(sample.clone(), rates).unwrap();
             let loss: f64 = loss.into_scalar();
             let error = (loss - expected).abs() / expected;
             assert!(
@@ -174,7 +176,7 @@ fn a_block_trains_as_in_the_reference() {
         }
         let mean = errors.iter().sum::<f64>() / errors.len() as f64;
         assert!(mean < 0.005, "{scheme}: {errors:?}");
-        for (name, linear) in linears(trainer.block()) {
+        for (name, linear) in linears(&trainer.model().model.layers[1]) {
             let [_, out] = linear.shape();
             let expected = golden.per_group(
                 &format!("after20.{name}.weight_quantizer.scale"),
@@ -184,7 +186,13 @@ fn a_block_trains_as_in_the_reference() {
             let actual = tensor(&fake_quant(linear).scales);
             assert_near(&format!("after20 {name}"), &actual, &values(expected), 1e-2);
         }
-        let norm = values(trainer.block().input_layernorm.gamma.val().inner());
+        let norm = values(
+            trainer.model().model.layers[1]
+                .input_layernorm
+                .gamma
+                .val()
+                .inner(),
+        );
         let expected = golden.tensor::<1>("after20.input_layernorm.weight", &device);
         assert_close("after20 input_layernorm", &norm, &values(expected), 1e-3);
     }

@@ -1,23 +1,24 @@
 use super::BlockAp;
-use crate::{Bits, Scheme, SchemeOverride, Schemes, Weights};
+use crate::train::LearningRates;
+use crate::{Scheme, SchemeOverride, Schemes, Weights};
 use burn::config::Config;
 
-/// Configuration of Block-AP, initialised with the [init function](BlockApConfig::init). The defaults
-/// are the paper's.
+/// Configuration of Block-AP, initialised with the [init function](BlockApConfig::init). The defaults are the paper's,
+/// learning rates apart.
 #[derive(Config, Debug)]
 pub struct BlockApConfig {
     /// Bits, group size and symmetry.
     pub scheme: Scheme,
-    /// The weights to quantize, by their paths in the whole model.
+    /// The weights to quantize, by their paths in the whole model. All of them have to be in its blocks.
     pub weights: Weights,
     /// Other schemes for the weights whose paths match.
     #[config(default = "Vec::new()")]
     pub overrides: Vec<SchemeOverride>,
-    /// Learning rate of step sizes and zero points at the start.
-    #[config(default = 1e-4)]
-    pub quant_learning_rate: f64,
-    /// Learning rate of weights and norms at the start; 2e-5 for 2 bits and 1e-5 for more where it is
-    /// absent.
+    /// Learning rate of step sizes and zero points at the start; chosen by the size of the model
+    /// ([`LearningRates::for_model`]) where it is left out.
+    #[config(default = "None")]
+    pub quant_learning_rate: Option<f64>,
+    /// Learning rate of weights and norms at the start; chosen in the same way where it is left out.
     #[config(default = "None")]
     pub weight_learning_rate: Option<f64>,
     /// What is left of both rates at the end of the cosine.
@@ -26,11 +27,12 @@ pub struct BlockApConfig {
     /// Passes over the training data for each block.
     #[config(default = 2)]
     pub epochs: usize,
-    /// Stop a block after that many epochs without a better validation loss, and give it its best
-    /// parameters back. Needs validation data.
+    /// Stop a block after that many epochs without a better validation loss, and give it its best parameters back. Needs
+    /// validation data.
     #[config(default = "None")]
     pub early_stopping: Option<usize>,
-    /// Round step sizes to 16-bit floats when a block is packed, as files hold them.
+    /// Round step sizes to 16-bit floats when a block is packed, which halves their size in files. Files write in 32 bits what
+    /// is not rounded.
     #[config(default = true)]
     pub round_scales: bool,
 }
@@ -38,7 +40,9 @@ pub struct BlockApConfig {
 impl BlockApConfig {
     /// The phase.
     pub fn init(&self) -> BlockAp {
-        BlockAp::new(self.clone())
+        BlockAp {
+            config: self.clone(),
+        }
     }
 
     /// The scheme of each weight.
@@ -46,11 +50,13 @@ impl BlockApConfig {
         Schemes::new(self.scheme).with_overrides(self.overrides.iter().cloned())
     }
 
-    /// Learning rate of weights and norms at the start.
-    pub fn weight_rate(&self) -> f64 {
-        self.weight_learning_rate.unwrap_or(match self.scheme.bits {
-            Bits::Two => 2e-5,
-            _ => 1e-5,
-        })
+    /// The learning rates for a model of that many parameters.
+    pub fn rates(&self, params: usize) -> LearningRates {
+        let preset = LearningRates::for_model(params, self.scheme.bits);
+        LearningRates {
+            quantizer: self.quant_learning_rate.unwrap_or(preset.quantizer),
+            weights: self.weight_learning_rate.unwrap_or(preset.weights),
+            ..preset
+        }
     }
 }

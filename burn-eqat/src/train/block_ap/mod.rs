@@ -1,10 +1,12 @@
 //! Block-AP: each block in turn, all of its parameters (the paper's section 3.2).
 
+mod blocks;
 mod config;
-mod engine;
 mod phase;
 mod strategy;
+mod train;
+mod trainer;
 
 pub use config::BlockApConfig;
-pub use engine::{BlockApEvent, BlockSample, BlockTrainer};
 pub use phase::BlockAp;
+pub use trainer::{BlockRates, BlockSample, BlockTrainer};

@@ -1,184 +1,203 @@
-use super::engine::{BlockSample, Models};
-use super::{BlockApConfig, BlockApEvent, BlockTrainer};
-use crate::QuantizeError;
-use crate::module::{Selected as Weight, check_overrides, in_part, select_part};
-use crate::train::error::ErrorSlot;
-use crate::train::{Blockwise, TrainError};
-use burn::module::list_param_ids;
+use super::blocks::Blocks;
+use super::train::BlockRun;
+use super::{BlockApConfig, BlockSample, BlockTrainer};
+use crate::module::{check_overrides, select, selected_under};
+use crate::train::error::catch_ops;
+use crate::train::event::OnEvent;
+use crate::train::launch::for_each_batch;
+use crate::train::{Blockwise, Phase, TrainError, TrainEvent};
+use burn::data::dataloader::DataLoader;
+use std::sync::Arc;
 
-/// Block-AP: trains each block of a model in turn to do quantized what it did in full precision.
+/// Block-AP: trains each block of a model in turn to do quantized what it did in full precision (the paper's section 3.2).
 ///
-/// Data flows through the model once. A block learns to turn what the quantized blocks before it make
-/// into what the original block makes of the original inputs (mean squared error); then it is packed,
-/// and the next block gets its output. Made by [`BlockApConfig::init`].
+/// Data flows through the model once. A block learns to turn what the quantized blocks before it make into what the original
+/// block makes of the original inputs; then it is packed, and the next block gets its output. Made by
+/// [`BlockApConfig::init`].
 ///
-/// Use it as a strategy of Burn's `SupervisedTraining` (metrics, dashboard, interruption), or call
-/// [`run`](Self::run).
+/// There are two ways to run it, which do the same: [`launch`](Self::launch) under Burn's `SupervisedTraining` (metrics,
+/// dashboard, interruption), and [`run`](Self::run) with nothing but data and a callback.
 #[derive(Clone, Debug)]
 pub struct BlockAp {
     pub(super) config: BlockApConfig,
-    pub(super) error: ErrorSlot,
 }
 
 impl BlockAp {
-    pub(super) fn new(config: BlockApConfig) -> Self {
-        Self {
-            config,
-            error: ErrorSlot::default(),
-        }
-    }
-
     /// The configuration.
     pub fn config(&self) -> &BlockApConfig {
         &self.config
     }
 
-    /// The error that stopped the last training this strategy was used for, if one did.
-    pub fn take_error(&self) -> Option<TrainError> {
-        self.error.take()
-    }
-
     /// Epochs that the whole of a model takes: those of each of its blocks.
     pub fn num_epochs<M: Blockwise>(&self, model: &M) -> usize {
-        model.num_blocks() * self.config.epochs
+        model.blocks().len() * self.config.epochs
     }
 
-    /// Quantizes a full-precision model: gives back the same with every selected weight packed. All
-    /// of them have to be in its blocks.
+    /// Quantizes a full-precision model: returns it with every selected weight packed. Both loaders are read once, and all of
+    /// their batches are kept in memory.
     ///
-    /// `tell` hears how it goes on and may stop it with an error.
+    /// `on_event` hears of each batch and epoch, and may stop the phase with an error.
+    ///
+    /// [`E2eQp::run`](crate::train::E2eQp::run) is the same for the other phase, and [`launch`](Self::launch) runs under Burn's
+    /// `SupervisedTraining`.
+    ///
+    /// ```
+    /// # use burn::data::dataloader::{DataLoader, DataLoaderBuilder, batcher::Batcher};
+    /// # use burn::data::dataset::InMemDataset;
+    /// # use burn::module::Module;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use burn_eqat::train::{BlockApConfig, Blockwise, ModelError, TrainEvent};
+    /// # use burn_eqat::{Quantize, Weights};
+    /// # #[derive(Module, Debug)]
+    /// # struct Model { first: Linear }
+    /// # impl Blockwise for Model {
+    /// #     type Batch = Tensor<2>;
+    /// #     type Hidden = Tensor<2>;
+    /// #     type Context = ();
+    /// #     fn blocks(&self) -> Vec<String> { vec!["first".into()] }
+    /// #     fn embed(&self, batch: Tensor<2>) -> Result<(Tensor<2>, ()), ModelError> { Ok((batch, ())) }
+    /// #     fn run_block(&self, _: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> {
+    /// #         Ok(self.first.forward(x))
+    /// #     }
+    /// # }
+    /// # struct Rows;
+    /// # impl Batcher<[f32; 8], Tensor<2>> for Rows {
+    /// #     fn batch(&self, rows: Vec<[f32; 8]>, device: &Device) -> Tensor<2> {
+    /// #         let rows: Vec<Tensor<2>> = rows.iter().map(|row| Tensor::from_data([*row], device)).collect();
+    /// #         Tensor::cat(rows, 0)
+    /// #     }
+    /// # }
+    /// # let model = Model { first: LinearConfig::new(8, 4).init(&Device::flex()) };
+    /// # let loader = |rows: Vec<[f32; 8]>| DataLoaderBuilder::new(Rows).batch_size(2).build(InMemDataset::new(rows));
+    /// # let train = loader((0..4).map(|row| std::array::from_fn(|i| (row * i) as f32)).collect());
+    /// # let valid = loader(Vec::new());
+    /// let block_ap = BlockApConfig::new("w4g8".parse()?, Weights::linears()).init();
+    /// let packed = block_ap.run(model, train, valid, &mut |event| {
+    ///     if let TrainEvent::SplitEnd { epoch, split, loss } = event {
+    ///         println!("epoch {} of {}: {split:?} {loss:.2e}", epoch.number, epoch.epochs);
+    ///     }
+    ///     Ok(())
+    /// })?;
+    /// assert!(packed.size_report().packed_weights > 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// When nothing is selected or does not fit the scheme, there is no training batch, or a loss is
-    /// not finite (the error names the block, the step and the learning rates).
+    /// When nothing is selected or does not fit the scheme, blocks are missing or overlap, there is no training batch, the
+    /// model's own code fails, or a loss is not finite (the error names the block, the step and the learning rates).
     pub fn run<M: Blockwise>(
         &self,
         model: M,
-        train: Vec<M::Batch>,
-        valid: Vec<M::Batch>,
-        tell: &mut dyn FnMut(BlockApEvent) -> Result<(), TrainError>,
+        train: Arc<dyn DataLoader<M::Batch>>,
+        valid: Arc<dyn DataLoader<M::Batch>>,
+        on_event: &mut dyn FnMut(TrainEvent) -> Result<(), TrainError>,
     ) -> Result<M, TrainError> {
+        catch_ops(|| self.fit(model, &*train, &*valid, on_event))
+    }
+
+    pub(super) fn fit<M: Blockwise>(
+        &self,
+        model: M,
+        train: &dyn DataLoader<M::Batch>,
+        valid: &dyn DataLoader<M::Batch>,
+        on_event: OnEvent<'_>,
+    ) -> Result<M, TrainError> {
+        let config = &self.config;
+        let mut model = model.valid();
+        let blocks = Blocks::new(&model)?;
+        blocks.check_selection(&model, config)?;
+        model.load_block(0).map_err(TrainError::Model)?;
+        let device = match model.devices().into_iter().next() {
+            Some(device) => device.inner(),
+            None => return Err(TrainError::NoBlocks),
+        };
+        let mut train = embed(&model, &*train.to_device(&device))?;
+        let mut valid = embed(&model, &*valid.to_device(&device))?;
         if train.is_empty() {
             return Err(TrainError::NoData);
         }
-        let mut model = model.valid();
-        let weights = Selected::new(&model, &self.config)?;
-        let models = Models {
-            train: model.clone().train(),
-            valid: model.clone(),
-        };
-        let mut train = embed(&model, train);
-        let mut valid = embed(&model, valid);
-        for index in 0..model.num_blocks() {
-            let original = model.block(index);
-            let run = |samples: &mut Vec<BlockSample<M>>, block: &M::Block, original: bool| {
-                for sample in samples {
-                    let hidden = match original {
-                        true => &mut sample.target,
-                        false => &mut sample.input,
-                    };
-                    *hidden = models
-                        .valid
-                        .run_block(index, block, hidden.clone(), &sample.context);
-                }
-            };
-            run(&mut train, &original, true);
-            run(&mut valid, &original, true);
-            let selected = weights.of_block(&model, index, &original, &self.config)?;
-            // A block may have nothing to quantize; it stays as it is then.
-            let block = match selected.is_empty() {
-                true => original,
-                false => {
-                    let trainer = BlockTrainer::<M>::with_selected(original, &selected)?;
-                    let trained =
-                        trainer.run(&models, index, &train, &valid, &self.config, tell)?;
-                    BlockTrainer::<M>::pack(trained, &self.config)?
-                }
-            };
-            run(&mut train, &block, false);
-            run(&mut valid, &block, false);
-            model.set_block(index, block);
-            tell(BlockApEvent::BlockEnd { block: index })?;
+        if config.early_stopping.is_some() && valid.is_empty() {
+            let message = "early_stopping of Block-AP needs validation data, and there is none";
+            return Err(TrainError::Setting(message.to_string()));
         }
+        let rates = config.rates(blocks.count_params(&model));
+        on_event(TrainEvent::PhaseStart {
+            phase: Phase::BlockAp,
+            blocks: blocks.len(),
+            epochs: blocks.len() * config.epochs,
+            rates,
+        })?;
+        let (schemes, mut quantized) = (config.schemes(), Vec::new());
+        for index in 0..blocks.len() {
+            let path = blocks.path(index);
+            model.load_block(index).map_err(TrainError::Model)?;
+            blocks.check_loaded(&model, index)?;
+            for samples in [&mut train, &mut valid] {
+                for sample in samples {
+                    sample.target = run(&model, index, &sample.target, &sample.context)?;
+                }
+            }
+            // A block may have nothing to quantize; it stays as it is then.
+            let selected = selected_under(&model, &config.weights, &schemes, Some(path))?;
+            if !selected.is_empty() {
+                let trainer = BlockTrainer::new(model.clone(), index, config)?;
+                let block = BlockRun {
+                    config,
+                    rates,
+                    index,
+                    blocks: blocks.len(),
+                    train: &train,
+                    valid: &valid,
+                };
+                let trained = block.run(trainer, on_event)?;
+                model = BlockTrainer::pack(model, &trained, path, config)?;
+            }
+            quantized.extend(selected);
+            for samples in [&mut train, &mut valid] {
+                for sample in samples {
+                    sample.input = run(&model, index, &sample.input, &sample.context)?;
+                }
+            }
+            on_event(TrainEvent::BlockEnd { block: index })?;
+        }
+        if quantized.is_empty() {
+            // Says what was there to select from.
+            select(&model, &config.weights, &schemes)?;
+        }
+        check_overrides(&quantized, &schemes)?;
         Ok(model)
     }
 }
 
-/// The weights that are quantized.
-enum Selected {
-    /// By their ids, which stay the same when a block is taken out of its model.
-    Ids(Vec<Weight>),
-    /// By their paths, asked of each block.
-    Paths,
-}
-
-impl Selected {
-    fn new<M: Blockwise>(model: &M, config: &BlockApConfig) -> Result<Self, TrainError> {
-        let schemes = config.schemes();
-        let all = select_part(model, None, &config.weights, &schemes)?;
-        let blocks = 0..model.num_blocks();
-        let paths: Option<Vec<String>> = blocks.clone().map(|i| model.block_path(i)).collect();
-        let mut selected = Vec::new();
-        let mut in_blocks = Vec::new();
-        for index in blocks {
-            let block = model.block(index);
-            if let Some(paths) = &paths {
-                let at = Some(paths[index].as_str());
-                selected.extend(select_part(&block, at, &config.weights, &schemes)?);
-            }
-            in_blocks.extend(list_param_ids(&block));
-        }
-        if paths.is_none() {
-            selected = all.clone();
-        }
-        if selected.is_empty() {
-            return Err(QuantizeError::NothingSelected {
-                weights: config.weights.to_string(),
-                matrices: "none".to_string(),
-            }
-            .into());
-        }
-        check_overrides(&selected, &schemes)?;
-        let outside = all.iter().filter(|w| !in_blocks.contains(&w.id)).count();
-        match (outside, paths) {
-            (0, None) => Ok(Selected::Ids(all)),
-            (0, Some(_)) => Ok(Selected::Paths),
-            _ => Err(TrainError::OutsideBlocks { outside }),
-        }
-    }
-
-    /// The selected weights of a block, with their paths in it.
-    fn of_block<M: Blockwise>(
-        &self,
-        model: &M,
-        index: usize,
-        block: &M::Block,
-        config: &BlockApConfig,
-    ) -> Result<Vec<Weight>, TrainError> {
-        match self {
-            Selected::Ids(weights) => Ok(in_part(block, weights)),
-            Selected::Paths => {
-                let at = model.block_path(index);
-                let schemes = config.schemes();
-                let weights = select_part(block, at.as_deref(), &config.weights, &schemes)?;
-                Ok(in_part(block, &weights))
-            }
-        }
-    }
+fn run<M: Blockwise>(
+    model: &M,
+    index: usize,
+    hidden: &M::Hidden,
+    context: &M::Context,
+) -> Result<M::Hidden, TrainError> {
+    model
+        .run_block(index, hidden.clone(), context)
+        .map_err(TrainError::Model)
 }
 
 /// Batches at the door of the first block, where the original and the quantized input are the same.
-fn embed<M: Blockwise>(model: &M, batches: Vec<M::Batch>) -> Vec<BlockSample<M>> {
+fn embed<M: Blockwise>(
+    model: &M,
+    loader: &dyn DataLoader<M::Batch>,
+) -> Result<Vec<BlockSample<M>>, TrainError> {
+    let mut batches = Vec::new();
+    for_each_batch(loader, |batch| batches.push(batch))?;
     batches
         .into_iter()
         .map(|batch| {
-            let (hidden, context) = model.embed(batch);
-            BlockSample {
+            let (hidden, context) = model.embed(batch).map_err(TrainError::Model)?;
+            Ok(BlockSample {
                 input: hidden.clone(),
                 target: hidden,
                 context,
-            }
+            })
         })
         .collect()
 }

@@ -1,28 +1,57 @@
-use super::{BlockAp, BlockApEvent};
-use crate::train::output::Reconstruction;
-use crate::train::{Blockwise, TrainError};
-use burn::data::dataloader::{DataLoader, Progress};
+//! Block-AP under Burn's `SupervisedTraining`.
+
+use super::BlockAp;
+use crate::train::error::catch_ops;
+use crate::train::launch::{ErrorSlot, check_stop, launch};
+use crate::train::{Blockwise, DataSplit, Phase, Reconstruction, TrainError, TrainEvent};
+use burn::data::dataloader::Progress;
 use burn::optim::AdamWConfig;
 use burn::train::{
-    EventProcessorTraining, InferenceStep, Learner, LearnerEvent, LearnerModel,
-    SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainStep,
-    TrainingComponents, TrainingItem, ValidLoader,
+    EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent, LearnerModel,
+    SupervisedLearningStrategy, SupervisedTraining, SupervisedTrainingEventProcessor, TrainLoader,
+    TrainStep, TrainingComponents, TrainingItem, ValidLoader,
 };
 
 impl BlockAp {
-    /// A learner for a model, as `SupervisedTraining::launch` takes one. Block-AP has an optimizer for
-    /// each block, so the learner's own is not used.
-    pub fn learner<M: LearnerModel>(&self, model: M) -> Learner<M> {
-        let rate = self.config.quant_learning_rate;
-        Learner::new(model, AdamWConfig::new().init(), rate)
+    /// Quantizes a full-precision model under Burn's `SupervisedTraining`, with its loaders, metrics, renderer, loggers and
+    /// interrupter: returns the model with every selected weight packed. [`run`](Self::run) does the same without
+    /// `SupervisedTraining`.
+    ///
+    /// Each epoch of each block is an epoch of the training, so its number of epochs is set here. Checkpointers, early stopping
+    /// and gradient accumulation of the training mean nothing to a phase that goes block by block, and are refused; early
+    /// stopping is in [`BlockApConfig`](super::BlockApConfig). Burn does not tell a strategy of ours whether
+    /// `gradient_checkpointing()` is set, so it is the one setting that has no effect and is not refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run); also when the training has a setting that the phase cannot follow, was interrupted, or failed by
+    /// itself.
+    pub fn launch<M>(&self, training: SupervisedTraining<M>, model: M) -> Result<M, TrainError>
+    where
+        M: LearnerModel
+            + Blockwise<Batch = <M as TrainStep>::Input>
+            + InferenceStep<Input = <M as TrainStep>::Input>
+            + 'static,
+        <M as TrainStep>::Output: From<Reconstruction>,
+        <M as InferenceStep>::Output: From<Reconstruction>,
+    {
+        let (epochs, error) = (self.num_epochs(&model), ErrorSlot::default());
+        let strategy = Strategy {
+            phase: self.clone(),
+            error: error.clone(),
+        };
+        // Block-AP has an optimizer for each block: the learner's own is not used.
+        let learner = Learner::new(model, AdamWConfig::new().init(), 0.0);
+        launch(training, learner, strategy, Phase::BlockAp, epochs, error)
     }
 }
 
-/// Each epoch of each block is an epoch of the training; the loaders are read once. A failure stops
-/// the training, with the error in [`BlockAp::take_error`] and the model as it was. Checkpoints, early
-/// stopping and accumulation set on the training itself mean nothing to a phase that goes block by
-/// block, and are refused; early stopping is in [`BlockApConfig`](super::BlockApConfig).
-impl<M> SupervisedLearningStrategy<M> for BlockAp
+struct Strategy {
+    phase: BlockAp,
+    error: ErrorSlot,
+}
+
+impl<M> SupervisedLearningStrategy<M> for Strategy
 where
     M: LearnerModel
         + Blockwise<Batch = <M as TrainStep>::Input>
@@ -34,133 +63,131 @@ where
         &self,
         components: TrainingComponents<M>,
         learner: Learner<M>,
-        dataloader_train: TrainLoader<M>,
-        dataloader_valid: ValidLoader<M>,
+        train: TrainLoader<M>,
+        valid: ValidLoader<M>,
         _starting_epoch: usize,
     ) -> (M, SupervisedTrainingEventProcessor<M>) {
-        let model = learner.model();
-        let mut processor = components.event_processor;
-        let interrupter = components.interrupter;
-        let device = model.devices()[0].clone().inner();
-        let mut iteration = 0;
-
-        let foreign = components.checkpointer.is_some()
-            || components.checkpoint.is_some()
-            || components.early_stopping.is_some()
-            || components.grad_accumulation.is_some();
-        let allowed = match foreign {
-            true => Err(TrainError::Setting(
-                "Block-AP takes no checkpointer, early stopping or gradient accumulation of the \
-                 training: set early stopping in its configuration"
-                    .to_string(),
-            )),
-            false => Ok(()),
+        let refused = refused(&components);
+        let mut forward = Forward::<M> {
+            processor: components.event_processor,
+            interrupter: components.interrupter,
+            iteration: 0,
         };
-        let result = allowed
-            .and_then(|()| read_all(&*dataloader_train.to_device(&device)))
-            .and_then(|train| Ok((train, read_all(&*dataloader_valid.to_device(&device))?)))
-            .and_then(|(train, valid)| {
-                self.run(model.clone(), train, valid, &mut |event| {
-                    self.forward::<M>(event, &mut iteration, &mut processor, &interrupter);
-                    match interrupter.should_stop() {
-                        true => Err(TrainError::Interrupted),
-                        false => Ok(()),
-                    }
+        let model = learner.model();
+        if !self.error.is_empty() {
+            return (model, forward.processor);
+        }
+        let result = refused.and_then(|()| {
+            catch_ops(|| {
+                (self.phase).fit(model.clone(), &*train, &*valid, &mut |event| {
+                    forward.event(event)
                 })
-            });
-        match result {
-            Ok(packed) => (packed, processor),
-            Err(error) => {
-                interrupter.stop(Some(&error.to_string()));
-                self.error.put(error);
-                (model, processor)
-            }
+            })
+        });
+        let model = result.unwrap_or_else(|error| {
+            self.error.put(error);
+            model
+        });
+        (model, forward.processor)
+    }
+}
+
+/// Fails where the training has a setting that Block-AP cannot follow.
+fn refused<M: LearnerModel>(components: &TrainingComponents<M>) -> Result<(), TrainError> {
+    let settings = [
+        ("checkpointers", components.checkpointer.is_some()),
+        ("checkpoint", components.checkpoint.is_some()),
+        ("early_stopping", components.early_stopping.is_some()),
+        ("grads_accumulation", components.grad_accumulation.is_some()),
+    ];
+    match settings.into_iter().find(|(_, set)| *set) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let advice = if name == "early_stopping" {
+                "set it in BlockApConfig instead"
+            } else {
+                "leave it out"
+            };
+            Err(TrainError::Setting(format!(
+                "Block-AP cannot follow {name} of the training: {advice}"
+            )))
         }
     }
 }
 
-impl BlockAp {
-    /// Tells Burn's event processor what happened.
-    fn forward<M>(
-        &self,
-        event: BlockApEvent,
-        iteration: &mut usize,
-        processor: &mut SupervisedTrainingEventProcessor<M>,
-        interrupter: &burn::train::Interrupter,
-    ) where
-        M: LearnerModel,
-        <M as TrainStep>::Output: From<Reconstruction>,
-        <M as InferenceStep>::Output: From<Reconstruction>,
-    {
-        let epoch_number = |block: usize, epoch: usize| block * self.config.epochs + epoch + 1;
+/// Hands events on to Burn's event processor.
+struct Forward<M: LearnerModel> {
+    processor: SupervisedTrainingEventProcessor<M>,
+    interrupter: Interrupter,
+    /// Batches of the split so far.
+    iteration: usize,
+}
+
+impl<M> Forward<M>
+where
+    M: LearnerModel,
+    <M as TrainStep>::Output: From<Reconstruction>,
+    <M as InferenceStep>::Output: From<Reconstruction>,
+{
+    fn event(&mut self, event: TrainEvent) -> Result<(), TrainError> {
         let result = match event {
-            BlockApEvent::SplitStart {
-                block,
+            TrainEvent::SplitStart {
                 epoch,
-                batches,
-                validation,
+                split,
+                total,
             } => {
-                *iteration = 0;
-                let epoch_number = epoch_number(block, epoch);
-                let total_items = batches;
-                match validation {
-                    false => processor.process_train(LearnerEvent::StartSplit {
+                self.iteration = 0;
+                let (epoch_number, total_items) = (epoch.number, total);
+                match split {
+                    DataSplit::Train => self.processor.process_train(LearnerEvent::StartSplit {
                         epoch_number,
                         total_items,
                     }),
-                    true => processor.process_valid(LearnerEvent::StartSplit {
+                    DataSplit::Valid => self.processor.process_valid(LearnerEvent::StartSplit {
                         epoch_number,
                         total_items,
                     }),
                 }
             }
-            BlockApEvent::Batch {
+            TrainEvent::Batch {
+                split,
                 done,
-                batches,
+                total,
                 loss,
                 rates,
                 ..
             } => {
-                *iteration += 1;
-                let progress = Progress::new(done, batches, Some("batches".to_string()));
-                let step = Reconstruction { loss };
-                match rates {
-                    Some(_) => {
-                        let item =
-                            TrainingItem::new(step.into(), progress, Some(*iteration), rates);
-                        processor.process_train(LearnerEvent::ProcessedItem(item))
+                self.iteration += 1;
+                let progress = Progress::new(done, total, Some("batches".to_string()));
+                let (step, iteration) = (Reconstruction { loss }, Some(self.iteration));
+                let rates = rates.map(|rates| *rates);
+                match split {
+                    DataSplit::Train => {
+                        let item = TrainingItem::new(step.into(), progress, iteration, rates);
+                        self.processor
+                            .process_train(LearnerEvent::ProcessedItem(item))
                     }
-                    None => {
-                        let item = TrainingItem::new(step.into(), progress, Some(*iteration), None);
-                        processor.process_valid(LearnerEvent::ProcessedItem(item))
+                    DataSplit::Valid => {
+                        let item = TrainingItem::new(step.into(), progress, iteration, rates);
+                        self.processor
+                            .process_valid(LearnerEvent::ProcessedItem(item))
                     }
                 }
             }
-            BlockApEvent::SplitEnd {
-                block,
-                epoch,
-                validation,
-                ..
-            } => {
-                let epoch = epoch_number(block, epoch);
-                match validation {
-                    false => processor.process_train(LearnerEvent::EndSplit(epoch)),
-                    true => processor.process_valid(LearnerEvent::EndSplit(epoch)),
-                }
-            }
-            BlockApEvent::EpochEnd { block, epoch } => {
-                processor.process_train(LearnerEvent::EndEpoch(epoch_number(block, epoch)))
-            }
-            BlockApEvent::BlockEnd { .. } => Ok(()),
+            TrainEvent::SplitEnd { epoch, split, .. } => match split {
+                DataSplit::Train => self
+                    .processor
+                    .process_train(LearnerEvent::EndSplit(epoch.number)),
+                DataSplit::Valid => self
+                    .processor
+                    .process_valid(LearnerEvent::EndSplit(epoch.number)),
+            },
+            TrainEvent::EpochEnd { epoch } => self
+                .processor
+                .process_train(LearnerEvent::EndEpoch(epoch.number)),
+            TrainEvent::PhaseStart { .. } | TrainEvent::BlockEnd { .. } => Ok(()),
         };
-        interrupter.fail_on_error(result);
+        self.interrupter.fail_on_error(result);
+        check_stop(&self.interrupter)
     }
-}
-
-/// Every batch of a loader.
-fn read_all<T>(loader: &dyn DataLoader<T>) -> Result<Vec<T>, TrainError> {
-    loader
-        .iter()
-        .map(|batch| batch.map_err(|error| TrainError::Data(error.to_string())))
-        .collect()
 }

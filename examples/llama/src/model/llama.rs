@@ -102,6 +102,21 @@ impl Llama {
         }
     }
 
+    /// Brings a block to memory, where it is in a file.
+    ///
+    /// # Errors
+    ///
+    /// When the file has changed since it was checked.
+    pub(crate) fn read_block(&mut self, index: usize) -> Result<(), FileError> {
+        if index >= self.model.layers.len()
+            && let Some(files) = &self.files
+        {
+            let block = files.read(index)?;
+            self.put_block(index, block);
+        }
+        Ok(())
+    }
+
     /// Puts a block in its place; those in files come to memory one after the other, from the first.
     pub(crate) fn put_block(&mut self, index: usize, block: DecoderBlock) {
         let layers = &mut self.model.layers;

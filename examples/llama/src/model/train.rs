@@ -1,10 +1,10 @@
 //! A Llama under Burn's training loops and under the two phases.
 
-use super::{DecoderBlock, Llama};
+use super::Llama;
 use burn::tensor::Tensor;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use burn_eqat::lm::{NextTokenLoss, TokenBatch};
-use burn_eqat::train::{Blockwise, QatOutput};
+use burn_eqat::train::{Blockwise, ModelError, QatOutput};
 
 impl Llama {
     fn next_token_step(&self, batch: TokenBatch) -> QatOutput {
@@ -36,38 +36,34 @@ impl InferenceStep for Llama {
 
 impl Blockwise for Llama {
     type Batch = TokenBatch;
-    type Block = DecoderBlock;
     type Hidden = Tensor<3>;
     type Context = ();
 
-    fn embed(&self, batch: TokenBatch) -> (Tensor<3>, ()) {
-        (Llama::embed(self, batch.tokens), ())
+    fn blocks(&self) -> Vec<String> {
+        let blocks = 0..Llama::blocks(self);
+        blocks
+            .map(|index| format!("model.layers.{index}"))
+            .collect()
     }
 
-    fn num_blocks(&self) -> usize {
-        self.blocks()
-    }
-
-    fn block(&self, index: usize) -> DecoderBlock {
-        let block = self.with_block(index, DecoderBlock::clone);
-        block.unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    fn block_path(&self, index: usize) -> Option<String> {
-        Some(format!("model.layers.{index}"))
-    }
-
-    fn set_block(&mut self, index: usize, block: DecoderBlock) {
-        self.put_block(index, block);
+    fn embed(&self, batch: TokenBatch) -> Result<(Tensor<3>, ()), ModelError> {
+        Ok((Llama::embed(self, batch.tokens), ()))
     }
 
     fn run_block(
         &self,
-        _index: usize,
-        block: &DecoderBlock,
+        index: usize,
         hidden: Tensor<3>,
         _context: &(),
-    ) -> Tensor<3> {
-        block.forward(hidden, &self.rope, None)
+    ) -> Result<Tensor<3>, ModelError> {
+        Ok(self.with_block(index, |block| block.forward(hidden, &self.rope, None))?)
+    }
+
+    fn is_loaded(&self, index: usize) -> bool {
+        index < self.model.layers.len()
+    }
+
+    fn load_block(&mut self, index: usize) -> Result<(), ModelError> {
+        Ok(self.read_block(index)?)
     }
 }

@@ -3,11 +3,10 @@ use super::{Method, QuantizeSettings};
 use crate::error::Error;
 use crate::load::LoadedLlama;
 use crate::model::{DecoderBlock, Llama};
-use burn::module::Module;
 use burn::tensor::Device;
 use burn::train::logger::InMemoryMetricLogger;
 use burn::train::renderer::MetricsRenderer;
-use burn::train::{Interrupter, SupervisedTraining, TrainingStrategy};
+use burn::train::{Interrupter, SupervisedTraining};
 use burn_eqat::files::saved_size;
 use burn_eqat::lm::{Calibration, LmError, TokenBatch, TokenWindows, perplexity};
 use burn_eqat::train::metrics::{
@@ -74,7 +73,7 @@ pub fn quantize(
     if loaded.scheme.is_some() {
         job.measure("packed", Meter::start(), &model)?;
         let meter = Meter::start();
-        let packed = job.e2e_qp(model)?.round_scales();
+        let packed = job.e2e_qp(model)?;
         job.measure("e2e-qp", meter, &packed)?;
         return Ok((packed, job.stages));
     }
@@ -91,7 +90,7 @@ pub fn quantize(
     }
     if settings.method >= Method::EfficientQat {
         let meter = Meter::start();
-        packed = job.e2e_qp(packed)?.round_scales();
+        packed = job.e2e_qp(packed)?;
         job.measure("e2e-qp", meter, &packed)?;
     }
     Ok((packed, job.stages))
@@ -149,42 +148,35 @@ impl Job<'_, '_> {
     fn block_ap(&self, model: Llama) -> Result<Llama, Error> {
         let settings = self.settings;
         let phase = BlockApConfig::new(settings.scheme, Llama::quantized_weights())
-            .with_quant_learning_rate(settings.rates.quant)
+            .with_quant_learning_rate(Some(settings.rates.quant))
             .with_weight_learning_rate(Some(settings.rates.weight))
             .with_epochs(settings.epochs)
             .init();
         let data = |windows: &TokenWindows| windows.loader(settings.batch_size, None, self.device);
         let training = self
             .training("block-ap", data(&self.data.train), data(&self.data.valid))
-            .num_epochs(phase.num_epochs(&model))
             .metric_train_numeric(ReconstructionLossMetric::default())
             .metric_valid_numeric(ReconstructionLossMetric::default())
             .metric_train_numeric(GroupLearningRateMetric::quantizer())
-            .metric_train_numeric(GroupLearningRateMetric::weights())
-            .with_training_strategy(TrainingStrategy::Custom(Arc::new(phase.clone())));
-        let result = training.launch(phase.learner(model));
-        finish(result, phase.take_error())
+            .metric_train_numeric(GroupLearningRateMetric::weights());
+        finish(phase.launch(training, model))
     }
 
     fn e2e_qp(&self, packed: Llama) -> Result<Llama, Error> {
         let settings = self.settings;
-        let phase = E2eQpConfig::new(settings.scheme)
+        let phase = E2eQpConfig::new()
             .with_learning_rate(Some(settings.rates.e2e))
             .with_epochs(settings.e2e_epochs)
             .init();
         let seed = Some(settings.seed);
         let train = (self.data.e2e).loader(settings.e2e_batch, seed, self.device);
         let valid = (self.data.valid).loader(settings.e2e_batch, None, self.device);
-        let batches = self.data.e2e.len().div_ceil(settings.e2e_batch);
         let training = self
             .training("e2e-qp", train, valid)
-            .num_epochs(settings.e2e_epochs)
             .metric_train_numeric(TokenPerplexityMetric::default())
             .metric_valid_numeric(TokenPerplexityMetric::default())
-            .metric_train_numeric(burn::train::metric::LearningRateMetric::new())
-            .with_training_strategy(TrainingStrategy::Custom(Arc::new(phase.clone())));
-        let result = training.launch(phase.learner(packed, batches));
-        finish(result, phase.take_error())
+            .metric_train_numeric(burn::train::metric::LearningRateMetric::new());
+        finish(phase.launch(training, packed))
     }
 
     /// A training that shows itself through the hooks and writes no file.
@@ -203,17 +195,9 @@ impl Job<'_, '_> {
     }
 }
 
-fn finish(
-    result: burn::train::LearningResult<Llama>,
-    error: Option<TrainError>,
-) -> Result<Llama, Error> {
-    match (error, result.error) {
-        (Some(TrainError::Interrupted), None) => Err(Error::Interrupted),
-        (Some(TrainError::Interrupted) | None, Some(error)) => {
-            Err(Error::Setting(error.to_string()))
-        }
-        (Some(error), _) => Err(Error::Train(error)),
-        (None, None) if result.interrupted.is_some() => Err(Error::Interrupted),
-        (None, None) => Ok(result.model.valid()),
-    }
+fn finish(result: Result<Llama, TrainError>) -> Result<Llama, Error> {
+    result.map_err(|error| match error {
+        TrainError::Interrupted => Error::Interrupted,
+        error => Error::Train(error),
+    })
 }

@@ -1,0 +1,95 @@
+//! From a model in training back to one that runs: what a part of it learned, packed.
+
+use super::QuantizeError;
+use super::attached::{Attached, attached};
+use super::quantize::pack::{AttachPacked, clamp_scales, is_finite, pack_weight};
+use super::walk::Walk;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{DType, Tensor};
+use std::any::Any;
+use std::collections::HashMap;
+
+/// Puts a trained part of `trained` into `model`, which is the same without fake quantization in that part: fake-quantized
+/// weights come packed, all other floats as they are. `inside` says which paths are in the part. The rest of `model` stays as
+/// it is.
+pub(crate) fn pack_trained<M: Module>(
+    model: M,
+    trained: &M,
+    inside: &dyn Fn(&str) -> bool,
+    round_scales: bool,
+) -> Result<M, QuantizeError> {
+    let mut table = HashMap::new();
+    for (path, attached) in attached(trained) {
+        let Attached::Fake {
+            weight,
+            scales,
+            zero_points,
+            scheme,
+        } = attached
+        else {
+            continue;
+        };
+        if !inside(&path) {
+            continue;
+        }
+        if ![&weight, &scales, &zero_points].into_iter().all(is_finite) {
+            return Err(QuantizeError::NotFinite { path });
+        }
+        let packed = pack_weight(weight, &scales, zero_points, scheme);
+        let mut scales = clamp_scales(scales);
+        if round_scales {
+            let dtype = scales.dtype();
+            scales = scales.cast(DType::F16).cast(dtype);
+        }
+        table.insert(path, (scales, packed));
+    }
+    let mut floats = Floats {
+        walk: Walk::default(),
+        inside,
+        values: HashMap::new(),
+    };
+    trained.visit(&mut floats);
+    floats.values.retain(|path, _| !table.contains_key(path));
+    let model = model.map(&mut floats);
+    Ok(model.apply_reparameterization(AttachPacked { table }))
+}
+
+/// The float parameters of a part by path, collected from one module and put into another.
+struct Floats<'a> {
+    walk: Walk,
+    inside: &'a dyn Fn(&str) -> bool,
+    /// Each is a `Tensor<D>` of its parameter's rank.
+    values: HashMap<String, Box<dyn Any>>,
+}
+
+impl ModuleVisitor for Floats<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.walk.enter(name, container);
+    }
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.walk.exit();
+    }
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.walk.path();
+        if !self.walk.is_attached() && (self.inside)(&path) {
+            let value: Tensor<D> = param.base();
+            self.values.insert(path, Box::new(value));
+        }
+    }
+}
+
+impl ModuleMapper for Floats<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.walk.enter(name, container);
+    }
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.walk.exit();
+    }
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let value = self.values.remove(&self.walk.path());
+        match value.and_then(|value| value.downcast::<Tensor<D>>().ok()) {
+            Some(value) => param.map(|_| *value),
+            None => param,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! One block: fake quantization attached, trained against the original, packed.
+
+use super::BlockApConfig;
+use crate::FakeQuant;
+use crate::module::{Selected, attach_fake_quant, is_under, pack_trained, selected_under};
+use crate::train::optimizer::adamw;
+use crate::train::{Blockwise, Flow, TrainError};
+use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
+use burn::module::{ModuleMapper, Param, ParamGroup, Reparameterization};
+use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::tensor::Tensor;
+
+/// A batch on its way through the model: what goes into the block that is trained, what the original makes of its own
+/// input, and what every block needs besides.
+#[derive(Clone)]
+pub struct BlockSample<M: Blockwise> {
+    /// Output of the quantized blocks before.
+    pub input: M::Hidden,
+    /// Output of the original block on original inputs.
+    pub target: M::Hidden,
+    /// What the block needs besides.
+    pub context: M::Context,
+}
+
+/// Learning rates of a step of Block-AP.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BlockRates {
+    /// Step sizes and zero points.
+    pub quantizer: f64,
+    /// Weights and norms.
+    pub weights: f64,
+}
+
+/// Trains one block of a model; what [`BlockAp`](super::BlockAp) does for each in turn, for those who drive it themselves.
+pub struct BlockTrainer<M: Blockwise> {
+    /// The whole model where gradients are recorded; absent only while the optimizer has it.
+    model: Option<M>,
+    index: usize,
+    optim: ModuleOptimizer,
+    quantizer: ParamGroup,
+}
+
+impl<M: Blockwise> BlockTrainer<M> {
+    /// Attaches fake quantization to the selected weights of block `index`, and has them train with their step sizes and zero
+    /// points, and with whatever else in the block is called `weight` or `gamma` (norms, above all). Biases and all other
+    /// blocks stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// When a weight does not fit the scheme.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such block.
+    pub fn new(model: M, index: usize, config: &BlockApConfig) -> Result<Self, TrainError> {
+        let path = model.blocks().swap_remove(index);
+        let selected = selected_under(&model, &config.weights, &config.schemes(), Some(&path))?;
+        let model = attach_fake_quant(model, &selected)
+            .train()
+            .map(&mut Trained {
+                path: Vec::new(),
+                block: &path,
+                selected: &selected,
+            });
+        Ok(Self {
+            model: Some(model),
+            index,
+            optim: adamw(),
+            quantizer: ParamGroup::from_predicate(FakeQuant::NAME),
+        })
+    }
+
+    /// The model as it is now, where gradients are recorded.
+    pub fn model(&self) -> &M {
+        self.model.as_ref().expect("it comes back from each step")
+    }
+
+    /// One step on a batch; returns its reconstruction error, `[1]`, and the learning rates by parameter.
+    ///
+    /// # Errors
+    ///
+    /// When the model's own code fails.
+    pub fn step(
+        &mut self,
+        sample: BlockSample<M>,
+        rates: BlockRates,
+    ) -> Result<(Tensor<1>, ModuleLearningRate), TrainError> {
+        let model = self.model();
+        let context = sample.context.train();
+        let output = model
+            .run_block(self.index, sample.input.train(), &context)
+            .map_err(TrainError::Model)?;
+        let loss = model.reconstruction_error(self.index, output, sample.target.train());
+        let grads = GradientsParams::from_grads(loss.backward(), model);
+        let rates = ModuleLrScheduler::new(rates.weights)
+            .with_group(self.quantizer.clone(), rates.quantizer)
+            .step();
+        // The optimizer updates in place what nobody else holds.
+        let model = self.model.take().expect("it comes back from each step");
+        self.model = Some(self.optim.step(rates.clone(), model, grads));
+        Ok((loss.inner(), rates))
+    }
+
+    /// The reconstruction error of block `index` on a batch, `[1]`, without training; `model` records no gradients.
+    ///
+    /// # Errors
+    ///
+    /// When the model's own code fails.
+    pub fn validate(
+        model: &M,
+        index: usize,
+        sample: BlockSample<M>,
+    ) -> Result<Tensor<1>, TrainError> {
+        let output = model
+            .run_block(index, sample.input, &sample.context)
+            .map_err(TrainError::Model)?;
+        Ok(model.reconstruction_error(index, output, sample.target))
+    }
+
+    /// Puts what was trained into `model`, which this trainer was made from: the block's weights packed, the rest of the block
+    /// as it is in `trained`.
+    ///
+    /// # Errors
+    ///
+    /// When a parameter is not finite.
+    pub(super) fn pack(
+        model: M,
+        trained: &M,
+        path: &str,
+        config: &BlockApConfig,
+    ) -> Result<M, TrainError> {
+        let inside = |param: &str| is_under(param, path);
+        Ok(pack_trained(model, trained, &inside, config.round_scales)?)
+    }
+}
+
+/// Has the parameters of a block train, and no others.
+struct Trained<'a> {
+    path: Vec<String>,
+    block: &'a str,
+    selected: &'a [Selected],
+}
+
+impl Trained<'_> {
+    fn trains(&self, path: &str) -> bool {
+        let name = path.rsplit('.').next();
+        is_under(path, self.block)
+            && (matches!(name, Some("weight" | "gamma"))
+                || self.path.iter().any(|part| part == FakeQuant::NAME)
+                || self.selected.iter().any(|weight| weight.path == path))
+    }
+}
+
+impl ModuleMapper for Trained<'_> {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.into());
+    }
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let trains = self.trains(&self.path.join("."));
+        param.set_require_grad(trains)
+    }
+}

@@ -1,0 +1,55 @@
+use super::E2eQp;
+use crate::Bits;
+use crate::train::LearningRates;
+use burn::config::Config;
+
+/// Configuration of E2E-QP, initialised with the [init function](E2eQpConfig::init). The defaults are the paper's, the
+/// learning rate apart.
+#[derive(Config, Debug)]
+pub struct E2eQpConfig {
+    /// Highest learning rate of the step sizes; chosen by the size of the model ([`LearningRates::for_model`]) where it is left
+    /// out. It is absolute, so it has to fit the size of the step sizes.
+    #[config(default = "None")]
+    pub learning_rate: Option<f64>,
+    /// Part of the steps in which the rate rises to its highest.
+    #[config(default = 0.03)]
+    pub warm_up: f64,
+    /// What is left of the rate at the end of the cosine.
+    #[config(default = 0.0)]
+    pub final_rate: f64,
+    /// Largest norm of all gradients of a step together.
+    #[config(default = 0.3)]
+    pub max_grad_norm: f64,
+    /// Batches whose gradients are averaged for a step.
+    #[config(default = 1)]
+    pub grad_accumulation: usize,
+    /// Passes over the training data.
+    #[config(default = 1)]
+    pub epochs: usize,
+    /// Stop after that many epochs without a better validation loss, and give the model its best step sizes back. Needs
+    /// validation data.
+    #[config(default = "None")]
+    pub early_stopping: Option<usize>,
+    /// Round step sizes to 16-bit floats at the end, which halves their size in files. Files write in 32 bits what is not
+    /// rounded.
+    #[config(default = true)]
+    pub round_scales: bool,
+}
+
+impl E2eQpConfig {
+    /// The phase.
+    pub fn init(&self) -> E2eQp {
+        E2eQp {
+            config: self.clone(),
+        }
+    }
+
+    /// The learning rates for a model of that many parameters whose weights have these bits.
+    pub fn rates(&self, params: usize, bits: Bits) -> LearningRates {
+        let preset = LearningRates::for_model(params, bits);
+        LearningRates {
+            e2e: self.learning_rate.unwrap_or(preset.e2e),
+            ..preset
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! The epochs of E2E-QP.
+
+use super::E2eQpConfig;
+use crate::module::packed_weights;
+use crate::train::best::BestSoFar;
+use crate::train::clip::{clip_grad_norm, scale_grads};
+use crate::train::launch::{data_error, for_each_batch};
+use crate::train::optimizer::adamw;
+use crate::train::rates::params;
+use crate::train::{
+    CosineSchedule, DataSplit, Epoch, LearningRates, Phase, StepLoss, TrainError, TrainEvent,
+};
+use crate::{Bits, Quantize, QuantizeError};
+use burn::data::dataloader::{DataLoader, Progress};
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::Tensor;
+use burn::train::{InferenceStep, Learner, LearnerModel, TrainLoader, TrainStep, ValidLoader};
+use std::sync::{Arc, OnceLock};
+
+/// Who hears what happens in E2E-QP: a callback, or Burn's event processor.
+pub(super) trait Listener<M: LearnerModel> {
+    /// Anything but a batch.
+    fn event(&mut self, event: TrainEvent) -> Result<(), TrainError>;
+
+    /// A batch was trained on.
+    fn trained(
+        &mut self,
+        epoch: Epoch,
+        progress: Progress,
+        iteration: usize,
+        rates: Option<ModuleLearningRate>,
+        loss: Tensor<1>,
+        output: <M as TrainStep>::Output,
+    ) -> Result<(), TrainError>;
+
+    /// A batch was validated.
+    fn validated(
+        &mut self,
+        epoch: Epoch,
+        progress: Progress,
+        iteration: usize,
+        loss: Tensor<1>,
+        output: <M as InferenceStep>::Output,
+    ) -> Result<(), TrainError>;
+
+    /// An epoch is over; true where the phase ends with it.
+    fn is_enough(&mut self, _learner: &Learner<M>, _epoch: usize) -> bool {
+        false
+    }
+}
+
+/// The cosine over all steps, whose number is known once the training data was counted. Clones share that number.
+#[derive(Clone)]
+pub(super) struct Schedule {
+    config: E2eQpConfig,
+    rates: LearningRates,
+    steps: Arc<OnceLock<usize>>,
+    done: usize,
+}
+
+impl Schedule {
+    fn at(&self, step: usize) -> f64 {
+        let steps = *self.steps.get().expect("counted before the first step");
+        let warm_up = (self.config.warm_up * steps as f64).ceil() as usize;
+        CosineSchedule::new(self.rates.e2e, self.config.final_rate, warm_up, steps).at(step)
+    }
+}
+
+impl LrScheduler for Schedule {
+    fn step(&mut self) -> f64 {
+        self.done += 1;
+        self.at(self.done - 1)
+    }
+
+    fn to_record(&self) -> LrSchedulerRecord {
+        LrSchedulerRecord::new().with_scalar("done", self.done as u64)
+    }
+
+    fn load_record(&mut self, record: LrSchedulerRecord) {
+        if let Some(done) = record.scalar::<u64>("done") {
+            self.done = done as usize;
+        }
+    }
+}
+
+/// A learner for a packed model, where only its step sizes train, and its schedule.
+pub(super) fn start<M: LearnerModel>(
+    config: &E2eQpConfig,
+    model: M,
+) -> Result<(Learner<M>, Schedule), TrainError> {
+    let model = model.valid();
+    let schedule = Schedule {
+        config: config.clone(),
+        rates: config.rates(params(&model), bits(&model)?),
+        steps: Arc::default(),
+        done: 0,
+    };
+    let model = model.train_scales_only().train();
+    Ok((Learner::new(model, adamw(), schedule.clone()), schedule))
+}
+
+/// The bits of most of a model's packed weights.
+fn bits<M: LearnerModel>(model: &M) -> Result<Bits, TrainError> {
+    let packed = packed_weights(model);
+    let weights = |bits: Bits| -> usize {
+        let with_bits = packed
+            .iter()
+            .filter(|(_, weight)| weight.scheme.bits == bits);
+        with_bits
+            .map(|(_, weight)| weight.d_input * weight.scales.dims()[1])
+            .sum()
+    };
+    let most = [Bits::Two, Bits::Three, Bits::Four, Bits::Eight]
+        .into_iter()
+        .max_by_key(|bits| weights(*bits))
+        .filter(|bits| weights(*bits) > 0);
+    most.ok_or(TrainError::NoPackedWeights)
+}
+
+/// Fails where a step size is not finite.
+pub(super) fn check_finite<M: LearnerModel>(model: &M) -> Result<(), TrainError> {
+    for (path, weight) in packed_weights(model) {
+        if !weight.scales.is_finite().all().into_scalar::<bool>() {
+            return Err(QuantizeError::NotFinite { path }.into());
+        }
+    }
+    Ok(())
+}
+
+/// What lasts from one epoch to the next.
+pub(super) struct Fit<L> {
+    schedule: Schedule,
+    /// Batches whose gradients are averaged for a step.
+    accumulation: usize,
+    pub listener: L,
+    /// Steps done.
+    step: usize,
+}
+
+impl<L> Fit<L> {
+    pub fn new(schedule: Schedule, accumulation: usize, listener: L) -> Self {
+        Self {
+            schedule,
+            accumulation: accumulation.max(1),
+            listener,
+            step: 0,
+        }
+    }
+
+    /// Trains for the configured epochs, from one of them on (the first is 1).
+    pub fn run<M>(
+        &mut self,
+        learner: &mut Learner<M>,
+        train: TrainLoader<M>,
+        valid: ValidLoader<M>,
+        starting_epoch: usize,
+    ) -> Result<M, TrainError>
+    where
+        M: LearnerModel,
+        <M as TrainStep>::Output: StepLoss,
+        <M as InferenceStep>::Output: StepLoss,
+        L: Listener<M>,
+    {
+        let config = self.schedule.config.clone();
+        if config.early_stopping.is_some() && valid.num_items() == 0 {
+            let message = "early_stopping of E2E-QP needs validation data, and there is none";
+            return Err(TrainError::Setting(message.to_string()));
+        }
+        let device = learner.model().devices()[0].clone();
+        let inner = device.clone().inner();
+        // Burn's loaders shuffle each copy in its own order: the first copy is trained on, another one counted.
+        let loader = train.to_device(&device.autodiff());
+        let per_epoch = count(&*train.to_device(&inner))?.div_ceil(self.accumulation);
+        let valid = valid.to_device(&inner);
+        self.schedule
+            .steps
+            .set(per_epoch * config.epochs)
+            .expect("a learner is trained once");
+        self.step = per_epoch * (starting_epoch - 1);
+        self.listener.event(TrainEvent::PhaseStart {
+            phase: Phase::E2eQp,
+            blocks: 0,
+            epochs: config.epochs,
+            rates: self.schedule.rates,
+        })?;
+        let mut best = config.early_stopping.map(BestSoFar::new);
+        for number in starting_epoch..=config.epochs {
+            let epoch = Epoch {
+                phase: Phase::E2eQp,
+                block: None,
+                number,
+                epochs: config.epochs,
+            };
+            self.train(learner, &loader, epoch)?;
+            let loss = self.validate(&learner.model(), &valid, epoch)?;
+            if self.listener.is_enough(learner, number) {
+                break;
+            }
+            if let (Some(loss), Some(best)) = (loss, &mut best)
+                && best.offer(loss, learner.model())
+            {
+                break;
+            }
+        }
+        let best = best.and_then(BestSoFar::into_best);
+        Ok(best.unwrap_or_else(|| learner.model()))
+    }
+
+    fn train<M>(
+        &mut self,
+        learner: &mut Learner<M>,
+        loader: &TrainLoader<M>,
+        epoch: Epoch,
+    ) -> Result<(), TrainError>
+    where
+        M: LearnerModel,
+        <M as TrainStep>::Output: StepLoss,
+        L: Listener<M>,
+    {
+        let (split, total) = (DataSplit::Train, loader.num_items());
+        self.listener.event(TrainEvent::SplitStart {
+            epoch,
+            split,
+            total,
+        })?;
+        let mut accumulator = GradientsAccumulator::new();
+        let (mut waiting, mut iteration, mut sum) = (0, 0, 0.0);
+        let mut iterator = loader.iter();
+        while let Some(batch) = iterator.next() {
+            let batch = batch.map_err(data_error)?;
+            let progress = iterator.progress();
+            iteration += 1;
+            let output = learner.train_step(batch);
+            let loss = output.item.loss().inner();
+            sum += self.check_loss(&loss, self.step)?;
+            accumulator.accumulate(&learner.model(), output.grads);
+            waiting += 1;
+            if waiting >= self.accumulation {
+                self.optimize(learner, accumulator.grads(), waiting)?;
+                waiting = 0;
+            }
+            let rates = (self.step > 0).then(|| learner.lr_current());
+            (self.listener).trained(epoch, progress, iteration, rates, loss, output.item)?;
+        }
+        if waiting > 0 {
+            self.optimize(learner, accumulator.grads(), waiting)?;
+        }
+        if iteration == 0 {
+            return Err(TrainError::NoData);
+        }
+        let loss = sum / iteration as f64;
+        (self.listener).event(TrainEvent::SplitEnd { epoch, split, loss })
+    }
+
+    /// A step with the mean of the gradients of that many batches, clipped.
+    fn optimize<M: LearnerModel>(
+        &mut self,
+        learner: &mut Learner<M>,
+        grads: GradientsParams,
+        batches: usize,
+    ) -> Result<(), TrainError> {
+        let model = learner.model();
+        let grads = match batches {
+            1 => grads,
+            n => scale_grads(&model, grads, 1.0 / n as f64),
+        };
+        let max_norm = self.schedule.config.max_grad_norm;
+        let (grads, norm) = clip_grad_norm(&model, grads, max_norm);
+        if !norm.is_finite() {
+            return Err(TrainError::Gradient {
+                phase: Phase::E2eQp,
+                block: None,
+                step: self.step + 1,
+                norm,
+                rates: vec![self.schedule.at(self.step)],
+            });
+        }
+        drop(model);
+        learner.lr_step();
+        learner.optimizer_step(grads);
+        self.step += 1;
+        Ok(())
+    }
+
+    /// Mean validation loss; `None` where there is no validation data.
+    fn validate<M>(
+        &mut self,
+        model: &M,
+        loader: &ValidLoader<M>,
+        epoch: Epoch,
+    ) -> Result<Option<f64>, TrainError>
+    where
+        M: LearnerModel,
+        <M as InferenceStep>::Output: StepLoss,
+        L: Listener<M>,
+    {
+        if loader.num_items() == 0 {
+            self.listener.event(TrainEvent::EpochEnd { epoch })?;
+            return Ok(None);
+        }
+        let model = model.valid();
+        let (split, total) = (DataSplit::Valid, loader.num_items());
+        self.listener.event(TrainEvent::SplitStart {
+            epoch,
+            split,
+            total,
+        })?;
+        let (mut sum, mut count) = (0.0, 0);
+        let mut iterator = loader.iter();
+        while let Some(batch) = iterator.next() {
+            let batch = batch.map_err(data_error)?;
+            let progress = iterator.progress();
+            let output = InferenceStep::step(&model, batch);
+            let loss = output.loss();
+            sum += self.check_loss(&loss, self.step.saturating_sub(1))?;
+            count += 1;
+            (self.listener).validated(epoch, progress, count, loss, output)?;
+        }
+        let mean = sum / count.max(1) as f64;
+        self.listener.event(TrainEvent::SplitEnd {
+            epoch,
+            split,
+            loss: mean,
+        })?;
+        self.listener.event(TrainEvent::EpochEnd { epoch })?;
+        Ok((count > 0).then_some(mean))
+    }
+
+    /// The loss as a number, once it is finite; `step` is from 0.
+    fn check_loss(&self, loss: &Tensor<1>, step: usize) -> Result<f64, TrainError> {
+        let loss: f64 = loss.clone().into_scalar();
+        if loss.is_finite() {
+            return Ok(loss);
+        }
+        Err(TrainError::Loss {
+            phase: Phase::E2eQp,
+            block: None,
+            step: step + 1,
+            loss,
+            rates: vec![self.schedule.at(step)],
+        })
+    }
+}
+
+/// How many batches a loader gives.
+fn count<T>(loader: &dyn DataLoader<T>) -> Result<usize, TrainError> {
+    let mut count = 0;
+    for_each_batch(loader, |_| count += 1)?;
+    if count == 0 {
+        return Err(TrainError::NoData);
+    }
+    Ok(count)
+}

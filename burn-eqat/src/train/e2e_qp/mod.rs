@@ -1,0 +1,9 @@
+//! E2E-QP: the whole model, step sizes only (the paper's section 3.3).
+
+mod config;
+mod fit;
+mod phase;
+mod strategy;
+
+pub use config::E2eQpConfig;
+pub use phase::E2eQp;

@@ -1,0 +1,107 @@
+use super::LearningRates;
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::tensor::Tensor;
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// One of the two training phases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Phase {
+    /// Each block in turn, all of its parameters.
+    BlockAp,
+    /// The step sizes of the packed model, end to end.
+    E2eQp,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Phase::BlockAp => "Block-AP",
+            Phase::E2eQp => "E2E-QP",
+        })
+    }
+}
+
+/// Training or validation data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DataSplit {
+    /// What is trained on.
+    Train,
+    /// What is validated on.
+    Valid,
+}
+
+/// An epoch of a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch {
+    /// The phase.
+    pub phase: Phase,
+    /// The block that is trained; `None` in E2E-QP.
+    pub block: Option<usize>,
+    /// The number of the epoch in its phase, from 1. Block-AP counts those of all blocks.
+    pub number: usize,
+    /// Epochs of the phase in all.
+    pub epochs: usize,
+}
+
+/// What happens in a training phase, in the order in which it happens.
+#[derive(Clone)]
+pub enum TrainEvent {
+    /// A phase begins.
+    PhaseStart {
+        /// The phase.
+        phase: Phase,
+        /// Blocks of the model that it takes in turn; 0 in E2E-QP.
+        blocks: usize,
+        /// Epochs of the phase in all.
+        epochs: usize,
+        /// The learning rates that it starts with, as configured or chosen by the size of the model.
+        rates: LearningRates,
+    },
+    /// An epoch begins to train, or to validate.
+    SplitStart {
+        /// The epoch.
+        epoch: Epoch,
+        /// Training or validation.
+        split: DataSplit,
+        /// Batches (Block-AP) or items (E2E-QP) to come.
+        total: usize,
+    },
+    /// A batch was trained on, or validated.
+    Batch {
+        /// The epoch.
+        epoch: Epoch,
+        /// Training or validation.
+        split: DataSplit,
+        /// Batches (Block-AP) or items (E2E-QP) of this split done.
+        done: usize,
+        /// Batches or items of this split in all.
+        total: usize,
+        /// The loss, `[1]`.
+        loss: Tensor<1>,
+        /// The learning rates of the last step; `None` in validation and before the first step.
+        rates: Option<Box<ModuleLearningRate>>,
+    },
+    /// All batches of an epoch are trained on, or validated.
+    SplitEnd {
+        /// The epoch.
+        epoch: Epoch,
+        /// Training or validation.
+        split: DataSplit,
+        /// The mean loss.
+        loss: f64,
+    },
+    /// An epoch is over, its validation too where there is one.
+    EpochEnd {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// Block-AP has trained and packed a block.
+    BlockEnd {
+        /// The block.
+        block: usize,
+    },
+}
+
+/// Who hears of events: an error ends the phase.
+pub(super) type OnEvent<'a> = &'a mut dyn FnMut(TrainEvent) -> Result<(), super::TrainError>;

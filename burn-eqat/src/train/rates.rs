@@ -1,0 +1,83 @@
+use crate::{Bits, Quantize};
+use burn::module::Module;
+use serde::{Deserialize, Serialize};
+
+/// The highest learning rates of both phases.
+///
+/// A configuration that leaves a rate out gets it from here, by the size of the model
+/// ([`for_model`](Self::for_model)); [`TrainEvent::PhaseStart`](super::TrainEvent::PhaseStart) says which rates a phase uses.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LearningRates {
+    /// Step sizes and zero points in Block-AP.
+    #[serde(rename = "quant")]
+    pub quantizer: f64,
+    /// Weights and norms in Block-AP.
+    #[serde(rename = "weight")]
+    pub weights: f64,
+    /// Step sizes in E2E-QP.
+    pub e2e: f64,
+}
+
+impl LearningRates {
+    /// Parameters from which on a model is large: it gets [`paper`](Self::paper)'s rates.
+    pub const LARGE: usize = 1_000_000_000;
+
+    /// The paper's rates (its section 4.1). They suit models of billions of parameters and thousands of samples.
+    pub fn paper(bits: Bits) -> Self {
+        let weights = match bits {
+            Bits::Two => 2e-5,
+            _ => 1e-5,
+        };
+        Self {
+            quantizer: 1e-4,
+            weights,
+            e2e: weights,
+        }
+    }
+
+    /// Rates for small models and little data, found by measurement on models of some million parameters. The rate of
+    /// E2E-QP is absolute, so it falls with the size of the step sizes.
+    pub fn small(bits: Bits) -> Self {
+        let (quantizer, weights, e2e) = match bits {
+            Bits::Two => (1e-3, 5e-4, 2e-4),
+            Bits::Three => (1e-3, 5e-4, 1e-4),
+            Bits::Four => (5e-4, 1e-4, 1.5e-5),
+            Bits::Eight => (1e-4, 1e-5, 1e-6),
+        };
+        Self {
+            quantizer,
+            weights,
+            e2e,
+        }
+    }
+
+    /// The rates for a model of that many parameters: [`paper`](Self::paper) from
+    /// [a billion](Self::LARGE) on, [`small`](Self::small) below.
+    pub fn for_model(params: usize, bits: Bits) -> Self {
+        if params >= Self::LARGE {
+            Self::paper(bits)
+        } else {
+            Self::small(bits)
+        }
+    }
+}
+
+/// How many parameters a module has, each packed weight counted as what it was before.
+pub(super) fn params<M: Module>(module: &M) -> usize {
+    let size = module.size_report();
+    size.packed_weights + size.dense_params
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_chooses() {
+        for bits in [Bits::Two, Bits::Three, Bits::Four, Bits::Eight] {
+            let at = |params| LearningRates::for_model(params, bits);
+            assert_eq!(at(999_999_999), LearningRates::small(bits));
+            assert_eq!(at(1_000_000_000), LearningRates::paper(bits));
+        }
+    }
+}
