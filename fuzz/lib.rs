@@ -1,4 +1,4 @@
-//! What the fuzz targets share: a small checkpoint, one file of which is an enemy's.
+//! What the fuzz targets share: a small checkpoint, one file of which comes from the fuzzer.
 
 use burn::tensor::Device;
 use llama::LoadedLlama;
@@ -63,9 +63,10 @@ pub fn weights(packed: bool) -> Vec<u8> {
 pub fn open(files: &[(&str, &[u8])]) {
     // In memory, where the system has such a place.
     let shm = Path::new("/dev/shm");
-    let dir = match shm.is_dir() {
-        true => tempfile::tempdir_in(shm),
-        false => tempfile::tempdir(),
+    let dir = if shm.is_dir() {
+        tempfile::tempdir_in(shm)
+    } else {
+        tempfile::tempdir()
     };
     let dir = dir.unwrap();
     for (name, bytes) in files {

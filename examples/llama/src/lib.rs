@@ -15,6 +15,7 @@ mod load;
 pub mod model;
 pub mod pretrain;
 mod quantize;
+mod rescue;
 
 pub use cli::Cli;
 pub use config::{ConfigError, Family, LlamaConfig, RopeParameters, TokenIds};

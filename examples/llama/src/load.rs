@@ -3,6 +3,7 @@
 use crate::config::TIED;
 use crate::error::Error;
 use crate::model::{DecoderBlock, Llama};
+use crate::rescue::save_or_rescue;
 use crate::{LlamaConfig, TokenIds, chat};
 use burn::module::Module;
 use burn::tensor::{DType, Device};
@@ -12,7 +13,6 @@ use burn_eqat::files::{
     save_model,
 };
 use burn_eqat::lm::{BlockFiles, TokenWindows, encode_windows, load_tokenizer, read_documents};
-use std::fs;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
@@ -168,19 +168,9 @@ impl LoadedLlama {
         target: &Path,
         force: bool,
     ) -> Result<(), Error> {
-        let Err(error) = self.save_packed(model, target, force) else {
-            return Ok(());
-        };
-        let Some(path) = rescue_path(target) else {
-            return Err(error);
-        };
-        match self.save_packed(model, &path, false) {
-            Ok(()) => Err(Error::Rescued {
-                error: Box::new(error),
-                path,
-            }),
-            Err(_) => Err(error),
-        }
+        save_or_rescue(target, force, |target, force| {
+            self.save_packed(model, target, force)
+        })
     }
 
     /// Checks that a model can be saved at a place, before it is computed: `skeleton` is the model with packed
@@ -198,19 +188,6 @@ impl LoadedLlama {
         let bytes = copies * expected_size(skeleton, self.dtype());
         Ok(check_room(target, bytes)?)
     }
-}
-
-/// Where a model goes whose target cannot be written: the first of `<target>.rescued`, `<target>.rescued-2`
-/// and so on that is free.
-fn rescue_path(target: &Path) -> Option<PathBuf> {
-    let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_path_buf());
-    let name = target.file_name()?.to_string_lossy().into_owned();
-    let names = (1..100).map(|attempt| match attempt {
-        1 => format!("{name}.rescued"),
-        _ => format!("{name}.rescued-{attempt}"),
-    });
-    let mut paths = names.map(|name| target.with_file_name(name));
-    paths.find(|path| !path.exists())
 }
 
 /// The headers of a directory's files, and the shape of its model.

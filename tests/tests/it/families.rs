@@ -32,9 +32,12 @@ fn weight(name: &str, len: usize) -> Vec<f32> {
         state >> 40
     };
     (0..len)
-        .map(|_| match name.ends_with("norm.weight") {
-            true => 1.0 + ((next() % 9) as f32 - 4.0) / 128.0,
-            false => ((next() % 127) as f32 - 63.0) / 256.0,
+        .map(|_| {
+            if name.ends_with("norm.weight") {
+                1.0 + ((next() % 9) as f32 - 4.0) / 128.0
+            } else {
+                ((next() % 127) as f32 - 63.0) / 256.0
+            }
         })
         .collect()
 }

@@ -2,8 +2,10 @@
 //! opened. The fuzz targets in `fuzz/` do the same for longer.
 
 use crate::families::{Float, fixture, write};
+use crate::published;
 use burn::tensor::Device;
-use burn_eqat::{Quantize, Scheme};
+use burn_eqat::{QuantLinearConfig, Quantize, Scheme, Weights};
+use burn_eqat_tests::pickle::write_state_dict;
 use llama::LoadedLlama;
 use llama::model::Llama;
 use proptest::prelude::*;
@@ -12,13 +14,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// Checkpoints to tamper with: dense in two files, packed as GPTQ, and packed without a word of it.
-fn originals() -> &'static [PathBuf; 3] {
-    static ORIGINALS: OnceLock<(tempfile::TempDir, [PathBuf; 3])> = OnceLock::new();
+/// Checkpoints to tamper with: dense in two files, packed as GPTQ, packed without a scheme said, and dense as
+/// PyTorch pickles it.
+fn originals() -> &'static [PathBuf; 4] {
+    static ORIGINALS: OnceLock<(tempfile::TempDir, [PathBuf; 4])> = OnceLock::new();
     let (_, dirs) = ORIGINALS.get_or_init(|| {
         let parent = tempfile::tempdir().unwrap();
-        let dirs = ["dense", "packed", "bare"].map(|name| parent.path().join(name));
-        let [dense, packed, bare] = &dirs;
+        let dirs = ["dense", "packed", "bare", "pickled"].map(|name| parent.path().join(name));
+        let [dense, packed, bare, pickled] = &dirs;
         fs::create_dir(dense).unwrap();
         write(dense, &model(), Float::Bf16, 2);
         let mut loaded = LoadedLlama::open(dense, &Device::flex()).unwrap();
@@ -30,6 +33,11 @@ fn originals() -> &'static [PathBuf; 3] {
         copy(packed, bare);
         fs::remove_file(bare.join("quantize_config.json")).unwrap();
         fs::copy(dense.join("config.json"), bare.join("config.json")).unwrap();
+        fs::create_dir(pickled).unwrap();
+        write(pickled, &model(), Float::F32, 1);
+        let tensors = published::state_dict(&published::read(pickled));
+        write_state_dict(&pickled.join("pytorch_model.bin"), &tensors);
+        fs::remove_file(pickled.join("model.safetensors")).unwrap();
         (parent, dirs)
     });
     dirs
@@ -137,8 +145,27 @@ proptest! {
     })]
 
     #[test]
+    fn a_tampered_single_file_is_an_error_or_a_model(
+        changes in prop::collection::vec(change(), 1..5),
+    ) {
+        let new = || QuantLinearConfig::new(16, 6).init(&Device::flex());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        let scheme: Scheme = "w3g8".parse().unwrap();
+        new().quantize_rtn(&Weights::matrices(), scheme).unwrap().save(&path).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        for change in &changes {
+            tamper(&mut bytes, change);
+        }
+        fs::write(&path, bytes).unwrap();
+        if let Ok(loaded) = new().load(&path) {
+            prop_assert_eq!(loaded.shape(), [16, 6]);
+        }
+    }
+
+    #[test]
     fn tampered_files_are_errors_or_models(
-        original in 0usize..3,
+        original in 0usize..4,
         file in any::<usize>(),
         changes in prop::collection::vec(change(), 1..5),
     ) {

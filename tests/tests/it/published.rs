@@ -13,9 +13,10 @@ use std::fs;
 use std::path::Path;
 
 /// A tensor of a file: name, shape, bytes of f32.
-type Raw = (String, Vec<usize>, Vec<u8>);
+pub type Raw = (String, Vec<usize>, Vec<u8>);
 
-fn read(dir: &Path) -> Vec<Raw> {
+/// The tensors of a directory whose floats are in f32.
+pub fn read(dir: &Path) -> Vec<Raw> {
     let bytes = fs::read(dir.join("model.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let raw = |(name, view): (String, TensorView<'_>)| {
@@ -173,7 +174,8 @@ fn buffers_that_are_computed_are_not_needed() {
     );
 }
 
-fn state_dict(tensors: &[Raw]) -> Vec<Named> {
+/// The same tensors, for a file of PyTorch's.
+pub fn state_dict(tensors: &[Raw]) -> Vec<Named> {
     let named = |(name, shape, data): &Raw| {
         let words = data.as_chunks::<4>().0.iter();
         let values = words.map(|word| f32::from_le_bytes(*word)).collect();

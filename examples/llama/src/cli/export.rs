@@ -64,9 +64,10 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
             loaded.export_dense(&args.output, dtype, args.force)?;
         }
         Format::Gguf => {
-            let compatibility = match args.older_readers {
-                true => Compatibility::Older,
-                false => Compatibility::Newest,
+            let compatibility = if args.older_readers {
+                Compatibility::Older
+            } else {
+                Compatibility::Newest
             };
             for note in loaded.export_gguf(&args.output, compatibility, args.force)? {
                 println!("note: {note}");

@@ -3,6 +3,7 @@ use super::progress::{bar, check_interrupted};
 use crate::error::Error;
 use crate::model::Llama;
 use crate::pretrain::{PretrainConfig, pretrain};
+use crate::rescue::save_or_rescue;
 use burn::tensor::DType;
 use burn_eqat::files::{StagedDir, check_room, save_model};
 use burn_eqat::lm::read_documents;
@@ -64,7 +65,6 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<(), Error> {
     StagedDir::check(&args.output, args.force)?;
-    check_room(&args.output, 0)?;
     let mut documents = Vec::new();
     for path in &args.text {
         documents.extend(read_documents(path)?);
@@ -81,6 +81,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         .with_heads(args.heads)
         .with_kv_heads(args.kv_heads)
         .with_seed(args.seed);
+    check_room(&args.output, bytes(&config))?;
 
     let bar = bar(0, "pretrain");
     let mut saved = args.force;
@@ -102,7 +103,9 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
                     let mean = sum.0 / sum.1.max(1) as f64;
                     sum = (0.0, 0);
                     println!("step {} of {}: mean loss {mean:.4}", step.step, step.steps);
-                    save(&config, model, tokenizer, &args.output, saved)?;
+                    save_or_rescue(&args.output, saved, |output, force| {
+                        save(&config, model, tokenizer, output, force)
+                    })?;
                     saved = true;
                 }
             }
@@ -112,6 +115,16 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     bar.finish_and_clear();
     println!("saved to {}", args.output.display());
     Ok(())
+}
+
+/// About how many bytes saving takes: two a weight, and the last epoch's model is still there when this one's is
+/// written.
+fn bytes(config: &PretrainConfig) -> u64 {
+    let size = |number: usize| number as f64;
+    let (hidden, inner) = (size(config.hidden_size), size(config.intermediate_size));
+    let block = 4.0 * hidden * hidden + 3.0 * hidden * inner;
+    let weights = size(config.vocab_size) * hidden + size(config.layers) * block;
+    (2.0 * 2.0 * weights) as u64
 }
 
 fn save(

@@ -181,7 +181,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
             match (&args.output, stage.name.as_str()) {
                 (Some(output), "block-ap") if args.method > Method::BlockAp => {
                     saved = true;
-                    loaded.save_packed(model, output, args.force)
+                    loaded.save_packed_or_rescue(model, output, args.force)
                 }
                 _ => Ok(()),
             }

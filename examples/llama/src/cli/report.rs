@@ -1,25 +1,17 @@
 use crate::error::Error;
 use crate::quantize::Stage;
+use burn_eqat::files::StagedFile;
 use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
 
 /// Writes a report as JSON, beside its place first and then into it.
 pub(super) fn write_report(path: &Path, report: &impl Serialize) -> Result<(), Error> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let fail = Error::read(path);
     let text = serde_json::to_string_pretty(report).map_err(|error| Error::input(path, error))?;
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(parent)?;
-        file.write_all(text.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(fail)
+    let mut staged = StagedFile::begin(path)?;
+    let written = writeln!(staged.file(), "{text}");
+    written.map_err(Error::read(path))?;
+    Ok(staged.commit()?)
 }
 
 /// Fails early when a report could not be written later.

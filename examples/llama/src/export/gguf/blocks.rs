@@ -213,9 +213,10 @@ fn kind(packed: &Packed, scale: &Tensor<2>, compatibility: Compatibility) -> Opt
 /// f16 where that holds the range of a matrix, else f32.
 pub(super) fn float_kind(matrix: &Tensor<2>) -> Kind {
     let largest = matrix.clone().abs().max().into_scalar::<f32>();
-    match largest <= f16::MAX.to_f32() {
-        true => Kind::F16,
-        false => Kind::F32,
+    if largest <= f16::MAX.to_f32() {
+        Kind::F16
+    } else {
+        Kind::F32
     }
 }
 

@@ -172,12 +172,11 @@ impl Export<'_> {
             self.norm(&name("attn_k_norm.weight"), k);
         }
         let biased = attention.o_proj.bias.is_some() || block.mlp.down_proj.bias.is_some();
-        match biased && self.architecture() != "llama" {
-            true => {
-                Err(GgufError::Model("biases behind its attention or in its feed-forward").into())
-            }
-            false => Ok(()),
+        if biased && self.architecture() != "llama" {
+            let what = "biases behind its attention or in its feed-forward";
+            return Err(GgufError::Model(what).into());
         }
+        Ok(())
     }
 
     /// A linear layer; with `heads`, the rows of each head are put in the order of neighbours.

@@ -102,9 +102,10 @@ pub(super) fn add(loaded: &LoadedLlama, file: &mut File) -> Result<(), Error> {
             (false, false) => kind::USER_DEFINED,
         };
     }
-    match read.model.byte_fallback {
-        true => sentence_pieces(&read, &tokens, file),
-        false => byte_pairs(&read, file)?,
+    if read.model.byte_fallback {
+        sentence_pieces(&read, &tokens, file);
+    } else {
+        byte_pairs(&read, file)?;
     }
     let config = &loaded.config;
     file.set("tokenizer.ggml.tokens", Value::Texts(tokens));
