@@ -1,10 +1,10 @@
-//! What a user would run instead: Burn's matrix products of a dense weight.
+//! What a user would run instead: Burn's matmul with a dense weight.
 
 use crate::measure::{copies, median};
 use crate::work::Op;
 use burn::tensor::{Device, Distribution, FloatDType, Tensor};
 
-/// Seconds of the dense counterpart of an op: the layer's product for `forward`, the gradients by its
+/// Seconds of the dense counterpart of an op: the layer's matmul for `forward`, the gradients by its
 /// input and by its weight for the two backwards, none for fake quantization.
 pub fn time(
     op: Op,

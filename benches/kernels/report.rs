@@ -22,7 +22,7 @@ pub struct Row {
     /// Part of the copy bandwidth.
     share_of_copy: f64,
     dense_microseconds: Option<f64>,
-    /// How many times as fast as the dense product.
+    /// How many times as fast as the dense matmul.
     times_dense: Option<f64>,
     torch_microseconds: Option<f64>,
     gemlite_microseconds: Option<f64>,

@@ -116,7 +116,7 @@ impl Capability {
         let compiled_for_this_cpu = self.0.hardware.num_cpu_cores.is_some();
         // Kernels compute in f32, which would not do for f64.
         dtype != DType::F64
-            && (!compiled_for_this_cpu || crate::cube::host::rounds_to(dtype))
+            && (!compiled_for_this_cpu || crate::cube::half_precision::rounds_to(dtype))
             && self
                 .0
                 .type_usage(dtype_to_storage_type(dtype))

@@ -27,6 +27,18 @@ pub enum OpError {
         /// The shape that the other operands ask for.
         expected: Vec<usize>,
     },
+    /// A size is not one that the op takes.
+    #[error("{op}: {size} is {actual}, expected {expected}")]
+    Size {
+        /// The op that refused.
+        op: &'static str,
+        /// Which size.
+        size: &'static str,
+        /// What it is.
+        actual: usize,
+        /// What the op takes.
+        expected: String,
+    },
     /// An operand is of a type that the device does not compute with.
     #[error("{op}: {operand} is of type {dtype:?}, which {device} does not support")]
     Type {
@@ -141,6 +153,25 @@ pub(crate) fn expect_groups(
         op,
         d_input,
         groups,
+    })
+}
+
+/// Fails with what is `expected` of a size, unless it is as it should be.
+pub(crate) fn expect_size(
+    op: &'static str,
+    size: &'static str,
+    actual: usize,
+    right: bool,
+    expected: impl FnOnce() -> String,
+) -> Result<(), OpError> {
+    if right {
+        return Ok(());
+    }
+    Err(OpError::Size {
+        op,
+        size,
+        actual,
+        expected: expected(),
     })
 }
 

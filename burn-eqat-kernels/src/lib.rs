@@ -13,8 +13,8 @@
 //! | [`quant_linear_packed`] | the same with `z` in words | `[.., n]` | `x`, `s`, bias |
 //! | [`pack`], [`unpack`], [`unpack_columns`] | codes / words | words / codes | - |
 //!
-//! Beside these there is what a transformer does between its products, for which Flex has bodies of its own that
-//! take less time and memory in training: [`causal_attention`], [`rms_norm`], [`rotary`], [`swiglu`], [`exp`].
+//! Besides these, [`transformer`] has what a transformer does between its matmuls: attention, norms, rotary positions and
+//! SwiGLU, which take less time and memory in training than Burn's ops put together.
 //!
 //! Every op has a portable body made of Burn ops ([`QuantOps`]'s defaults), so it runs on each of
 //! Burn's backends; a backend may fill in a faster one, as CubeCL's do (CUDA, ROCm, Metal, Vulkan,
@@ -50,13 +50,16 @@ mod error;
 #[cfg(feature = "flex")]
 mod flex;
 mod layout;
+#[cfg(any(feature = "cube", feature = "flex", test))]
+#[cfg_attr(not(feature = "cube"), allow(dead_code))]
+mod lengths;
 mod ops;
 mod portable;
 #[cfg(any(feature = "cube", feature = "flex", test))]
 #[cfg_attr(not(feature = "cube"), allow(dead_code))]
 mod problem;
 mod repacked;
-mod transformer;
+pub mod transformer;
 
 pub use activations::Activations;
 pub use api::{
@@ -69,4 +72,3 @@ pub use layout::{Fields, PackError, pack_codes, unpack_codes};
 pub use ops::QuantOps;
 pub use portable::{SCALE_MAX, SCALE_MIN};
 pub use repacked::Repacked;
-pub use transformer::{causal_attention, exp, rms_norm, rotary, swiglu};

@@ -1,53 +1,64 @@
 //! The ops of [`QuantOps`] on CubeCL's backend.
+//!
+//! Kernels are launched unchecked, and safe code may call these methods with any operands: each method checks
+//! all lengths, once, before anything is launched.
 
-use super::choose::{self, Forward, Input, Scale};
 use super::dequantize::{self, Region};
 use super::fake_quantize::Quantizer;
-use super::plan::Limits;
+use super::linear::matmul::{Forward, InputGradient, ScaleGradient};
+use super::linear::select;
+use super::plan::limits::Limits;
 use super::tensors::{self, dims, rows};
-use super::weight::PackedWeight;
-use crate::problem::Problem;
+use super::unpack;
+use super::weight::DeviceWeight;
+use crate::lengths;
 use crate::{Bits, QuantOps};
+use burn::backend::TensorMetadata;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::ops::numeric::zeros;
+use burn_cubecl::tensor::CubeTensor;
 
-pub(crate) fn packed(
-    words: IntTensor<CubeBackend>,
-    s: FloatTensor<CubeBackend>,
-    z: FloatTensor<CubeBackend>,
+/// Panics unless the operands of a packed weight fit together.
+fn expect_packed(
+    op: &'static str,
+    codes: &CubeTensor,
+    scales: &CubeTensor,
+    zero_points: &CubeTensor,
     bits: Bits,
-    [m, k]: [usize; 2],
-    activations: DType,
-) -> PackedWeight {
-    let limits = Limits::of(&s.client, activations);
-    let [groups, n] = dims(&s);
-    let problem = Problem {
-        m,
-        k,
-        n,
-        groups,
-        bits,
-    };
-    PackedWeight::new(words, s, z, problem, limits)
+    d_input: usize,
+) {
+    lengths::packed(op, &codes.shape(), &scales.shape(), bits, d_input);
+    lengths::operand(op, "zero_points", &zero_points.shape(), &scales.shape());
+}
+
+/// Panics unless `tensor` is of this shape.
+fn expect(op: &'static str, operand: &'static str, tensor: &CubeTensor, shape: &[usize]) {
+    lengths::operand(op, operand, &tensor.shape(), shape);
 }
 
 /// The packed linear layer; of nothing, nothing is launched.
 fn linear(
     x: FloatTensor<CubeBackend>,
-    words: IntTensor<CubeBackend>,
-    s: FloatTensor<CubeBackend>,
-    z: FloatTensor<CubeBackend>,
+    codes: IntTensor<CubeBackend>,
+    scales: FloatTensor<CubeBackend>,
+    zero_points: FloatTensor<CubeBackend>,
     bias: Option<FloatTensor<CubeBackend>>,
     bits: Bits,
 ) -> FloatTensor<CubeBackend> {
+    const OP: &str = "quant_linear";
+    let [_, k] = lengths::matrix(OP, "x", &x.shape());
+    expect_packed(OP, &codes, &scales, &zero_points, bits, k);
+    if let Some(bias) = &bias {
+        expect(OP, "bias", bias, &[dims(&scales)[1]]);
+    }
     let (dtype, shape) = (x.dtype, dims(&x));
-    let weight = packed(words, s, z, bits, shape, dtype);
+    let weight = DeviceWeight::new(codes, scales, zero_points, bits, shape, dtype);
     if shape[0] == 0 || weight.problem.n == 0 {
         return tensors::empty(&x, [shape[0], weight.problem.n], dtype);
     }
-    choose::forward(Forward {
+    select::forward(Forward {
         x: rows(x, dtype),
         weight,
         bias: bias.map(|bias| rows(bias, dtype)),
@@ -61,6 +72,7 @@ impl QuantOps for CubeBackend {
         z: FloatTensor<Self>,
         bits: Bits,
     ) -> FloatTensor<Self> {
+        lengths::grouped("fake_quantize", &w.shape(), &s.shape(), &z.shape());
         Quantizer::new(w, s, z, bits).forward()
     }
 
@@ -71,16 +83,25 @@ impl QuantOps for CubeBackend {
         grad: FloatTensor<Self>,
         bits: Bits,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        const OP: &str = "fake_quantize (backward)";
+        lengths::grouped(OP, &w.shape(), &s.shape(), &z.shape());
+        expect(OP, "grad", &grad, &w.shape());
         Quantizer::new(w, s, z, bits).backward(grad)
     }
 
     fn quant_unpack(words: IntTensor<Self>, bits: Bits, len: usize) -> IntTensor<Self> {
+        const OP: &str = "unpack";
+        let [_, n] = lengths::matrix(OP, "codes", &words.shape());
+        expect(OP, "codes", &words, &[bits.words(len), n]);
         let limits = Limits::of(&words.client, DType::F32);
-        dequantize::unpack(words, bits, len, &limits)
+        unpack::unpack(words, bits, len, &limits)
     }
 
     fn quant_unpack_columns(words: IntTensor<Self>, bits: Bits, len: usize) -> IntTensor<Self> {
-        dequantize::unpack_columns(words, bits, len)
+        const OP: &str = "unpack_columns";
+        let [rows, _] = lengths::matrix(OP, "codes", &words.shape());
+        expect(OP, "codes", &words, &[rows, bits.words(len)]);
+        unpack::unpack_columns(words, bits, len)
     }
 
     fn quant_dequantize(
@@ -90,8 +111,9 @@ impl QuantOps for CubeBackend {
         bits: Bits,
         d_input: usize,
     ) -> FloatTensor<Self> {
+        expect_packed("dequantize", &words, &s, &z, bits, d_input);
         let dtype = s.dtype;
-        let weight = packed(words, s, z, bits, [0, d_input], dtype);
+        let weight = DeviceWeight::new(words, s, z, bits, [0, d_input], dtype);
         let region = Region::all(d_input, weight.problem.n);
         dequantize::dequantize(&weight, region, dtype)
     }
@@ -104,8 +126,11 @@ impl QuantOps for CubeBackend {
         bits: Bits,
         d_input: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        const OP: &str = "dequantize (backward)";
+        expect_packed(OP, &words, &s, &z, bits, d_input);
+        expect(OP, "grad", &grad, &[d_input, dims(&s)[1]]);
         let dtype = s.dtype;
-        let weight = packed(words, s, z, bits, [0, d_input], dtype);
+        let weight = DeviceWeight::new(words, s, z, bits, [0, d_input], dtype);
         dequantize::dequantize_backward(&weight, grad, 0, dtype)
     }
 
@@ -138,12 +163,17 @@ impl QuantOps for CubeBackend {
         bits: Bits,
         d_input: usize,
     ) -> FloatTensor<Self> {
-        let (dtype, [m, n]) = (grad.dtype, dims(&grad));
+        const OP: &str = "quant_linear (backward)";
+        expect_packed(OP, &words, &s, &z, bits, d_input);
+        let [m, _] = lengths::matrix(OP, "grad", &grad.shape());
+        let n = dims(&s)[1];
+        expect(OP, "grad", &grad, &[m, n]);
+        let dtype = grad.dtype;
         if m == 0 || n == 0 {
             return zeros(grad.device.clone(), Shape::new([m, d_input]), dtype);
         }
-        choose::input(Input {
-            weight: packed(words, s, z, bits, [m, d_input], dtype),
+        select::input(InputGradient {
+            weight: DeviceWeight::new(words, s, z, bits, [m, d_input], dtype),
             grad: rows(grad, dtype),
         })
     }
@@ -156,15 +186,20 @@ impl QuantOps for CubeBackend {
         grad: FloatTensor<Self>,
         bits: Bits,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let (dtype, shape) = (x.dtype, dims(&x));
-        if shape[0] == 0 || dims(&s)[1] == 0 {
+        const OP: &str = "quant_linear (backward)";
+        let [m, k] = lengths::matrix(OP, "x", &x.shape());
+        expect_packed(OP, &words, &s, &z, bits, k);
+        let n = dims(&s)[1];
+        expect(OP, "grad", &grad, &[m, n]);
+        let dtype = x.dtype;
+        if m == 0 || n == 0 {
             let none = zeros(s.device.clone(), Shape::new(dims(&s)), s.dtype);
             return (none.clone(), none);
         }
-        choose::scale(Scale {
+        select::scale(ScaleGradient {
             x: rows(x, dtype),
             grad: rows(grad, dtype),
-            weight: packed(words, s, z, bits, shape, dtype),
+            weight: DeviceWeight::new(words, s, z, bits, [m, k], dtype),
         })
     }
 }

@@ -1,11 +1,11 @@
 //! The reduction over a chunk of a group that several kernels end with.
 
-use crate::cube::codes::Weight;
-use crate::cube::plan::GroupCube;
+use crate::cube::plan::group::GroupCube;
+use crate::cube::words::WeightSizes;
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-/// How groups are cut into chunks, see [`crate::cube::plan::GroupPlan`].
+/// How groups are cut into chunks, see [`crate::cube::plan::group::GroupPlan`].
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub(crate) struct Chunks {
     /// Rows of a chunk.
@@ -16,7 +16,7 @@ pub(crate) struct Chunks {
 
 /// What a unit reduces.
 #[derive(CubeType, Clone, Copy)]
-pub(crate) struct GroupPlace {
+pub(crate) struct UnitRows {
     /// The group.
     pub group: usize,
     /// The chunk, counted over all groups.
@@ -32,15 +32,15 @@ pub(crate) struct GroupPlace {
 }
 
 #[cube]
-impl GroupPlace {
+impl UnitRows {
     /// Cubes run over column tiles first, then over chunks.
-    pub fn new(weight: &Weight, chunks: &Chunks, #[comptime] cube: GroupCube) -> GroupPlace {
+    pub fn new(weight: &WeightSizes, chunks: &Chunks, #[comptime] cube: GroupCube) -> UnitRows {
         let tiles = weight.vectors.div_ceil(cube.lanes);
         let chunk = CUBE_POS / tiles;
         let group = chunk / chunks.count;
         let start = group * weight.group + chunk % chunks.count * chunks.rows;
         let unit = UNIT_POS as usize;
-        GroupPlace {
+        UnitRows {
             group,
             chunk,
             start,
@@ -61,8 +61,8 @@ pub(crate) fn finish<N: Size>(
     sum_b: Vector<f32, N>,
     out_a: &mut [Vector<f32, N>],
     out_b: &mut [Vector<f32, N>],
-    place: &GroupPlace,
-    weight: &Weight,
+    place: &UnitRows,
+    weight: &WeightSizes,
     #[comptime] cube: GroupCube,
 ) {
     let unit = UNIT_POS as usize;

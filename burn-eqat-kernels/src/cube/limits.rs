@@ -1,6 +1,7 @@
 //! What a device allows, read off its client.
 
-use crate::cube::plan::{Fragment, Limits};
+use crate::cube::plan::fragment::Fragment;
+use crate::cube::plan::limits::Limits;
 use burn::tensor::DType;
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::features::Plane;

@@ -1,6 +1,7 @@
-//! Small things that every launch needs.
+//! Tensors and cube counts for launches.
 
-use crate::cube::plan::{Limits, vector_width};
+use crate::cube::plan::limits::Limits;
+use crate::cube::plan::sizes::vector_width;
 use burn::backend::TensorMetadata;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::cubecl::prelude::*;
@@ -27,9 +28,10 @@ pub(crate) fn dims(tensor: &CubeTensor) -> [usize; 2] {
 /// `tensor` in rows without gaps, of type `dtype`.
 pub(crate) fn rows(tensor: CubeTensor, dtype: DType) -> CubeTensor {
     // In this order: a cast may leave gaps between rows.
-    let tensor = match tensor.dtype == dtype {
-        true => tensor,
-        false => cast(tensor, dtype),
+    let tensor = if tensor.dtype == dtype {
+        tensor
+    } else {
+        cast(tensor, dtype)
     };
     into_contiguous(tensor)
 }

@@ -1,20 +1,23 @@
-//! Every way to every product against the portable ops on Flex, on the device that
-//! Burn's `BURN_DEVICE` names.
+//! Every strategy of every matmul against the portable ops on Flex, on the device that Burn's `BURN_DEVICE`
+//! names, and what the backend's trait refuses.
 //!
-//! The suite in `tests/` runs the ops, which take one way each; here all of them are taken.
+//! The suite in `tests/` runs the ops, which take one strategy each; here all of them are taken.
 
-use super::backend::packed;
-use super::product;
+use super::linear::matmul::{Forward, InputGradient, Matmul, ScaleGradient};
+use super::plan::gemv::GemvPlan;
+use super::plan::limits::Limits;
+use super::plan::strategy::Strategy;
+use super::plan::tile::Engine;
 use super::tensors::rows;
-use super::weight::PackedWeight;
-use crate::cube::plan::{Engine, GemvPlan, Limits, Route};
-use crate::{Bits, Fields, pack_codes, portable};
+use super::weight::DeviceWeight;
+use crate::{Bits, Fields, QuantOps, pack_codes, portable};
 use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::backend::{Backend, DispatchDevice, Flex, TensorMetadata};
 use burn::tensor::{DType, Device, TensorData, try_read_sync};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
-use proptest::prelude::*;
+use proptest::prelude::{ProptestConfig, any, prop};
+use proptest::strategy::Strategy as Generator;
 
 fn device() -> Option<CubeDevice> {
     if std::env::var("BURN_DEVICE").is_ok()
@@ -26,7 +29,7 @@ fn device() -> Option<CubeDevice> {
     None
 }
 
-/// Sizes and types of a product.
+/// Sizes and types of a matmul.
 #[derive(Clone, Debug)]
 struct Case {
     bits: Bits,
@@ -39,7 +42,7 @@ struct Case {
     seed: u64,
 }
 
-fn case() -> impl Strategy<Value = Case> {
+fn case() -> impl Generator<Value = Case> {
     let types: Vec<DType> = [DType::F32, DType::F16, DType::BF16]
         .into_iter()
         .filter(|dtype| crate::supports(&Device::default(), *dtype))
@@ -68,17 +71,17 @@ fn case() -> impl Strategy<Value = Case> {
         )
 }
 
-/// Operands on the host, rounded to their types.
-struct Operands {
-    words: TensorData,
-    s: TensorData,
-    z: TensorData,
+/// Values on the host, rounded to their types.
+struct HostValues {
+    codes: TensorData,
+    scales: TensorData,
+    zero_points: TensorData,
     x: TensorData,
     bias: TensorData,
     grad: TensorData,
 }
 
-impl Operands {
+impl HostValues {
     fn random(case: &Case) -> Self {
         let (k, n, m) = (case.group * case.groups, case.n, case.m);
         let mut state = case.seed | 1;
@@ -88,8 +91,10 @@ impl Operands {
                 .wrapping_add(1442695040888963407);
             (state >> 40) as f32 / (1u64 << 24) as f32
         };
-        let levels = case.bits.max_code() as f32 + 1.0;
-        let codes: Vec<i64> = (0..k * n).map(|_| (uniform() * levels) as i64).collect();
+        let code_count = case.bits.max_code() as f32 + 1.0;
+        let codes: Vec<i64> = (0..k * n)
+            .map(|_| (uniform() * code_count) as i64)
+            .collect();
         let words = pack_codes(&codes, [k, n], 0, case.bits, Fields::Dense).unwrap();
         let words: Vec<i32> = words.into_iter().map(|word| word as i32).collect();
         let mut floats = |shape: &[usize], low: f32, high: f32, whole: bool, dtype: DType| {
@@ -99,10 +104,10 @@ impl Operands {
                 .collect();
             TensorData::new(values, shape.to_vec()).convert_dtype(dtype)
         };
-        Operands {
-            words: TensorData::new(words, [case.bits.words(k), n]),
-            s: floats(&[case.groups, n], 0.01, 0.2, false, case.scale_dtype),
-            z: floats(&[case.groups, n], 0.0, levels, true, case.scale_dtype),
+        HostValues {
+            codes: TensorData::new(words, [case.bits.words(k), n]),
+            scales: floats(&[case.groups, n], 0.01, 0.2, false, case.scale_dtype),
+            zero_points: floats(&[case.groups, n], 0.0, code_count, true, case.scale_dtype),
             x: floats(&[m, k], -1.0, 1.0, false, case.dtype),
             bias: floats(&[n], -1.0, 1.0, false, case.dtype),
             grad: floats(&[m, n], -1.0, 1.0, false, case.dtype),
@@ -145,50 +150,55 @@ fn tolerance(dtypes: &[DType]) -> f32 {
     dtypes.iter().map(of).fold(0.0, f32::max)
 }
 
-fn weight(o: &Operands, case: &Case, device: &CubeDevice) -> PackedWeight {
-    packed(
-        CubeBackend::int_from_data(o.words.clone(), device),
-        floats::<CubeBackend>(&o.s, device),
-        floats::<CubeBackend>(&o.z, device),
+fn weight(values: &HostValues, case: &Case, device: &CubeDevice) -> DeviceWeight {
+    DeviceWeight::new(
+        CubeBackend::int_from_data(values.codes.clone(), device),
+        floats::<CubeBackend>(&values.scales, device),
+        floats::<CubeBackend>(&values.zero_points, device),
         case.bits,
         [case.m, case.group * case.groups],
         case.dtype,
     )
 }
 
-const ROUTES: [Route; 5] = [
-    Route::Gemv(4),
-    Route::Gemv(64),
-    Route::Tile(Engine::Units),
-    Route::Tile(Engine::Matrix),
-    Route::Slab,
+const STRATEGIES: [Strategy; 5] = [
+    Strategy::Gemv(4),
+    Strategy::Gemv(64),
+    Strategy::Tile(Engine::Units),
+    Strategy::Tile(Engine::Matrix),
+    Strategy::Slab,
 ];
 
-fn check(case: &Case, device: &CubeDevice, routes: &[Route]) {
-    let o = Operands::random(case);
-    let (weight, k) = (weight(&o, case, device), case.group * case.groups);
+fn check(case: &Case, device: &CubeDevice, strategies: &[Strategy]) {
+    let host = HostValues::random(case);
+    let (weight, k) = (weight(&host, case, device), case.group * case.groups);
     let on_device = |data: &TensorData| rows(floats::<CubeBackend>(data, device), case.dtype);
-    let words = || Flex::int_from_data(o.words.clone(), &Default::default());
-    let (x, grad, bias) = (on_device(&o.x), on_device(&o.grad), on_device(&o.bias));
-    let (s, z) = (exact(&o.s), exact(&o.z));
+    let words = || Flex::int_from_data(host.codes.clone(), &Default::default());
+    let (x, grad, bias) = (
+        on_device(&host.x),
+        on_device(&host.grad),
+        on_device(&host.bias),
+    );
+    let (s, z) = (exact(&host.scales), exact(&host.zero_points));
 
-    let y = portable::quant_linear::<Flex>(exact(&o.x), words(), s.clone(), z.clone(), case.bits);
-    let y = values::<Flex>(portable::add_bias::<Flex>(y, exact(&o.bias)));
+    let y =
+        portable::quant_linear::<Flex>(exact(&host.x), words(), s.clone(), z.clone(), case.bits);
+    let y = values::<Flex>(portable::add_bias::<Flex>(y, exact(&host.bias)));
     let dx = portable::quant_linear_backward_input::<Flex>(
         words(),
         s.clone(),
         z.clone(),
-        exact(&o.grad),
+        exact(&host.grad),
         case.bits,
         k,
     );
     let dx = values::<Flex>(dx);
     let (ds, dz) = portable::quant_linear_backward_scale::<Flex>(
-        exact(&o.x),
+        exact(&host.x),
         words(),
         s,
         z,
-        exact(&o.grad),
+        exact(&host.grad),
         case.bits,
     );
     let (ds, dz) = (values::<Flex>(ds), values::<Flex>(dz));
@@ -196,20 +206,34 @@ fn check(case: &Case, device: &CubeDevice, routes: &[Route]) {
     let read = |tensor: CubeTensor| values::<CubeBackend>(tensor);
     let activations = tolerance(&[case.dtype]);
     let scales = tolerance(&[case.dtype, case.scale_dtype]);
-    for &route in routes {
-        let what = |name: &str| format!("{name} by {route:?}");
-        match product::forward(route, x.clone(), &weight, Some(bias.clone())) {
+    for &strategy in strategies {
+        let what = |name: &str| format!("{name} by {strategy:?}");
+        let forward = Forward {
+            x: x.clone(),
+            weight: weight.clone(),
+            bias: Some(bias.clone()),
+        };
+        match forward.run(strategy) {
             Ok(made) => {
                 assert_eq!(made.dtype(), case.dtype);
                 assert_close(&what("y"), &read(made), &y, activations);
             }
-            Err(why) => assert!(may_be_closed(route, &weight), "{why}"),
+            Err(why) => assert!(may_be_unavailable(strategy, &weight), "{why}"),
         }
-        match product::input(route, grad.clone(), &weight) {
+        let input = InputGradient {
+            grad: grad.clone(),
+            weight: weight.clone(),
+        };
+        match input.run(strategy) {
             Ok(made) => assert_close(&what("dx"), &read(made), &dx, activations),
-            Err(why) => assert!(may_be_closed_backward(route, &weight), "{why}"),
+            Err(why) => assert!(may_be_unavailable_backward(strategy, &weight), "{why}"),
         }
-        match product::scale(route, x.clone(), grad.clone(), &weight) {
+        let scale = ScaleGradient {
+            x: x.clone(),
+            grad: grad.clone(),
+            weight: weight.clone(),
+        };
+        match scale.run(strategy) {
             Ok((made_s, made_z)) => {
                 assert_eq!(
                     (made_s.dtype(), made_z.dtype()),
@@ -218,33 +242,33 @@ fn check(case: &Case, device: &CubeDevice, routes: &[Route]) {
                 assert_close(&what("ds"), &read(made_s), &ds, scales);
                 assert_close(&what("dz"), &read(made_z), &dz, scales);
             }
-            Err(why) => assert!(may_be_closed_backward(route, &weight), "{why}"),
+            Err(why) => assert!(may_be_unavailable_backward(strategy, &weight), "{why}"),
         }
     }
 }
 
-fn may_be_closed(route: Route, weight: &PackedWeight) -> bool {
-    match route {
-        Route::Gemv(lanes) => {
+fn may_be_unavailable(strategy: Strategy, weight: &DeviceWeight) -> bool {
+    match strategy {
+        Strategy::Gemv(lanes) => {
             GemvPlan::new(&weight.problem, weight.width, lanes, &weight.limits).is_none()
         }
-        _ => may_be_closed_backward(route, weight),
+        _ => may_be_unavailable_backward(strategy, weight),
     }
 }
 
-fn may_be_closed_backward(route: Route, weight: &PackedWeight) -> bool {
-    match route {
-        Route::Gemv(_) => true,
-        Route::Tile(Engine::Matrix) => weight.limits.matrix.is_none(),
-        Route::Tile(Engine::Units) => false,
-        // Burn's own product refuses some shapes on the CPU runtime: it wants more shared memory than
+fn may_be_unavailable_backward(strategy: Strategy, weight: &DeviceWeight) -> bool {
+    match strategy {
+        Strategy::Gemv(_) => true,
+        Strategy::Tile(Engine::Matrix) => weight.limits.matrix.is_none(),
+        Strategy::Tile(Engine::Units) => false,
+        // Burn's own matmul refuses some shapes on the CPU runtime: it wants more shared memory than
         // there is.
-        Route::Slab => weight.limits.cpu,
+        Strategy::Slab => weight.limits.cpu,
     }
 }
 
 #[test]
-fn every_way_makes_the_same_product() {
+fn every_strategy_makes_the_same_matmul() {
     let Some(device) = device() else { return };
     let limits = Limits::of(&device.client(), DType::F32);
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
@@ -260,15 +284,15 @@ fn every_way_makes_the_same_product() {
             if limits.cpu && case.n < 4 && case.m > 8 {
                 return Ok(());
             }
-            check(&case, &device, &ROUTES);
+            check(&case, &device, &STRATEGIES);
             Ok(())
         })
         .unwrap();
 }
 
-/// A product long enough that its sums are split and added up by a second kernel.
+/// A matmul long enough that its sums are split and added up by a second kernel.
 #[test]
-fn long_products_are_split() {
+fn long_matmuls_are_split() {
     let Some(device) = device() else { return };
     for (m, bits) in [(1, Bits::Two), (12, Bits::Three)] {
         let case = Case {
@@ -281,7 +305,7 @@ fn long_products_are_split() {
             scale_dtype: DType::F32,
             seed: 7,
         };
-        check(&case, &device, &ROUTES);
+        check(&case, &device, &STRATEGIES);
     }
 }
 
@@ -293,7 +317,7 @@ fn planes_add_up() {
         println!("skipped: planes of no one size, or without shuffles");
         return;
     }
-    let routes = [1, 2, 4].map(Route::Gemv);
+    let strategies = [1, 2, 4].map(Strategy::Gemv);
     for (m, bits, n) in [(1, Bits::Two, 68), (3, Bits::Three, 17), (8, Bits::Four, 6)] {
         let case = Case {
             bits,
@@ -305,7 +329,7 @@ fn planes_add_up() {
             scale_dtype: DType::F32,
             seed: n as u64,
         };
-        check(&case, &device, &routes);
+        check(&case, &device, &strategies);
     }
 }
 
@@ -338,7 +362,151 @@ fn matrix_units_make_every_tile() {
                 scale_dtype: DType::F32,
                 seed: m as u64,
             };
-            check(&case, &device, &[Route::Tile(Engine::Matrix)]);
+            check(&case, &device, &[Strategy::Tile(Engine::Matrix)]);
         }
     }
+}
+
+/// What a panic said.
+fn message<R>(run: impl FnOnce() -> R) -> String {
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    let Err(payload) = panicked else {
+        panic!("it was not refused");
+    };
+    match payload.downcast::<String>() {
+        Ok(message) => *message,
+        Err(_) => panic!("a panic without a message"),
+    }
+}
+
+/// The trait is safe to call with any operands: what does not fit together must never reach a kernel.
+#[test]
+fn the_trait_refuses_lengths_that_do_not_fit() {
+    let Some(device) = device() else { return };
+    let (bits, d_input, n, groups, m) = (Bits::Three, 64, 6, 2, 3);
+    let floats = |shape: &[usize]| {
+        let data = TensorData::zeros::<f32, _>(shape.to_vec());
+        CubeBackend::float_from_data(data, &device)
+    };
+    let words = |shape: &[usize]| {
+        let data = TensorData::zeros::<i32, _>(shape.to_vec());
+        CubeBackend::int_from_data(data, &device)
+    };
+    let codes = || words(&[bits.words(d_input), n]);
+    let short_codes = || words(&[bits.words(d_input) - 1, n]);
+    let per_group = || floats(&[groups, n]);
+    let few = || floats(&[groups, n - 1]);
+    let refuses = |operand: &str, message: String| {
+        let expected = format!("{operand} has shape");
+        assert!(
+            message.contains(&expected),
+            "{message} does not say {expected}"
+        );
+    };
+
+    // The packed linear layer and its gradients.
+    let x = || floats(&[m, d_input]);
+    let grad = || floats(&[m, n]);
+    let forward = |codes, zero_points| {
+        message(|| CubeBackend::quant_linear(x(), codes, per_group(), zero_points, bits))
+    };
+    refuses("codes", forward(short_codes(), per_group()));
+    refuses("zero_points", forward(codes(), few()));
+    let short_bias = || floats(&[n - 1]);
+    let biased = |bias| {
+        message(|| {
+            CubeBackend::quant_linear_bias(x(), codes(), per_group(), per_group(), bias, bits)
+        })
+    };
+    refuses("bias", biased(short_bias()));
+    let zeros = words(&[groups, bits.words(n) - 1]);
+    refuses(
+        "codes",
+        message(|| CubeBackend::quant_linear_packed(x(), codes(), per_group(), zeros, bits)),
+    );
+    let zeros = words(&[groups, bits.words(n)]);
+    refuses(
+        "bias",
+        message(|| {
+            let bias = short_bias();
+            CubeBackend::quant_linear_packed_bias(x(), codes(), per_group(), zeros, bias, bits)
+        }),
+    );
+    let input = |codes, grad| {
+        message(|| {
+            CubeBackend::quant_linear_backward_input(
+                codes,
+                per_group(),
+                per_group(),
+                grad,
+                bits,
+                d_input,
+            )
+        })
+    };
+    refuses("codes", input(short_codes(), grad()));
+    refuses("grad", input(codes(), floats(&[m, n + 1])));
+    let scale = |codes, grad| {
+        message(|| {
+            CubeBackend::quant_linear_backward_scale(
+                x(),
+                codes,
+                per_group(),
+                per_group(),
+                grad,
+                bits,
+            )
+        })
+    };
+    refuses("codes", scale(short_codes(), grad()));
+    refuses("grad", scale(codes(), floats(&[m - 1, n])));
+
+    // Unpacking and dequantization.
+    refuses(
+        "codes",
+        message(|| CubeBackend::quant_unpack(codes(), bits, d_input + 32)),
+    );
+    refuses(
+        "codes",
+        message(|| CubeBackend::quant_unpack_columns(codes(), bits, 2 * n)),
+    );
+    let dequantize = |codes, zero_points| {
+        message(|| CubeBackend::quant_dequantize(codes, per_group(), zero_points, bits, d_input))
+    };
+    refuses("codes", dequantize(short_codes(), per_group()));
+    refuses("zero_points", dequantize(codes(), few()));
+    let backward = |codes, grad| {
+        message(|| {
+            CubeBackend::quant_dequantize_backward(
+                codes,
+                per_group(),
+                per_group(),
+                grad,
+                bits,
+                d_input,
+            )
+        })
+    };
+    refuses("codes", backward(short_codes(), floats(&[d_input, n])));
+    refuses("grad", backward(codes(), floats(&[d_input - 1, n])));
+    let groups_do_not_divide = message(|| {
+        let three = floats(&[3, n]);
+        CubeBackend::quant_dequantize(codes(), three.clone(), three, bits, d_input)
+    });
+    assert!(groups_do_not_divide.contains("do not divide"));
+
+    // Fake quantization.
+    let dense = || floats(&[d_input, n]);
+    let fake = |scales, zero_points| {
+        message(|| CubeBackend::quant_fake(dense(), scales, zero_points, bits))
+    };
+    refuses("scales", fake(few(), few()));
+    refuses("zero_points", fake(per_group(), few()));
+    refuses(
+        "grad",
+        message(|| {
+            let grad = floats(&[d_input - 1, n]);
+            CubeBackend::quant_fake_backward(dense(), per_group(), per_group(), grad, bits)
+        }),
+    );
 }

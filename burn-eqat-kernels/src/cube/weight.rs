@@ -1,39 +1,53 @@
-//! The operands of a packed weight, ready for launches.
+//! A packed weight on a device, ready for launches.
 
-use super::codes::WeightLaunch;
-use super::tensors::{column_width, rows, word_rows};
-use crate::cube::plan::Limits;
+use crate::Bits;
+use crate::cube::plan::limits::Limits;
+use crate::cube::tensors::{column_width, dims, rows, word_rows};
+use crate::cube::words::WeightSizesLaunch;
 use crate::problem::Problem;
+use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 
-/// Words, step sizes and zero points in rows without gaps, and what is derived from their sizes.
+/// Codes, step sizes and zero points in rows without gaps, and what is derived from their sizes.
 #[derive(Clone)]
-pub(crate) struct PackedWeight {
-    pub words: CubeTensor,
-    pub s: CubeTensor,
-    pub z: CubeTensor,
+pub(crate) struct DeviceWeight {
+    /// Words of codes.
+    pub codes: CubeTensor,
+    pub scales: CubeTensor,
+    pub zero_points: CubeTensor,
     pub problem: Problem,
     pub limits: Limits,
     /// Columns of a vector.
     pub width: usize,
 }
 
-impl PackedWeight {
+impl DeviceWeight {
+    /// Of operands whose shapes were checked, to be multiplied by `m` rows of type `activations`; `k` is
+    /// `d_input`.
     pub fn new(
-        words: CubeTensor,
-        s: CubeTensor,
-        z: CubeTensor,
-        problem: Problem,
-        limits: Limits,
+        codes: CubeTensor,
+        scales: CubeTensor,
+        zero_points: CubeTensor,
+        bits: Bits,
+        [m, k]: [usize; 2],
+        activations: DType,
     ) -> Self {
-        let dtype = s.dtype;
-        PackedWeight {
-            words: word_rows(words),
-            s: rows(s, dtype),
-            z: rows(z, dtype),
-            problem,
+        let limits = Limits::of(&scales.client, activations);
+        let [groups, n] = dims(&scales);
+        let dtype = scales.dtype;
+        DeviceWeight {
+            codes: word_rows(codes),
+            scales: rows(scales, dtype),
+            zero_points: rows(zero_points, dtype),
+            problem: Problem {
+                m,
+                k,
+                n,
+                groups,
+                bits,
+            },
             limits,
-            width: column_width(problem.n, &limits),
+            width: column_width(n, &limits),
         }
     }
 
@@ -43,9 +57,9 @@ impl PackedWeight {
     }
 
     /// The sizes that kernels read.
-    pub fn sizes(&self) -> WeightLaunch {
+    pub fn sizes(&self) -> WeightSizesLaunch {
         let problem = &self.problem;
-        WeightLaunch::new(
+        WeightSizesLaunch::new(
             problem.k,
             problem.bits.words(problem.k),
             self.vectors(),

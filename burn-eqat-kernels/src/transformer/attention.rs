@@ -1,91 +1,91 @@
-//! Causal attention in Burn's ops.
+//! Causal attention: what it checks, and which body runs it.
 
-use burn::tensor::activation::softmax;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use super::{fused, tiled};
+use crate::OpError;
+use crate::error::{expect_shape, expect_size};
+#[cfg(feature = "flex")]
+use crate::flex::transformer::{self as flex, Argument, Arguments};
+use burn::tensor::Tensor;
 
-/// How many positions attend together.
-const POSITIONS: usize = 64;
-
-pub(super) fn causal(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, window: Option<usize>) -> Tensor<4> {
-    let [batch, heads, queries, width] = q.dims();
-    let [_, kv_heads, _, v_width] = v.dims();
-    // Query heads that share a key head stay together: no key is copied.
-    let shape = [batch, kv_heads, heads / kv_heads, queries, width];
-    let q = (q / (width as f64).sqrt()).reshape(shape);
-    let out = match queries {
-        1 => of_one(q, k, v, window),
-        _ => of_many(q, k, v, window),
-    };
-    out.reshape([batch, heads, queries, v_width])
-}
-
-/// Attention of one position to all keys. Queries are `[batch, kv_heads, share, 1, width]`.
-fn of_one(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>, window: Option<usize>) -> Tensor<5> {
-    let [batch, kv_heads, share, _, width] = q.dims();
-    let [_, _, keys, v_width] = v.dims();
-    let seen = keys - window.unwrap_or(keys).min(keys)..keys;
-    let (k, v) = (k.slice_dim(2, seen.clone()), v.slice_dim(2, seen));
-    let q = q.reshape([batch, kv_heads, share, width]);
-    let weights = softmax(q.matmul(k.swap_dims(2, 3)), 3);
-    let out = weights.matmul(v);
-    out.reshape([batch, kv_heads, share, 1, v_width])
-}
-
-/// A run of positions at a time, each to the keys that it may see: little is computed only to be masked.
+/// Causal self-attention, `softmax(q k^T / sqrt(width)) v`, with gradients: each query sees the keys up to its own
+/// position. Query heads that share a key head follow each other.
 ///
-/// Weights are divided by their sum after they are multiplied with the values, and the sum comes as one
-/// more column of the values, so that fewer passes go over `[positions, keys]`, forward and backward.
-fn of_many(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>, window: Option<usize>) -> Tensor<5> {
-    let [batch, kv_heads, share, queries, width] = q.dims();
-    let [_, _, total, v_width] = v.dims();
-    let (start, device) = (total - queries, q.device());
-    let keys = k.swap_dims(2, 3);
-    let ones = Tensor::ones([batch, kv_heads, total, 1], (&device, v.dtype()));
-    let values = Tensor::cat(vec![v, ones], 3);
-    let parts = (0..queries).step_by(POSITIONS).map(|first| {
-        let last = (first + POSITIONS).min(queries);
-        let rows = last - first;
-        // From the first position that the first of these sees to the last one.
-        let from = window.map_or(0, |window| (start + first + 1).saturating_sub(window));
-        let keys_seen = from..start + last;
-        let seen = keys_seen.len();
-        let q = q.clone().slice_dim(3, first..last);
-        let q = q.reshape([batch, kv_heads, share * rows, width]);
-        let scores = q.matmul(keys.clone().slice_dim(3, keys_seen.clone()));
-        let mask = causal_mask(rows, seen, window, scores.dtype(), &device);
-        let scores = scores.reshape([batch, kv_heads, share, rows, seen]) + mask;
-        let largest = scores.clone().detach().max_dim(4);
-        let weights = (scores - largest).exp();
-        let weights = weights.reshape([batch, kv_heads, share * rows, seen]);
-        let out = weights.matmul(values.clone().slice_dim(2, keys_seen));
-        let sums = out.clone().slice_dim(3, v_width..v_width + 1);
-        let out = out.slice_dim(3, 0..v_width) / sums;
-        out.reshape([batch, kv_heads, share, rows, v_width])
-    });
-    let parts: Vec<_> = parts.collect();
-    Tensor::cat(parts, 3)
+/// The queries are at the last positions, so keys that come before them may be cached ones. With a window, a query sees
+/// that many keys at most, its own the last of them.
+///
+/// Weights of attention exist for 64 positions at a time. On Flex none of them are kept for the backward pass. On GPUs,
+/// with the `autotune` feature, f16 and bf16 run on Burn's fused attention where nothing is differentiated and there is no
+/// window.
+///
+/// # Shapes
+///
+/// - `q`: `[batch, heads, queries, width]`
+/// - `k`: `[batch, kv_heads, keys, width]`, where `kv_heads` divides `heads`, and there are no fewer keys than queries
+/// - `v`: `[batch, kv_heads, keys, v_width]`
+/// - output: `[batch, heads, queries, v_width]`
+///
+/// # Errors
+///
+/// When the shapes do not fit together, or the window is empty.
+pub fn causal_attention(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    window: Option<usize>,
+) -> Result<Tensor<4>, OpError> {
+    const OP: &str = "causal_attention";
+    let [batch, heads, queries, width] = q.dims();
+    let [_, kv_heads, keys, _] = k.dims();
+    let [.., v_width] = v.dims();
+    expect_shape(OP, "k", &k.dims(), &[batch, kv_heads, keys, width])?;
+    expect_shape(OP, "v", &v.dims(), &[batch, kv_heads, keys, v_width])?;
+    let shared = kv_heads != 0 && heads.is_multiple_of(kv_heads) || heads == 0;
+    expect_size(OP, "the number of heads", heads, shared, || {
+        format!("a multiple of the {kv_heads} key heads")
+    })?;
+    expect_size(
+        OP,
+        "the number of queries",
+        queries,
+        queries <= keys,
+        || format!("at most the {keys} keys"),
+    )?;
+    let size = window.unwrap_or(keys);
+    expect_size(OP, "the window", size, window != Some(0), || {
+        "at least 1".into()
+    })?;
+    // A window that holds every key hides nothing.
+    let window = window.filter(|window| *window < keys);
+    #[cfg(feature = "flex")]
+    if let Some(q_k_v) = Arguments::all([Argument::of(&q), Argument::of(&k), Argument::of(&v)]) {
+        return Ok(flex::causal_attention(q_k_v, window));
+    }
+    if batch * heads * queries * v_width == 0 {
+        let shape = [batch, heads, queries, v_width];
+        return Ok(Tensor::zeros(shape, (&q.device(), q.dtype())));
+    }
+    let first = fused::positions(&q, &k, &v, window);
+    Ok(split(q, k, v, window, first))
 }
 
-/// Minus infinity where one of the last `rows` of `total` positions would look ahead, or back over its
-/// window: `[1, 1, 1, rows, total]`.
-fn causal_mask(
-    rows: usize,
-    total: usize,
+/// Burn's fused attention for the `first` positions, tiles for the others.
+pub(super) fn split(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
     window: Option<usize>,
-    dtype: DType,
-    device: &Device,
-) -> Tensor<5> {
-    let start = total - rows;
-    let values: Vec<f32> = (0..rows * total)
-        .map(|i| {
-            let (own, other) = (start + i / total, i % total);
-            let near = |window: usize| own - other < window;
-            match other <= own && window.is_none_or(near) {
-                true => 0.0,
-                false => f32::NEG_INFINITY,
-            }
-        })
-        .collect();
-    let data = TensorData::new(values, [1, 1, 1, rows, total]);
-    Tensor::from_data(data, (device, dtype))
+    first: usize,
+) -> Tensor<4> {
+    let ([.., queries, _], [.., keys, _]) = (q.dims(), k.dims());
+    if first == 0 {
+        return tiled::causal(q, k, v, window);
+    }
+    let seen = keys - queries + first;
+    let part = |x: &Tensor<4>| x.clone().slice_dim(2, 0..seen);
+    let begun = fused::causal(q.clone().slice_dim(2, 0..first), part(&k), part(&v));
+    if first == queries {
+        return begun;
+    }
+    let rest = tiled::causal(q.slice_dim(2, first..queries), k, v, window);
+    Tensor::cat(vec![begun, rest], 2)
 }

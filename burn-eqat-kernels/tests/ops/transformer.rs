@@ -1,10 +1,11 @@
-//! What a transformer does between its products, against Burn's own ops on the device: values and gradients.
+//! What a transformer does between its matmuls, against Burn's own ops on the device: values and gradients.
 
 use crate::operands::{assert_within, config, values};
 use crate::{device, is_cube};
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Bool, DType, Device, Distribution, Tensor};
-use burn_eqat_kernels::{causal_attention, exp, rms_norm, rotary, supports, swiglu};
+use burn_eqat_kernels::supports;
+use burn_eqat_kernels::transformer::{causal_attention, exp, rms_norm, rotary, swiglu};
 use proptest::prelude::*;
 
 /// How far results may be apart, of their size.
@@ -41,9 +42,10 @@ fn types() -> impl Strategy<Value = DType> {
 
 /// Up to several tiles of positions; few where the ops are Burn's, and each shape compiles kernels.
 fn queries() -> impl Strategy<Value = usize> {
-    prop::sample::select(match is_cube(&device()) {
-        true => vec![1, 5],
-        false => vec![1, 2, 7, 64, 65, 130],
+    prop::sample::select(if is_cube(&device()) {
+        vec![1, 5]
+    } else {
+        vec![1, 2, 7, 64, 65, 130]
     })
 }
 
@@ -106,7 +108,7 @@ proptest! {
         compare!(
             dtype,
             [gate, up],
-            swiglu(gate.clone(), up.clone()),
+            swiglu(gate.clone(), up.clone()).unwrap(),
             silu(gate.clone()) * up.clone()
         );
     }
@@ -118,7 +120,7 @@ proptest! {
         compare!(
             dtype,
             [x, gamma],
-            rms_norm(x.clone(), gamma.clone(), 1e-3),
+            rms_norm(x.clone(), gamma.clone(), 1e-3).unwrap(),
             {
                 let size = (x.clone().square().mean_dim(2) + 1e-3).sqrt();
                 x.clone() / size * gamma.clone().unsqueeze()
@@ -132,19 +134,23 @@ proptest! {
         turn: bool,
         dtype in types(),
     ) {
-        let [first, second] = match turn {
-            true => [positions, heads],
-            false => [heads, positions],
+        let [first, second] = if turn {
+            [positions, heads]
+        } else {
+            [heads, positions]
         };
         let x = random([batch, first, second, 2 * half], dtype, &device());
         let over = |x: Tensor<4>| if turn { turned(x) } else { x };
         let table = || random([positions, half], dtype, &device());
         let (cos, sin) = (table(), table());
-        let on = |table: &Tensor<2>, x: &Tensor<4>| match x.is_autodiff() {
-            true => Tensor::from_inner(table.clone()),
-            false => table.clone(),
+        let on = |table: &Tensor<2>, x: &Tensor<4>| {
+            if x.is_autodiff() {
+                Tensor::from_inner(table.clone())
+            } else {
+                table.clone()
+            }
         };
-        compare!(dtype, [x], over(rotary(over(x.clone()), on(&cos, &x), on(&sin, &x))), {
+        compare!(dtype, [x], over(rotary(over(x.clone()), on(&cos, &x), on(&sin, &x)).unwrap()), {
             let x = over(x.clone());
             let (cos, sin): (Tensor<4>, Tensor<4>) =
                 (on(&cos, &x).unsqueeze(), on(&sin, &x).unsqueeze());
@@ -166,36 +172,146 @@ proptest! {
         dtype in types(),
     ) {
         let keys = before + queries;
-        let heads = |heads, positions, width| match turn {
-            true => turned(random([batch, positions, heads, width], dtype, &device())),
-            false => random([batch, heads, positions, width], dtype, &device()),
+        let heads = |heads, positions, width| {
+            if turn {
+                turned(random([batch, positions, heads, width], dtype, &device()))
+            } else {
+                random([batch, heads, positions, width], dtype, &device())
+            }
         };
         let q = heads(kv_heads * share, queries, width);
         let k = heads(kv_heads, keys, width);
         let v = heads(kv_heads, keys, v_width);
-        let hidden: Vec<bool> = (0..queries * keys).map(|i| {
+        let least = v_width as f32;
+        compare!(
+            dtype,
+            least,
+            [q, k, v],
+            causal_attention(q.clone(), k.clone(), v.clone(), window).unwrap(),
+            softmax_over_seen([&q, &k, &v], window)
+        );
+    }
+}
+
+/// Attention as it is defined: the weights of every query and key at once, those of hidden keys zero.
+fn softmax_over_seen([q, k, v]: [&Tensor<4>; 3], window: Option<usize>) -> Tensor<4> {
+    let ([batch, heads, queries, width], [_, kv_heads, keys, _]) = (q.dims(), k.dims());
+    let before = keys - queries;
+    let hidden: Vec<bool> = (0..queries * keys)
+        .map(|i| {
             let (own, key) = (before + i / keys, i % keys);
             key > own || window.is_some_and(|window| own - key >= window)
-        }).collect();
-        let hidden = Tensor::<1, Bool>::from_data(hidden.as_slice(), &device());
-        let hidden = hidden.reshape([1, 1, queries, keys]);
-        let least = v_width as f32;
-        compare!(dtype, least, [q, k, v], causal_attention(q.clone(), k.clone(), v.clone(), window), {
-            let hidden = match q.is_autodiff() {
-                true => Tensor::from_inner(hidden.clone()),
-                false => hidden.clone(),
-            };
-            let all = |x: &Tensor<4>| {
-                let [_, _, positions, width] = x.dims();
-                // Not by `repeat_dim`, whose gradient is a `sum_dim`: over a side of one, of what is transposed,
-                // Burn 0.22.1 gets that wrong on CubeCL.
-                let x = Tensor::cat(vec![x.clone().unsqueeze_dim::<5>(2); share], 2);
-                x.reshape([batch, kv_heads * share, positions, width])
-            };
-            let scores = q.clone().matmul(all(&k).swap_dims(2, 3)) / (width as f64).sqrt();
-            let hidden = hidden.expand(scores.dims());
-            softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 3).matmul(all(&v))
-        });
+        })
+        .collect();
+    let hidden = Tensor::<1, Bool>::from_data(hidden.as_slice(), &q.device());
+    let all = |x: &Tensor<4>| {
+        let [_, _, positions, width] = x.dims();
+        // Not by `repeat_dim`, whose gradient is a `sum_dim`: over a side of one, of what is transposed, Burn 0.22.1
+        // gets that wrong on CubeCL.
+        let x = Tensor::cat(vec![x.clone().unsqueeze_dim::<5>(2); heads / kv_heads], 2);
+        x.reshape([batch, heads, positions, width])
+    };
+    let scores = q.clone().matmul(all(k).swap_dims(2, 3)) / (width as f64).sqrt();
+    let hidden = hidden.reshape([1, 1, queries, keys]).expand(scores.dims());
+    softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 3).matmul(all(v))
+}
+
+/// More positions than a tile has, and than Burn's fused kernels take at a time, after cached keys and without, with heads
+/// that share keys.
+#[test]
+fn attention_of_many_positions() {
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        if !supports(&device(), dtype) {
+            println!("skipped: no {dtype:?}");
+            continue;
+        }
+        for ([queries, keys], window) in [
+            ([130, 130], None),
+            ([131, 150], None),
+            ([67, 200], None),
+            ([130, 133], Some(40)),
+            // As good as no window.
+            ([70, 70], Some(70)),
+        ] {
+            let heads = |heads, positions| random([2, heads, positions, 16], dtype, &device());
+            let (q, k, v) = (heads(4, queries), heads(2, keys), heads(2, keys));
+            let actual = causal_attention(q.clone(), k.clone(), v.clone(), window).unwrap();
+            let expected = softmax_over_seen([&q, &k, &v], window);
+            let what = format!("{queries} of {keys}, window {window:?}");
+            assert_close(&what, actual, expected, (dtype, 16.0));
+        }
+    }
+}
+
+/// What does not fit together is an error that names the op and the size.
+#[test]
+fn sizes_that_do_not_fit_are_refused() {
+    let of = |shape: [usize; 4]| Tensor::<4>::zeros(shape, &device());
+    let refused = |[q, k, v]: [[usize; 4]; 3], window, message: &str| {
+        let result = causal_attention(of(q), of(k), of(v), window);
+        assert_eq!(
+            result.unwrap_err().to_string(),
+            format!("causal_attention: {message}")
+        );
+    };
+    let k = [1, 2, 5, 8];
+    refused(
+        [[1, 4, 3, 6], k, k],
+        None,
+        "k has shape [1, 2, 5, 8], expected [1, 2, 5, 6]",
+    );
+    refused(
+        [[1, 4, 3, 8], k, [1, 2, 4, 8]],
+        None,
+        "v has shape [1, 2, 4, 8], expected [1, 2, 5, 8]",
+    );
+    refused(
+        [[1, 3, 3, 8], k, k],
+        None,
+        "the number of heads is 3, expected a multiple of the 2 key heads",
+    );
+    refused(
+        [[1, 4, 6, 8], k, k],
+        None,
+        "the number of queries is 6, expected at most the 5 keys",
+    );
+    refused(
+        [[1, 4, 3, 8], k, k],
+        Some(0),
+        "the window is 0, expected at least 1",
+    );
+
+    let table = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &device());
+    let error = rotary(of([1, 2, 3, 5]), table([3, 2]), table([3, 2])).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "rotary: the width of a head is 5, expected an even number"
+    );
+    let error = rotary(of([1, 2, 3, 4]), table([3, 2]), table([2, 2])).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "rotary: sin has shape [2, 2], expected [3, 2]"
+    );
+    let error = swiglu(table([2, 3]), table([2, 4])).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "swiglu: up has shape [2, 4], expected [2, 3]"
+    );
+    let gamma = Tensor::<1>::zeros([4], &device());
+    let error = rms_norm(table([2, 3]), gamma, 1e-5).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "rms_norm: gamma has shape [4], expected [3]"
+    );
+}
+
+/// Nothing to attend with is no error.
+#[test]
+fn attention_of_nothing() {
+    for [batch, queries] in [[0, 3], [2, 0]] {
+        let of = |heads, positions| Tensor::<4>::zeros([batch, heads, positions, 8], &device());
+        let out = causal_attention(of(4, queries), of(2, 5), of(2, 5), None).unwrap();
+        assert_eq!(out.dims(), [batch, 4, queries, 8]);
     }
 }
 
@@ -213,9 +329,9 @@ fn operands_stay_as_they_are() {
     };
     assert!(close(&values(exp(part.clone())), &expected));
     let table = random([2, 2], DType::F32, &device());
-    rotary(part.clone(), table.clone(), table);
-    swiglu(x.clone(), x.clone());
-    causal_attention(part.clone(), part.clone(), part, Some(1));
+    rotary(part.clone(), table.clone(), table).unwrap();
+    swiglu(x.clone(), x.clone()).unwrap();
+    causal_attention(part.clone(), part.clone(), part, Some(1)).unwrap();
     assert_eq!(values(x.clone()), before);
     // Beside gradients, but with none of its own.
     let frozen = Tensor::from_inner(x);

@@ -1,4 +1,4 @@
-use crate::kernels::exp;
+use crate::kernels::transformer::exp;
 use burn::tensor::{Int, Tensor};
 
 /// How many logits are in memory at a time.

@@ -1,4 +1,4 @@
-//! Kernels that turn words into codes or weights.
+//! Kernels that turn words into weights.
 //!
 //! - Supports: 2, 3, 4 and 8 bits, every group size, every number of rows and columns; step sizes
 //!   and outputs in any float type of the device, computed in f32.
@@ -6,9 +6,9 @@
 //! - Work: one unit unpacks one block of words (16, 32, 8 or 4 codes) of one column vector.
 
 use crate::block::Block;
-use crate::cube::codes::{Weight, block_codes, block_weights, load_blocks, row_codes};
-use crate::cube::group::{Chunks, GroupPlace, finish};
-use crate::cube::plan::GroupCube;
+use crate::cube::group::{Chunks, UnitRows, finish};
+use crate::cube::plan::group::GroupCube;
+use crate::cube::words::{WeightSizes, block_weights, row_codes};
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
@@ -31,7 +31,7 @@ pub(crate) fn dequantize_kernel<S: Float, O: Float, N: Size>(
     s: &[Vector<S, N>],
     z: &[Vector<S, N>],
     out: &mut [Vector<O, N>],
-    weight: Weight,
+    weight: WeightSizes,
     part: Part,
     total: usize,
     #[comptime] block: Block,
@@ -62,69 +62,9 @@ pub(crate) fn dequantize_kernel<S: Float, O: Float, N: Size>(
     }
 }
 
-#[cube(launch_unchecked)]
-pub(crate) fn unpack_kernel<I: Int, N: Size>(
-    words: &[Vector<u32, N>],
-    out: &mut [Vector<I, N>],
-    weight: Weight,
-    total: usize,
-    #[comptime] block: Block,
-    #[define(I)] _dtype: ElemType,
-) {
-    if ABSOLUTE_POS >= total {
-        terminate!();
-    }
-    let at = ABSOLUTE_POS / weight.vectors;
-    let column = ABSOLUTE_POS % weight.vectors;
-    let loaded = load_blocks::<N>(words, &weight, at, column, 1usize, block, false);
-    let codes = block_codes::<N>(&loaded, block);
-    #[unroll]
-    for i in 0..block.fields {
-        let row = at * block.fields + i;
-        if row < weight.rows {
-            out[row * weight.vectors + column] = Vector::cast_from(codes[i]);
-        }
-    }
-}
-
-/// Unpacks words that run along the columns of `out [rows, len]`; one unit unpacks one block.
-#[cube(launch_unchecked)]
-pub(crate) fn unpack_columns_kernel<I: Int, N: Size>(
-    words: &[Vector<u32, N>],
-    out: &mut [Vector<I, N>],
-    len: usize,
-    row_words: usize,
-    blocks: usize,
-    total: usize,
-    #[comptime] block: Block,
-    #[define(I)] _dtype: ElemType,
-) {
-    if ABSOLUTE_POS >= total {
-        terminate!();
-    }
-    let row = ABSOLUTE_POS / blocks;
-    let at = ABSOLUTE_POS % blocks;
-    // A row is a weight of one column, whose words lie side by side.
-    let column = Weight {
-        rows: len,
-        word_rows: row_words,
-        vectors: 1,
-        group: len,
-    };
-    let loaded = load_blocks::<N>(words, &column, at, row * row_words, 1usize, block, false);
-    let codes = block_codes::<N>(&loaded, block);
-    #[unroll]
-    for i in 0..block.fields {
-        let place = at * block.fields + i;
-        if place < len {
-            out[row * len + place] = Vector::cast_from(codes[i]);
-        }
-    }
-}
-
 /// Sums `grad * (q - z)` and `-grad * s` over a chunk of a group: the gradients of `s` and `z`.
 ///
-/// A cube takes `lanes` column vectors of one chunk of one group, see [`crate::cube::plan::GroupPlan`].
+/// A cube takes `lanes` column vectors of one chunk of one group, see [`crate::cube::plan::group::GroupPlan`].
 /// `grad` may hold only some columns of the weight, from `first_vector` on; the sums go to `ds` and
 /// `dz`, `[groups * chunks, columns of grad]`.
 #[cube(launch_unchecked)]
@@ -135,8 +75,8 @@ pub(crate) fn dequantize_backward_kernel<S: Float, G: Float, N: Size>(
     grad: &[Vector<G, N>],
     ds: &mut [Vector<f32, N>],
     dz: &mut [Vector<f32, N>],
-    weight: Weight,
-    part: Weight,
+    weight: WeightSizes,
+    part: WeightSizes,
     first_vector: usize,
     chunks: Chunks,
     cubes: usize,
@@ -149,7 +89,7 @@ pub(crate) fn dequantize_backward_kernel<S: Float, G: Float, N: Size>(
     }
     let mut shared_s = Shared::<[Vector<f32, N>]>::new_slice(cube.units());
     let mut shared_z = Shared::<[Vector<f32, N>]>::new_slice(cube.units());
-    let place = GroupPlace::new(&part, &chunks, cube);
+    let place = UnitRows::new(&part, &chunks, cube);
 
     let mut sum_s = Vector::<f32, N>::new(0.0);
     let mut sum_z = Vector::<f32, N>::new(0.0);

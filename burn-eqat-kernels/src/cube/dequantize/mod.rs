@@ -2,21 +2,18 @@
 
 mod kernel;
 
-use super::codes::WeightLaunch;
-use super::group::ChunksLaunch;
-use super::limits::elem;
-use super::reduce::chunk_sums;
-use super::tensors::{column_width, cube_count, dims, elementwise, empty, rows, word_rows};
-use super::weight::PackedWeight;
-use crate::Bits;
-use crate::block::Block;
-use crate::cube::plan::{ColumnPlan, GroupPlan, Limits};
+use crate::cube::group::ChunksLaunch;
+use crate::cube::limits::elem;
+use crate::cube::plan::column::ColumnPlan;
+use crate::cube::plan::group::GroupPlan;
+use crate::cube::reduce::chunk_sums;
+use crate::cube::tensors::{cube_count, dims, elementwise, empty, rows};
+use crate::cube::weight::DeviceWeight;
+use crate::cube::words::WeightSizesLaunch;
 use burn::tensor::DType;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
-use kernel::{
-    PartLaunch, dequantize_backward_kernel, dequantize_kernel, unpack_columns_kernel, unpack_kernel,
-};
+use kernel::{PartLaunch, dequantize_backward_kernel, dequantize_kernel};
 use std::ops::Range;
 
 /// The rows and columns of a weight that a slab takes; both start at multiples of a block or vector.
@@ -36,10 +33,10 @@ impl Region {
 }
 
 /// The weights of a region, in `dtype`.
-pub(crate) fn dequantize(weight: &PackedWeight, region: Region, dtype: DType) -> CubeTensor {
+pub(crate) fn dequantize(weight: &DeviceWeight, region: Region, dtype: DType) -> CubeTensor {
     let block = weight.problem.block();
     let shape = [region.rows.len(), region.columns.len()];
-    let out = empty(&weight.s, shape, dtype);
+    let out = empty(&weight.scales, shape, dtype);
     let plan = ColumnPlan::new(block.blocks(shape[0]), shape[1], weight.width);
     if plan.total == 0 {
         return out;
@@ -53,9 +50,9 @@ pub(crate) fn dequantize(weight: &PackedWeight, region: Region, dtype: DType) ->
             count,
             dim,
             weight.width,
-            weight.words.clone().into_buffer_arg(),
-            weight.s.clone().into_buffer_arg(),
-            weight.z.clone().into_buffer_arg(),
+            weight.codes.clone().into_buffer_arg(),
+            weight.scales.clone().into_buffer_arg(),
+            weight.zero_points.clone().into_buffer_arg(),
             out.clone().into_buffer_arg(),
             weight.sizes(),
             PartLaunch::new(
@@ -67,71 +64,7 @@ pub(crate) fn dequantize(weight: &PackedWeight, region: Region, dtype: DType) ->
             plan.total,
             block,
             weight.problem.aligned(),
-            [elem(weight.s.dtype), elem(dtype)],
-        );
-    }
-    out
-}
-
-/// The codes `[len, n]` of words, in their type.
-pub(crate) fn unpack(words: CubeTensor, bits: Bits, len: usize, limits: &Limits) -> CubeTensor {
-    let dtype = words.dtype;
-    let words = word_rows(words);
-    let [word_rows, n] = dims(&words);
-    let block = Block::of(bits);
-    let width = column_width(n, limits);
-    let out = empty(&words, [len, n], dtype);
-    let plan = ColumnPlan::new(block.blocks(len), n, width);
-    if plan.total == 0 {
-        return out;
-    }
-    let (count, dim) = elementwise(&out, plan.total);
-    // SAFETY: units past `total` return; rows past `len` are not written, words past the last not read.
-    unsafe {
-        unpack_kernel::launch_unchecked(
-            &out.client,
-            count,
-            dim,
-            width,
-            words.into_buffer_arg(),
-            out.clone().into_buffer_arg(),
-            WeightLaunch::new(len, word_rows, plan.vectors, len),
-            plan.total,
-            block,
-            elem(dtype),
-        );
-    }
-    out
-}
-
-/// The codes `[rows, len]` of words that run along the columns, in their type.
-pub(crate) fn unpack_columns(words: CubeTensor, bits: Bits, len: usize) -> CubeTensor {
-    let dtype = words.dtype;
-    let words = word_rows(words);
-    let [rows, row_words] = dims(&words);
-    let block = Block::of(bits);
-    let out = empty(&words, [rows, len], dtype);
-    let blocks = block.blocks(len);
-    let total = rows * blocks;
-    if total == 0 {
-        return out;
-    }
-    let (count, dim) = elementwise(&out, total);
-    // SAFETY: units past `total` return; codes past `len` are not written, words past the last not read.
-    unsafe {
-        unpack_columns_kernel::launch_unchecked(
-            &out.client,
-            count,
-            dim,
-            1,
-            words.into_buffer_arg(),
-            out.clone().into_buffer_arg(),
-            len,
-            row_words,
-            blocks,
-            total,
-            block,
-            elem(dtype),
+            [elem(weight.scales.dtype), elem(dtype)],
         );
     }
     out
@@ -140,7 +73,7 @@ pub(crate) fn unpack_columns(words: CubeTensor, bits: Bits, len: usize) -> CubeT
 /// Gradients by `s` and `z` of the weights in some columns, from `first_column` on, of which `grad`
 /// `[k, columns]` is the gradient: `[groups, columns]`, summed in f32, given in `dtype`.
 pub(crate) fn dequantize_backward(
-    weight: &PackedWeight,
+    weight: &DeviceWeight,
     grad: CubeTensor,
     first_column: usize,
     dtype: DType,
@@ -164,20 +97,20 @@ pub(crate) fn dequantize_backward(
                 cube_count(cubes, &weight.limits),
                 CubeDim::new_1d(plan.cube.units() as u32),
                 weight.width,
-                weight.words.clone().into_buffer_arg(),
-                weight.s.clone().into_buffer_arg(),
-                weight.z.clone().into_buffer_arg(),
+                weight.codes.clone().into_buffer_arg(),
+                weight.scales.clone().into_buffer_arg(),
+                weight.zero_points.clone().into_buffer_arg(),
                 grad.clone().into_buffer_arg(),
                 ds.clone().into_buffer_arg(),
                 dz.clone().into_buffer_arg(),
                 weight.sizes(),
-                WeightLaunch::new(problem.k, 0, vectors, problem.group()),
+                WeightSizesLaunch::new(problem.k, 0, vectors, problem.group()),
                 first_column / weight.width,
                 ChunksLaunch::new(plan.chunk, plan.chunks),
                 cubes,
                 plan.cube,
                 problem.block(),
-                [elem(weight.s.dtype), elem(grad_dtype)],
+                [elem(weight.scales.dtype), elem(grad_dtype)],
             );
         }
     }

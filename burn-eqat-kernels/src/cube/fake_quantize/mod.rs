@@ -2,13 +2,15 @@
 
 mod kernel;
 
-use super::codes::WeightLaunch;
-use super::group::ChunksLaunch;
-use super::limits::elem;
-use super::reduce::chunk_sums;
-use super::tensors::{column_width, cube_count, dims, elementwise, empty, rows};
 use crate::Bits;
-use crate::cube::plan::{ColumnPlan, GroupPlan, Limits};
+use crate::cube::group::ChunksLaunch;
+use crate::cube::limits::elem;
+use crate::cube::plan::column::ColumnPlan;
+use crate::cube::plan::group::GroupPlan;
+use crate::cube::plan::limits::Limits;
+use crate::cube::reduce::chunk_sums;
+use crate::cube::tensors::{column_width, cube_count, dims, elementwise, empty, rows};
+use crate::cube::words::WeightSizesLaunch;
 use burn::tensor::DType;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
@@ -41,9 +43,9 @@ impl Quantizer {
         }
     }
 
-    fn sizes(&self, vectors: usize) -> WeightLaunch {
+    fn sizes(&self, vectors: usize) -> WeightSizesLaunch {
         let [k, _] = dims(&self.w);
-        WeightLaunch::new(k, 0, vectors, self.group)
+        WeightSizesLaunch::new(k, 0, vectors, self.group)
     }
 
     /// The quantized-dequantized weight, in the type of the weight.

@@ -1,4 +1,4 @@
-//! The products that a device's matrix units make.
+//! The matmuls that a device's matrix units make.
 
 /// Matrix units multiply `m x k` by `k x n` elements at a time, with sums in f32. A plane holds such a
 /// fragment together.
@@ -32,7 +32,7 @@ impl Fragment {
         }
     }
 
-    /// The largest of `[m, n, k]` that the tiled products can be cut into, for elements of `bytes` and
+    /// The largest of `[m, n, k]` that the tiled matmuls can be cut into, for elements of `bytes` and
     /// planes of `plane` units.
     pub fn best(
         sizes: impl Iterator<Item = [usize; 3]>,

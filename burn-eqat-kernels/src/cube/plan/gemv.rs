@@ -1,9 +1,10 @@
 //! Plan of the matrix-vector kernel, for inputs of few rows.
 
-use super::{Limits, power_at_most};
+use super::limits::Limits;
+use super::sizes::power_at_most;
 use crate::problem::{Problem, gcd};
 
-/// How a product of up to eight rows is split.
+/// How a matmul of up to eight rows is split.
 ///
 /// A cube takes `lanes` column vectors and a range of `range` runs of blocks along `k`. Its `slices`
 /// take every `slices`-th run each; a run never leaves its group, so a unit folds step size and zero
@@ -49,9 +50,10 @@ impl GemvPlan {
             return None;
         }
         let aligned = problem.aligned();
-        let run = match aligned {
-            true => gcd(problem.group() / block.fields, 4),
-            false => 1,
+        let run = if aligned {
+            gcd(problem.group() / block.fields, 4)
+        } else {
+            1
         };
         let runs = block.blocks(problem.k).div_ceil(run);
         let vectors = (problem.n / width).max(1);
@@ -110,7 +112,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_large_product_fills_a_large_device() {
+    fn a_large_matmul_fills_a_large_device() {
         let problem = Problem {
             m: 1,
             k: 8192,
@@ -131,7 +133,7 @@ mod tests {
         ) {
             let limits = [Limits::GPU, Limits::CPU, Limits::SMALL_GPU][which];
             let problem = Problem { m, k: rows * groups, n, groups, bits: Bits::ALL[width] };
-            let vector = super::super::vector_width(n, limits.vector);
+            let vector = crate::cube::plan::sizes::vector_width(n, limits.vector);
             let Some(plan) = GemvPlan::new(&problem, vector, 1 << lanes, &limits) else {
                 prop_assert!(m > MAX_ROWS);
                 return Ok(());

@@ -1,6 +1,6 @@
 //! What a device allows.
 
-use super::Fragment;
+use super::fragment::Fragment;
 
 /// What a plan has to know of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,8 @@
-//! Plans of the tiled products, for inputs of more rows and for gradients.
+//! Plans of the tiled matmuls, for inputs of more rows and for gradients.
 
-use super::{Fragment, Limits, power_at_most};
+use super::fragment::Fragment;
+use super::limits::Limits;
+use super::sizes::power_at_most;
 
 /// What multiplies the tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,15 +13,15 @@ pub(crate) enum Engine {
     Matrix,
 }
 
-/// Which product a tile is a part of, and so which of its sides lies along the packed weight.
+/// Which matmul a tile is a part of, and so which of its sides lies along the packed weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Product {
+pub(crate) enum MatmulKind {
     /// `y [m, n] = x [m, k] W [k, n]`.
     Forward,
     /// `dx [m, k] = dy [m, n] W^T [n, k]`.
-    Input,
+    InputGradient,
     /// `x^T [k, m] dy [m, n]`, of which each group's rows are reduced to one of `ds` and `dz`.
-    Scale,
+    ScaleGradient,
 }
 
 /// How far a tile reaches along the summed dimension in one step. A multiple of every block of codes.
@@ -52,46 +54,47 @@ impl TilePlan {
     /// None where the device cannot do it.
     pub fn new(
         engine: Engine,
-        product: Product,
+        kind: MatmulKind,
         [rows, columns, depth]: [usize; 3],
         width: usize,
         limits: &Limits,
     ) -> Option<Self> {
         let plan = match engine {
-            Engine::Units => Self::units_plan(product, rows, width, limits)
-                .filter(|plan| plan.fits(product, limits)),
-            Engine::Matrix => Self::matrix_plan(product, rows, limits),
+            Engine::Units => {
+                Self::units_plan(kind, rows, width, limits).filter(|plan| plan.fits(kind, limits))
+            }
+            Engine::Matrix => Self::matrix_plan(kind, rows, limits),
         }?;
         // A reduction over groups is not split: its chunks are many.
         let tiles = rows.div_ceil(plan.rows) * columns.div_ceil(plan.columns);
-        let splits = match product {
-            Product::Scale => 1,
+        let splits = match kind {
+            MatmulKind::ScaleGradient => 1,
             _ => Self::splits(tiles, rows * columns, depth, limits),
         };
         Some(TilePlan { splits, ..plan })
     }
 
-    fn units_plan(product: Product, rows: usize, width: usize, limits: &Limits) -> Option<Self> {
+    fn units_plan(kind: MatmulKind, rows: usize, width: usize, limits: &Limits) -> Option<Self> {
         let units = power_at_most(limits.units.min(256));
-        let (row_tile, most) = match product {
-            Product::Forward => (8, 64),
-            Product::Input => (4, 64),
-            Product::Scale => (8, 32),
+        let (row_tile, most) = match kind {
+            MatmulKind::Forward => (8, 64),
+            MatmulKind::InputGradient => (4, 64),
+            MatmulKind::ScaleGradient => (8, 32),
         };
         let down = (rows.div_ceil(row_tile).next_power_of_two()).min(most / row_tile);
-        let (down, across) = match product {
+        let (down, across) = match kind {
             // Sixteen column vectors at most: the tile is to fit in 16 KiB.
-            Product::Forward | Product::Scale => {
+            MatmulKind::Forward | MatmulKind::ScaleGradient => {
                 let across = units.min(16);
                 (down.min(units / across), across)
             }
-            Product::Input => {
+            MatmulKind::InputGradient => {
                 let across = units.min(8);
                 (down.min(units / across), across)
             }
         };
-        let (rows, columns) = match product {
-            Product::Input => {
+        let (rows, columns) = match kind {
+            MatmulKind::InputGradient => {
                 // Each unit keeps a square of vectors in registers; with few units it is wide.
                 let wide = DEPTH / across;
                 (down * (32 / wide).clamp(1, 4), DEPTH)
@@ -107,14 +110,14 @@ impl TilePlan {
             fragment: Fragment::new(1, 1, 1, 4, 1),
             splits: 1,
             // Where units read down the rows of a tile, rather than along one.
-            skew: match product {
-                Product::Input if width <= 4 => 4,
+            skew: match kind {
+                MatmulKind::InputGradient if width <= 4 => 4,
                 _ => 0,
             },
         })
     }
 
-    fn matrix_plan(product: Product, rows: usize, limits: &Limits) -> Option<Self> {
+    fn matrix_plan(kind: MatmulKind, rows: usize, limits: &Limits) -> Option<Self> {
         let fragment = limits.matrix?;
         // Rows, columns, planes down and planes across, largest first.
         const TILES: [[usize; 4]; 4] = [
@@ -123,9 +126,9 @@ impl TilePlan {
             [32, 128, 1, 4],
             [16, 128, 1, 4],
         ];
-        let most = match product {
+        let most = match kind {
             // Its tiles lie within a group.
-            Product::Scale => 64,
+            MatmulKind::ScaleGradient => 64,
             _ => 128,
         };
         // Rows that are not there cost as much as others: the smallest tile that holds them all.
@@ -143,7 +146,7 @@ impl TilePlan {
                 splits: 1,
                 skew: 8,
             })
-            .find(|plan| plan.fits(product, limits))
+            .find(|plan| plan.fits(kind, limits))
     }
 
     /// Ranges of the summed dimension: enough to keep the device busy, with partial sums of 16 MiB
@@ -187,18 +190,18 @@ impl TilePlan {
     }
 
     /// Rows and row length of the staged left side, in elements.
-    pub fn left(&self, product: Product) -> (usize, usize) {
-        match product {
-            Product::Forward | Product::Input => (self.rows, DEPTH),
-            Product::Scale => (DEPTH, self.rows),
+    pub fn left(&self, kind: MatmulKind) -> (usize, usize) {
+        match kind {
+            MatmulKind::Forward | MatmulKind::InputGradient => (self.rows, DEPTH),
+            MatmulKind::ScaleGradient => (DEPTH, self.rows),
         }
     }
 
     /// Rows and row length of the staged right side, in elements.
-    pub fn right(&self, product: Product) -> (usize, usize) {
-        match product {
-            Product::Forward | Product::Scale => (DEPTH, self.columns),
-            Product::Input => (self.columns, DEPTH),
+    pub fn right(&self, kind: MatmulKind) -> (usize, usize) {
+        match kind {
+            MatmulKind::Forward | MatmulKind::ScaleGradient => (DEPTH, self.columns),
+            MatmulKind::InputGradient => (self.columns, DEPTH),
         }
     }
 
@@ -217,22 +220,22 @@ impl TilePlan {
     }
 
     /// Whether the device holds a cube of this.
-    fn fits(&self, product: Product, limits: &Limits) -> bool {
-        self.units() <= limits.units && self.shared(product) <= limits.shared
+    fn fits(&self, kind: MatmulKind, limits: &Limits) -> bool {
+        self.units() <= limits.units && self.shared(kind) <= limits.shared
     }
 
     /// Bytes of shared memory.
-    fn shared(&self, product: Product) -> usize {
+    fn shared(&self, kind: MatmulKind) -> usize {
         let bytes = |(rows, len): (usize, usize)| rows * self.stride(len) * self.fragment.bytes;
         let scratch = match self.engine {
             Engine::Units => 0,
             Engine::Matrix => self.down * self.across * self.fragment.elements() * 4,
         };
-        let meeting = match product {
-            Product::Scale => self.meeting() * self.columns * 8,
+        let meeting = match kind {
+            MatmulKind::ScaleGradient => self.meeting() * self.columns * 8,
             _ => 0,
         };
-        bytes(self.left(product)) + bytes(self.right(product)) + scratch + meeting
+        bytes(self.left(kind)) + bytes(self.right(kind)) + scratch + meeting
     }
 }
 
@@ -241,7 +244,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const PRODUCTS: [Product; 3] = [Product::Forward, Product::Input, Product::Scale];
+    const KINDS: [MatmulKind; 3] = [
+        MatmulKind::Forward,
+        MatmulKind::InputGradient,
+        MatmulKind::ScaleGradient,
+    ];
 
     const FRAGMENTS: [Fragment; 4] = [
         Fragment::COMMON,
@@ -254,26 +261,26 @@ mod tests {
         #[test]
         fn tiles_fit_every_device(
             rows in 1usize..3000, columns in 1usize..3000, depth in 1usize..9000,
-            which in 0usize..3, product in 0usize..3, matrix: bool,
+            which in 0usize..3, kind in 0usize..3, matrix: bool,
             fragment in prop::sample::select(FRAGMENTS.to_vec()),
         ) {
             let mut limits = [Limits::GPU, Limits::CPU, Limits::SMALL_GPU][which];
             limits.matrix = limits.matrix.map(|_| fragment);
-            let product = PRODUCTS[product];
+            let kind = KINDS[kind];
             let engine = if matrix { Engine::Matrix } else { Engine::Units };
-            let width = super::super::vector_width(columns, limits.vector);
-            let plan = TilePlan::new(engine, product, [rows, columns, depth], width, &limits);
+            let width = crate::cube::plan::sizes::vector_width(columns, limits.vector);
+            let plan = TilePlan::new(engine, kind, [rows, columns, depth], width, &limits);
             let Some(plan) = plan else {
                 prop_assert!(matrix && limits.matrix.is_none());
                 return Ok(());
             };
             prop_assert!(plan.units() <= limits.units, "{:?}", plan);
-            prop_assert!(plan.shared(product) <= limits.shared, "{:?}", plan);
+            prop_assert!(plan.shared(kind) <= limits.shared, "{:?}", plan);
             prop_assert_eq!(plan.unit_rows() * plan.down, plan.rows);
             prop_assert_eq!(plan.unit_columns() * plan.across, plan.columns);
             prop_assert!(plan.steps(depth) * plan.splits * DEPTH >= depth);
             prop_assert!(plan.steps(depth) * (plan.splits - 1) * DEPTH < depth.max(1));
-            if product == Product::Input {
+            if kind == MatmulKind::InputGradient {
                 prop_assert_eq!(plan.columns % DEPTH, 0);
             } else if !matrix {
                 prop_assert_eq!(plan.unit_columns(), width);
@@ -292,30 +299,32 @@ mod tests {
 
     #[test]
     fn tiles_of_matrix_units_shrink_to_shared_memory() {
-        let rows = |product, rows, shared, bytes| {
+        let rows = |kind, rows, shared, bytes| {
             let limits = Limits {
                 shared,
                 matrix: Some(Fragment::new(8, 8, 8, bytes, 32)),
                 ..Limits::GPU
             };
-            let plan = TilePlan::new(Engine::Matrix, product, [rows, 4096, 4096], 4, &limits);
+            let plan = TilePlan::new(Engine::Matrix, kind, [rows, 4096, 4096], 4, &limits);
             plan.map(|plan| plan.rows)
         };
-        assert_eq!(rows(Product::Forward, 2048, 32 << 10, 2), Some(128));
-        assert_eq!(rows(Product::Forward, 2048, 32 << 10, 4), Some(64));
-        assert_eq!(rows(Product::Forward, 33, 32 << 10, 2), Some(64));
-        assert_eq!(rows(Product::Scale, 2048, 32 << 10, 2), Some(64));
-        assert_eq!(rows(Product::Forward, 9, 32 << 10, 2), Some(16));
-        assert_eq!(rows(Product::Forward, 9, 8 << 10, 2), None);
+        assert_eq!(rows(MatmulKind::Forward, 2048, 32 << 10, 2), Some(128));
+        assert_eq!(rows(MatmulKind::Forward, 2048, 32 << 10, 4), Some(64));
+        assert_eq!(rows(MatmulKind::Forward, 33, 32 << 10, 2), Some(64));
+        assert_eq!(rows(MatmulKind::ScaleGradient, 2048, 32 << 10, 2), Some(64));
+        assert_eq!(rows(MatmulKind::Forward, 9, 32 << 10, 2), Some(16));
+        assert_eq!(rows(MatmulKind::Forward, 9, 8 << 10, 2), None);
     }
 
     #[test]
-    fn a_small_product_is_split() {
+    fn a_small_matmul_is_split() {
         let sizes = [16, 4096, 4096];
-        let plan = TilePlan::new(Engine::Matrix, Product::Forward, sizes, 4, &Limits::GPU).unwrap();
+        let plan =
+            TilePlan::new(Engine::Matrix, MatmulKind::Forward, sizes, 4, &Limits::GPU).unwrap();
         assert!(plan.splits > 4 && plan.splits * 16 * 4096 * 4 <= 16 << 20);
         let sizes = [2048, 4096, 4096];
-        let plan = TilePlan::new(Engine::Matrix, Product::Forward, sizes, 4, &Limits::GPU).unwrap();
+        let plan =
+            TilePlan::new(Engine::Matrix, MatmulKind::Forward, sizes, 4, &Limits::GPU).unwrap();
         assert_eq!(plan.splits, 1);
     }
 }

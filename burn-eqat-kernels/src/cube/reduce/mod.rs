@@ -2,9 +2,9 @@
 
 mod kernel;
 
-use super::limits::elem;
-use super::tensors::{elementwise, empty};
-use crate::cube::plan::ColumnPlan;
+use crate::cube::limits::elem;
+use crate::cube::plan::column::ColumnPlan;
+use crate::cube::tensors::{elementwise, empty};
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use kernel::reduce_kernel;
@@ -64,9 +64,12 @@ pub(crate) fn chunk_sums(
     dtype: DType,
     width: usize,
 ) -> (CubeTensor, CubeTensor) {
-    let sum = |partial| match chunks == 1 && dtype == DType::F32 {
-        true => partial,
-        false => reduce(partial, shape, Parts::Inner(chunks), None, dtype, width),
+    let sum = |partial| {
+        if chunks == 1 && dtype == DType::F32 {
+            partial
+        } else {
+            reduce(partial, shape, Parts::Inner(chunks), None, dtype, width)
+        }
     };
     (sum(ds), sum(dz))
 }

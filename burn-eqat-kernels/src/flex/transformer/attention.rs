@@ -11,12 +11,12 @@ use macerator::{Scalar, Simd, Vector, WithSimd};
 use std::ops::Range;
 
 /// Positions of a tile.
-const TILE: usize = 64;
+const TILE_POSITIONS: usize = 64;
 
 /// What attends to what. There are `positions` queries, of the last of so many keys; query heads that share a key
 /// head follow each other.
 #[derive(Clone, Copy)]
-pub(super) struct Attention {
+pub(super) struct CausalAttention {
     pub q: Heads,
     pub k: Heads,
     pub v: Heads,
@@ -24,7 +24,7 @@ pub(super) struct Attention {
 }
 
 /// A tile: positions of a head, and the keys that any of them sees.
-struct Tile {
+struct PositionTile {
     batch: usize,
     head: usize,
     kv_head: usize,
@@ -42,13 +42,13 @@ pub(super) struct Gradients {
     pub v: Heads,
 }
 
-impl Attention {
+impl CausalAttention {
     fn scale(&self) -> f32 {
         1.0 / (self.q.width as f32).sqrt()
     }
 
     fn tiles(&self) -> usize {
-        self.q.positions.div_ceil(TILE)
+        self.q.positions.div_ceil(TILE_POSITIONS)
     }
 
     fn threads(&self) -> usize {
@@ -56,11 +56,11 @@ impl Attention {
         parallel::threads(queries * self.k.positions * self.q.width)
     }
 
-    fn tile(&self, batch: usize, head: usize, at: usize) -> Tile {
-        let rows = at * TILE..((at + 1) * TILE).min(self.q.positions);
+    fn tile(&self, batch: usize, head: usize, at: usize) -> PositionTile {
+        let rows = at * TILE_POSITIONS..((at + 1) * TILE_POSITIONS).min(self.q.positions);
         let before = self.k.positions - self.q.positions;
         let from = seen(before + rows.start, self.window).start;
-        Tile {
+        PositionTile {
             batch,
             head,
             kv_head: head / (self.q.heads / self.k.heads),
@@ -81,7 +81,7 @@ impl Attention {
         });
     }
 
-    fn forward_tile(&self, level: Level, tile: &Tile, out: Heads, logs: Shared) {
+    fn forward_tile(&self, level: Level, tile: &PositionTile, out: Heads, logs: Shared) {
         let (rows, keys) = (tile.rows.len(), tile.keys.len());
         let mut weights = vec![0.0; rows * keys];
         let to = out.at(tile.batch, tile.head, tile.rows.start);
@@ -122,7 +122,7 @@ impl Attention {
     fn backward_tile(
         &self,
         level: Level,
-        tile: &Tile,
+        tile: &PositionTile,
         [out, grad]: [Heads; 2],
         logs: &[f32],
         to: Gradients,
@@ -167,12 +167,12 @@ impl Attention {
         }
     }
 
-    /// Scaled products of a tile's queries and keys, `[rows, keys]`.
+    /// Scaled dot products of a tile's queries and keys, `[rows, keys]`.
     ///
     /// # Safety
     ///
     /// The tile is one of these heads'.
-    unsafe fn scores(&self, tile: &Tile, scores: &mut [f32]) {
+    unsafe fn scores(&self, tile: &PositionTile, scores: &mut [f32]) {
         let (rows, keys) = (tile.rows.len(), tile.keys.len());
         let queries = self.q.matrix(tile.batch, tile.head, tile.rows.start);
         let by = self.k.matrix(tile.batch, tile.kv_head, tile.keys.start);

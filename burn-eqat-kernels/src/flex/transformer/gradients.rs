@@ -2,11 +2,12 @@
 
 use super::super::level::Level;
 use super::super::tensors;
-use super::attention::{self, Attention as Problem};
+use super::attention::{self, CausalAttention};
 use super::elementwise::SwigluBackward;
 use super::heads::{self, Heads, readable};
 use super::norm::Norm;
-use super::{contiguous, values, zip};
+use super::rotary::Rotation;
+use super::tensor_ops::{contiguous, values, zip};
 use burn::backend::Flex;
 use burn::backend::autodiff::{
     checkpoint::base::Checkpointer,
@@ -19,25 +20,25 @@ use std::sync::Arc;
 
 /// Of `e^x`, which keeps its result.
 #[derive(Debug)]
-pub(super) struct Exp;
+pub(super) struct ExpGradient;
 
 /// Of `silu(gate) * up`, which keeps both.
 #[derive(Debug)]
-pub(super) struct Swiglu;
+pub(super) struct SwigluGradient;
 
 /// Of a norm.
 #[derive(Debug)]
-pub(super) struct RmsNorm;
+pub(super) struct RmsNormGradient;
 
 /// Of a rotation, by its opposite.
 #[derive(Debug)]
-pub(super) struct Rotary;
+pub(super) struct RotaryGradient;
 
 /// Of attention.
 #[derive(Debug)]
-pub(super) struct Attention;
+pub(super) struct AttentionGradient;
 
-/// What a norm keeps: its operands.
+/// What a norm keeps: its arguments.
 #[derive(Clone, Debug)]
 pub(super) struct Normed {
     pub x: FlexTensor,
@@ -52,6 +53,22 @@ pub(super) struct Rotated {
     pub sin: FlexTensor,
 }
 
+impl Rotated {
+    /// Rotates `x`, or turns it `back`.
+    pub fn run(&self, x: FlexTensor, back: bool) -> FlexTensor {
+        let x = readable(x);
+        let from = Heads::reading(&x);
+        let mut y = heads::zeros([from.batch, from.heads, from.positions, from.width]);
+        let rotation = Rotation {
+            cos: values(&self.cos),
+            sin: values(&self.sin),
+            back,
+        };
+        rotation.run(Level::current(), from, Heads::writing(&mut y));
+        y
+    }
+}
+
 /// What attention keeps.
 #[derive(Clone, Debug)]
 pub(super) struct Attended {
@@ -61,7 +78,7 @@ pub(super) struct Attended {
     pub window: Option<usize>,
 }
 
-/// Hands gradients to the operands that want one.
+/// Hands gradients to the arguments that want one.
 macro_rules! backward {
     ($op:ty, $count:literal, $state:ty, |$kept:ident, $grad:ident| $body:expr) => {
         impl Backward<Flex, $count> for $op {
@@ -86,14 +103,16 @@ macro_rules! backward {
     };
 }
 
-backward!(Exp, 1, FlexTensor, |y, grad| [Flex::float_mul(grad, y)]);
+backward!(ExpGradient, 1, FlexTensor, |y, grad| [Flex::float_mul(
+    grad, y
+)]);
 
-backward!(Swiglu, 2, [FlexTensor; 2], |kept, grad| {
+backward!(SwigluGradient, 2, [FlexTensor; 2], |kept, grad| {
     let [gate, up] = kept;
     zip(SwigluBackward, [gate, up, grad])
 });
 
-backward!(RmsNorm, 2, Normed, |kept, grad| {
+backward!(RmsNormGradient, 2, Normed, |kept, grad| {
     let Normed { x, gamma, epsilon } = &kept;
     let grad = contiguous(grad);
     let [mut dx, mut dgamma] = [x, gamma].map(|of| tensors::zeros(of.layout().shape().clone()));
@@ -107,15 +126,17 @@ backward!(RmsNorm, 2, Normed, |kept, grad| {
     [dx, dgamma]
 });
 
-backward!(Rotary, 1, Rotated, |kept, grad| [kept.run(grad, true)]);
+backward!(RotaryGradient, 1, Rotated, |kept, grad| [
+    kept.run(grad, true)
+]);
 
-backward!(Attention, 3, Attended, |kept, grad| {
+backward!(AttentionGradient, 3, Attended, |kept, grad| {
     let grad = readable(grad);
     let [q, k, v] = kept.q_k_v.each_ref().map(Heads::reading);
     let mut gradients =
         [q, k, v].map(|of| heads::zeros([of.batch, of.heads, of.positions, of.width]));
     let [to_q, to_k, to_v] = gradients.each_mut().map(Heads::writing);
-    let problem = Problem {
+    let attention = CausalAttention {
         q,
         k,
         v,
@@ -127,6 +148,6 @@ backward!(Attention, 3, Attended, |kept, grad| {
         v: to_v,
     };
     let (out, grad) = (Heads::reading(&kept.out), Heads::reading(&grad));
-    problem.backward(Level::current(), out, grad, &kept.logs, to);
+    attention.backward(Level::current(), out, grad, &kept.logs, to);
     gradients
 });

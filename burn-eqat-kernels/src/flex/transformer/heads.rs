@@ -22,9 +22,10 @@ pub(super) struct Heads {
 /// A tensor that [`Heads`] can be of: itself, if it is not too much turned.
 pub(super) fn readable(tensor: FlexTensor) -> FlexTensor {
     let strides = tensor.layout().strides();
-    match strides[3] == 1 && strides.iter().all(|stride| *stride >= 0) {
-        true => tensor,
-        false => tensor.to_contiguous(),
+    if strides[3] == 1 && strides.iter().all(|stride| *stride >= 0) {
+        tensor
+    } else {
+        tensor.to_contiguous()
     }
 }
 

@@ -61,9 +61,10 @@ impl WithSimd for Pass<'_> {
                 unsafe {
                     let from = [from, from.add(half), cos, sin];
                     let to = [to, to.add(half)];
-                    match back {
-                        false => each::<S, 4, 2>(Rotate, from, to, half),
-                        true => each::<S, 4, 2>(RotateBack, from, to, half),
+                    if back {
+                        each::<S, 4, 2>(RotateBack, from, to, half);
+                    } else {
+                        each::<S, 4, 2>(Rotate, from, to, half);
                     }
                 }
             }

@@ -4,7 +4,7 @@
 use super::super::level::Level;
 use super::super::parallel::Shared;
 use super::super::tests::{floats, tensor, values};
-use super::attention::{Attention, Gradients};
+use super::attention::{CausalAttention, Gradients};
 use super::elementwise::{self, Exp, Swiglu, SwigluBackward};
 use super::heads::{self, Heads};
 use super::norm::Norm;
@@ -165,7 +165,7 @@ fn levels_agree_on_attention() {
         let grad = of_shape(&mut source, with(to_q, v_width));
         agree("attention", |level| {
             let [q, k, v] = [&q, &k, &v].map(Heads::reading);
-            let attention = Attention { q, k, v, window };
+            let attention = CausalAttention { q, k, v, window };
             let mut out = heads::zeros(with(to_q, v_width));
             let mut logs = vec![f32::NAN; batch * kv_heads * share * queries];
             let logs_to = Shared::new(&mut logs);

@@ -4,7 +4,7 @@ use crate::LlamaConfig;
 use burn::module::Module;
 use burn::nn::{RmsNorm, RmsNormConfig};
 use burn::tensor::{Device, Tensor};
-use burn_eqat::kernels::causal_attention;
+use burn_eqat::kernels::transformer::causal_attention;
 use burn_eqat::lm::KvCache;
 use burn_eqat::{QuantLinear, QuantLinearConfig};
 
@@ -84,7 +84,7 @@ impl Attention {
             Some(cache) => cache.append(k, v),
             None => (k, v),
         };
-        let out = causal_attention(q, k, v, self.window);
+        let out = causal_attention(q, k, v, self.window).unwrap_or_else(|error| error.raise());
         let out = out
             .swap_dims(1, 2)
             .reshape([batch, seq, self.heads * self.head_dim]);

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::nn::{RmsNorm, RmsNormConfig};
 use burn::tensor::{Device, Tensor};
 use burn_eqat::Weights;
-use burn_eqat::kernels::rms_norm;
+use burn_eqat::kernels::transformer::rms_norm;
 use burn_eqat::lm::KvCache;
 
 /// A decoder block: attention and feed-forward, each behind a norm and around a residual.
@@ -56,5 +56,5 @@ pub(super) fn norm(config: &LlamaConfig, device: &Device) -> RmsNorm {
 
 /// A norm applied, in one pass where the device has one.
 pub(super) fn normed<const D: usize>(norm: &RmsNorm, x: Tensor<D>) -> Tensor<D> {
-    rms_norm(x, norm.gamma.val(), norm.epsilon)
+    rms_norm(x, norm.gamma.val(), norm.epsilon).unwrap_or_else(|error| error.raise())
 }

@@ -1,7 +1,7 @@
 use crate::LlamaConfig;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use burn_eqat::kernels::swiglu;
+use burn_eqat::kernels::transformer::swiglu;
 use burn_eqat::{QuantLinear, QuantLinearConfig};
 
 /// SwiGLU feed-forward: `down(silu(gate(x)) * up(x))`.
@@ -33,7 +33,8 @@ impl Mlp {
     /// Applies the layer; input and output are `[batch, seq, hidden]`.
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let gate = self.gate_proj.forward(x.clone());
-        self.down_proj
-            .forward(swiglu(gate, self.up_proj.forward(x)))
+        let up = self.up_proj.forward(x);
+        let hidden = swiglu(gate, up).unwrap_or_else(|error| error.raise());
+        self.down_proj.forward(hidden)
     }
 }

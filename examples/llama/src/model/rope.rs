@@ -1,7 +1,7 @@
 use crate::LlamaConfig;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData, s};
-use burn_eqat::kernels::rotary;
+use burn_eqat::kernels::transformer::rotary;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rotary position encoding, in the layout of Hugging Face checkpoints: the first half of a head is
@@ -41,7 +41,7 @@ impl Rope {
         let (cos, sin) = self.tables(start + seq, &x.device());
         let rows = |table: Tensor<2>| table.slice(s![start..start + seq, ..]).cast(x.dtype());
         let (cos, sin) = (rows(cos), rows(sin));
-        rotary(x, cos, sin)
+        rotary(x, cos, sin).unwrap_or_else(|error| error.raise())
     }
 
     /// Tables of so many positions at least, on a device.

@@ -1,24 +1,24 @@
 //! The gradients by step sizes and zero points, fused: `x^T dy` is made tile by tile and reduced over
-//! the rows of its group at once, so the gradient of the dense weight is nowhere.
+//! the rows of its group at once, so the gradient of the dense weight is never stored.
 //!
 //! `ds = sum over rows i of a group of (q - z)[i] * (x^T dy)[i]`, `dz = -s * sum (x^T dy)[i]`.
 //!
-//! - Supports and refuses: as the forward product.
+//! - Supports and refuses: as the forward matmul.
 //! - Work: a cube takes a chunk of the rows of one group and a tile of columns, and steps along the
 //!   rows of the input. Where a group has several chunks, their sums are added by a second kernel.
 
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix};
 use crate::block::Block;
-use crate::cube::codes::{Weight, row_codes};
-use crate::cube::plan::{DEPTH, TilePlan};
+use crate::cube::plan::tile::{DEPTH, TilePlan};
+use crate::cube::words::{WeightSizes, row_codes};
 use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
 use cubecl::prelude::*;
 
 /// What a cube reduces.
 #[derive(CubeType, Clone, Copy)]
-struct Place {
+struct ChunkTile {
     /// The group.
     group: usize,
     /// The chunk, counted over all groups.
@@ -32,19 +32,19 @@ struct Place {
 }
 
 #[cube]
-impl Place {
+impl ChunkTile {
     /// Cubes run over column tiles first, then over chunks.
     fn new(
-        weight: &Weight,
+        weight: &WeightSizes,
         chunks: usize,
         #[comptime] tile_vectors: usize,
         #[comptime] plan: TilePlan,
-    ) -> Place {
+    ) -> ChunkTile {
         let across = weight.vectors.div_ceil(tile_vectors);
         let chunk = CUBE_POS / across;
         let group = chunk / chunks;
         let start = group * weight.group + chunk % chunks * plan.rows;
-        Place {
+        ChunkTile {
             group,
             chunk,
             start,
@@ -62,9 +62,9 @@ fn stage<X: Float, E: Float, NX: Size, N: Size>(
     grad: &[Vector<X, N>],
     left: &mut Shared<[Vector<E, NX>]>,
     right: &mut Shared<[Vector<E, N>]>,
-    weight: &Weight,
+    weight: &WeightSizes,
     m: usize,
-    place: &Place,
+    place: &ChunkTile,
     row: usize,
     #[comptime] plan: TilePlan,
 ) {
@@ -96,8 +96,8 @@ fn finish<S: Float, N: Size>(
     s: &[Vector<S, N>],
     ds: &mut [Vector<f32, N>],
     dz: &mut [Vector<f32, N>],
-    weight: &Weight,
-    place: &Place,
+    weight: &WeightSizes,
+    place: &ChunkTile,
     #[comptime] tile_vectors: usize,
     #[comptime] plan: TilePlan,
 ) {
@@ -128,7 +128,7 @@ pub(crate) fn scale_units_kernel<X: Float, S: Float, NX: Size, N: Size>(
     grad: &[Vector<X, N>],
     ds: &mut [Vector<f32, N>],
     dz: &mut [Vector<f32, N>],
-    weight: Weight,
+    weight: WeightSizes,
     m: usize,
     chunks: usize,
     cubes: usize,
@@ -149,7 +149,7 @@ pub(crate) fn scale_units_kernel<X: Float, S: Float, NX: Size, N: Size>(
     let parts = comptime!(plan.meeting() * tile_vectors);
     let mut meeting_s = Shared::<[Vector<f32, N>]>::new_slice(parts);
     let mut meeting_z = Shared::<[Vector<f32, N>]>::new_slice(parts);
-    let place = Place::new(&weight, chunks, tile_vectors, plan);
+    let place = ChunkTile::new(&weight, chunks, tile_vectors, plan);
     let rows = comptime!(plan.unit_rows());
     let lane = UNIT_POS as usize % plan.across;
     let part = UNIT_POS as usize / plan.across;
@@ -187,8 +187,8 @@ pub(crate) fn scale_units_kernel<X: Float, S: Float, NX: Size, N: Size>(
         for i in 0..rows {
             let row = place.start + part * rows + i;
             if row < place.end {
-                let level = row_codes::<N>(words, &weight, row, vector, block) - zero;
-                sum_s += sums[i] * level;
+                let centered = row_codes::<N>(words, &weight, row, vector, block) - zero;
+                sum_s += sums[i] * centered;
                 sum_z += sums[i];
             }
         }
@@ -218,7 +218,7 @@ pub(crate) fn scale_matrix_kernel<X: Float, S: Float, NX: Size, N: Size>(
     grad: &[Vector<X, N>],
     ds: &mut [Vector<f32, N>],
     dz: &mut [Vector<f32, N>],
-    weight: Weight,
+    weight: WeightSizes,
     m: usize,
     chunks: usize,
     cubes: usize,
@@ -245,7 +245,7 @@ pub(crate) fn scale_matrix_kernel<X: Float, S: Float, NX: Size, N: Size>(
     let parts = comptime!(plan.meeting() * tile_vectors);
     let mut meeting_s = Shared::<[Vector<f32, N>]>::new_slice(parts);
     let mut meeting_z = Shared::<[Vector<f32, N>]>::new_slice(parts);
-    let place = Place::new(&weight, chunks, tile_vectors, plan);
+    let place = ChunkTile::new(&weight, chunks, tile_vectors, plan);
     let plane_index = PLANE_POS as usize;
     let plane_row = plane_index / plan.across * comptime!(plan.unit_rows());
     let plane_column = plane_index % plan.across * comptime!(plan.unit_columns());
@@ -311,8 +311,9 @@ pub(crate) fn scale_matrix_kernel<X: Float, S: Float, NX: Size, N: Size>(
                             for e in 0..width {
                                 gradient.insert(e, scratch[start + e]);
                             }
-                            let level = row_codes::<N>(words, &weight, row, vector, block) - zero;
-                            sum_s += gradient * level;
+                            let centered =
+                                row_codes::<N>(words, &weight, row, vector, block) - zero;
+                            sum_s += gradient * centered;
                             sum_z += gradient;
                         }
                     }

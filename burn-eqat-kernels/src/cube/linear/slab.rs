@@ -1,11 +1,12 @@
-//! Products by slabs: a part of the weight is dequantized into a workspace of bounded size and
-//! multiplied by Burn's own matrix product, which knows every device's matrix units.
+//! Matmuls by slabs: a part of the weight is dequantized into a workspace of bounded size and
+//! multiplied by Burn's own matmul, which knows every device's matrix units.
 
-use super::dequantize::{Region, dequantize, dequantize_backward};
-use super::product::Closed;
-use super::tensors::{dims, empty};
-use super::weight::PackedWeight;
-use crate::cube::plan::{DEPTH, slabs};
+use super::unavailable::Unavailable;
+use crate::cube::dequantize::{Region, dequantize, dequantize_backward};
+use crate::cube::plan::slab::slabs;
+use crate::cube::plan::tile::DEPTH;
+use crate::cube::tensors::{dims, empty};
+use crate::cube::weight::DeviceWeight;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, Slice};
 use burn_cubecl::CubeBackend;
@@ -13,10 +14,11 @@ use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 use burn_cubecl::tensor::CubeTensor;
 use std::ops::Range;
 
-type Result<T> = std::result::Result<T, Closed>;
+type Result<T> = std::result::Result<T, Unavailable>;
 
-fn product(left: CubeTensor, right: CubeTensor, dtype: DType) -> Result<CubeTensor> {
-    matmul(left, right, None, MatmulStrategy::default(), dtype).map_err(|e| format!("{e:?}"))
+fn dense_matmul(left: CubeTensor, right: CubeTensor, dtype: DType) -> Result<CubeTensor> {
+    matmul(left, right, None, MatmulStrategy::default(), dtype)
+        .map_err(|error| Unavailable::Burn(format!("{error:?}")))
 }
 
 fn columns(tensor: &CubeTensor, range: &Range<usize>) -> CubeTensor {
@@ -27,7 +29,7 @@ fn columns(tensor: &CubeTensor, range: &Range<usize>) -> CubeTensor {
 }
 
 /// Puts `part` into columns `range` of `whole`, or is all of it.
-fn place(
+fn assemble(
     whole: Option<CubeTensor>,
     part: CubeTensor,
     range: &Range<usize>,
@@ -44,7 +46,7 @@ fn place(
 /// `x [m, k]` times the weight plus `bias [n]`, in the type of `x`.
 pub(crate) fn forward(
     x: CubeTensor,
-    weight: &PackedWeight,
+    weight: &DeviceWeight,
     bias: Option<CubeTensor>,
 ) -> Result<CubeTensor> {
     let (problem, dtype) = (&weight.problem, x.dtype);
@@ -55,8 +57,8 @@ pub(crate) fn forward(
             rows: 0..problem.k,
             columns: range.clone(),
         };
-        let part = product(x.clone(), dequantize(weight, region, dtype), dtype)?;
-        y = Some(place(y, part, &range, shape));
+        let part = dense_matmul(x.clone(), dequantize(weight, region, dtype), dtype)?;
+        y = Some(assemble(y, part, &range, shape));
     }
     let y = y.unwrap_or_else(|| empty(&x, shape, dtype));
     Ok(match bias {
@@ -66,7 +68,7 @@ pub(crate) fn forward(
 }
 
 /// The gradient by the input of `grad [m, n]`: `[m, k]`, in the type of `grad`.
-pub(crate) fn input(grad: CubeTensor, weight: &PackedWeight) -> Result<CubeTensor> {
+pub(crate) fn input(grad: CubeTensor, weight: &DeviceWeight) -> Result<CubeTensor> {
     let (problem, dtype) = (&weight.problem, grad.dtype);
     let shape = [dims(&grad)[0], problem.k];
     let mut dx = None;
@@ -76,8 +78,8 @@ pub(crate) fn input(grad: CubeTensor, weight: &PackedWeight) -> Result<CubeTenso
             columns: 0..problem.n,
         };
         let dense = CubeBackend::float_transpose(dequantize(weight, region, dtype));
-        let part = product(grad.clone(), dense, dtype)?;
-        dx = Some(place(dx, part, &range, shape));
+        let part = dense_matmul(grad.clone(), dense, dtype)?;
+        dx = Some(assemble(dx, part, &range, shape));
     }
     Ok(dx.unwrap_or_else(|| empty(&grad, shape, dtype)))
 }
@@ -87,18 +89,18 @@ pub(crate) fn input(grad: CubeTensor, weight: &PackedWeight) -> Result<CubeTenso
 pub(crate) fn scale(
     x: CubeTensor,
     grad: CubeTensor,
-    weight: &PackedWeight,
+    weight: &DeviceWeight,
 ) -> Result<(CubeTensor, CubeTensor)> {
     let problem = &weight.problem;
-    let dtype = weight.s.dtype;
+    let dtype = weight.scales.dtype;
     let shape = [problem.groups, problem.n];
     let x = CubeBackend::float_transpose(x);
     let (mut ds, mut dz) = (None, None);
     for range in slabs(problem.n, problem.k * 4, DEPTH) {
-        let dw = product(x.clone(), columns(&grad, &range), DType::F32)?;
+        let dw = dense_matmul(x.clone(), columns(&grad, &range), DType::F32)?;
         let (s, z) = dequantize_backward(weight, dw, range.start, dtype);
-        ds = Some(place(ds, s, &range, shape));
-        dz = Some(place(dz, z, &range, shape));
+        ds = Some(assemble(ds, s, &range, shape));
+        dz = Some(assemble(dz, z, &range, shape));
     }
     let none = || empty(&grad, shape, dtype);
     Ok((ds.unwrap_or_else(none), dz.unwrap_or_else(none)))

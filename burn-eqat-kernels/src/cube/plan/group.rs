@@ -1,26 +1,6 @@
-//! Plans of the ops that go once over a weight.
+//! Plan of a reduction over the rows of each group.
 
-use super::Limits;
-
-/// One unit for each piece of work of a column vector: elementwise kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ColumnPlan {
-    /// Column vectors in a row.
-    pub vectors: usize,
-    /// Units in all.
-    pub total: usize,
-}
-
-impl ColumnPlan {
-    /// `pieces` of work down each of the `n / width` column vectors.
-    pub fn new(pieces: usize, n: usize, width: usize) -> Self {
-        let vectors = n / width;
-        ColumnPlan {
-            vectors,
-            total: pieces * vectors,
-        }
-    }
-}
+use super::limits::Limits;
 
 /// The units of a cube that reduces over rows: what a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,4 +1,4 @@
-//! Unpacking inside kernels: words to codes to weights, for a vector of neighbouring columns.
+//! Reading packed words inside kernels: words to codes to weights, for a vector of neighbouring columns.
 
 use crate::block::Block;
 use burn_cubecl::cubecl;
@@ -8,9 +8,9 @@ use cubecl::prelude::*;
 const EXPONENT: u32 = 0x4B00_0000;
 const EXPONENT_VALUE: f32 = 8_388_608.0;
 
-/// Where a packed weight lies: all that a kernel has to know to read a part of it.
+/// The sizes of a packed weight: all that a kernel has to know to read a part of it.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(crate) struct Weight {
+pub(crate) struct WeightSizes {
     /// Rows of the weight, `k`.
     pub rows: usize,
     /// Rows of words.
@@ -26,7 +26,7 @@ pub(crate) struct Weight {
 #[cube]
 pub(crate) fn load_blocks<N: Size>(
     words: &[Vector<u32, N>],
-    weight: &Weight,
+    weight: &WeightSizes,
     at: usize,
     column: usize,
     #[comptime] count: usize,
@@ -103,13 +103,13 @@ pub(crate) fn block_codes<N: Size>(
 }
 
 /// The weights `(q - z) * s` of block `at` of column vector `column`; past the last row they are
-/// those of no group and must not be used.
+/// meaningless and must not be used.
 #[cube]
 pub(crate) fn block_weights<S: Float, N: Size>(
     words: &[Vector<u32, N>],
     s: &[Vector<S, N>],
     z: &[Vector<S, N>],
-    weight: &Weight,
+    weight: &WeightSizes,
     at: usize,
     column: usize,
     #[comptime] block: Block,
@@ -145,7 +145,7 @@ pub(crate) fn block_weights<S: Float, N: Size>(
 #[allow(clippy::collapsible_if)] // the first is decided when the kernel is compiled
 pub(crate) fn row_codes<N: Size>(
     words: &[Vector<u32, N>],
-    weight: &Weight,
+    weight: &WeightSizes,
     row: usize,
     column: usize,
     #[comptime] block: Block,

@@ -1,8 +1,8 @@
 //! Staging tiles in shared memory, zeros where a tile reaches past its matrix.
 
 use crate::block::Block;
-use crate::cube::codes::{Weight, block_weights};
-use crate::cube::plan::TilePlan;
+use crate::cube::plan::tile::TilePlan;
+use crate::cube::words::{WeightSizes, block_weights};
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
@@ -64,7 +64,7 @@ pub(crate) fn stage_weights<S: Float, E: Float, N: Size>(
     s: &[Vector<S, N>],
     z: &[Vector<S, N>],
     tile: &mut Shared<[Vector<E, N>]>,
-    weight: &Weight,
+    weight: &WeightSizes,
     row: usize,
     vector: usize,
     #[comptime] tile_rows: usize,

@@ -1,4 +1,4 @@
-//! Tensors of Flex, plain or with gradients.
+//! Arguments of the ops: tensors of Flex, plain or with gradients.
 
 use burn::backend::Flex;
 use burn::backend::autodiff::{Autodiff, checkpoint::strategy::NoCheckpointing};
@@ -9,53 +9,53 @@ use burn_flex::FlexTensor;
 /// Flex with gradients, as a device has them unless it is told to work things out twice.
 pub(super) type Differentiated = Autodiff<Flex, NoCheckpointing>;
 
-/// An operand of an op.
-pub(crate) enum Operand {
+/// An argument of an op.
+pub(crate) enum Argument {
     Plain(FlexTensor),
     Differentiated(FloatTensor<Differentiated>),
 }
 
-impl Operand {
+impl Argument {
     /// None where the tensor is of another backend, or type.
     pub fn of<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
         if tensor.dtype() != DType::F32 {
             return None;
         }
         if let Ok(plain) = tensor.clone().try_into_primitive::<Flex>() {
-            return Some(Operand::Plain(plain));
+            return Some(Argument::Plain(plain));
         }
         let tracked = tensor.clone().try_into_primitive::<Differentiated>();
-        tracked.ok().map(Operand::Differentiated)
+        tracked.ok().map(Argument::Differentiated)
     }
 
     /// Its numbers.
     pub fn values(self) -> FlexTensor {
         match self {
-            Operand::Plain(tensor) => tensor,
-            Operand::Differentiated(tensor) => tensor.into_primitive(),
+            Argument::Plain(tensor) => tensor,
+            Argument::Differentiated(tensor) => tensor.into_primitive(),
         }
     }
 }
 
-/// Operands that an op has gradients by: all plain, or all with gradients.
-pub(crate) enum Operands<const N: usize> {
+/// The arguments that an op has gradients by: all plain, or all with gradients.
+pub(crate) enum Arguments<const N: usize> {
     Plain([FlexTensor; N]),
     Differentiated([FloatTensor<Differentiated>; N]),
 }
 
-impl<const N: usize> Operands<N> {
+impl<const N: usize> Arguments<N> {
     /// None where one is missing, or they differ.
-    pub fn all(operands: [Option<Operand>; N]) -> Option<Self> {
+    pub fn all(arguments: [Option<Argument>; N]) -> Option<Self> {
         let (mut plain, mut tracked) = (Vec::new(), Vec::new());
-        for operand in operands {
-            match operand? {
-                Operand::Plain(tensor) => plain.push(tensor),
-                Operand::Differentiated(tensor) => tracked.push(tensor),
+        for argument in arguments {
+            match argument? {
+                Argument::Plain(tensor) => plain.push(tensor),
+                Argument::Differentiated(tensor) => tracked.push(tensor),
             }
         }
         match plain.try_into() {
-            Ok(plain) => Some(Operands::Plain(plain)),
-            Err(_) => tracked.try_into().ok().map(Operands::Differentiated),
+            Ok(plain) => Some(Arguments::Plain(plain)),
+            Err(_) => tracked.try_into().ok().map(Arguments::Differentiated),
         }
     }
 }

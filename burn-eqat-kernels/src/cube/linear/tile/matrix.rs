@@ -1,6 +1,6 @@
-//! The matrix units' side of the tiled products: a plane multiplies its part of the staged tiles.
+//! The matrix units' side of the tiled matmuls: a plane multiplies its part of the staged tiles.
 
-use crate::cube::plan::{DEPTH, TilePlan};
+use crate::cube::plan::tile::{DEPTH, TilePlan};
 use burn_cubecl::cubecl;
 use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
 use cubecl::prelude::*;
@@ -25,7 +25,7 @@ pub(crate) fn zero_sums(#[comptime] plan: TilePlan) -> Sequence<Matrix<f32>> {
     sums
 }
 
-/// Adds the product of two staged tiles to the plane's sums.
+/// Adds the matmul of two staged tiles to the plane's sums.
 ///
 /// The left tile lies as `[rows, depth]`, or as `[depth, rows]` where `left` is column-major; the right
 /// one as `[depth, columns]`, or as `[columns, depth]` where `right` is column-major.

@@ -9,8 +9,8 @@
 //!   in its window, so that a code costs a mask, a subtraction and a multiply-add, and no shift.
 
 use crate::block::Block;
-use crate::cube::codes::{Weight, block_weights, load_blocks, scaled_code, window};
-use crate::cube::plan::GemvPlan;
+use crate::cube::plan::gemv::GemvPlan;
+use crate::cube::words::{WeightSizes, block_weights, load_blocks, scaled_code, window};
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
@@ -22,7 +22,7 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
     z: &[Vector<S, N>],
     bias: ComptimeOption<&[Vector<O, N>]>,
     out: &mut [Vector<O, N>],
-    weight: Weight,
+    weight: WeightSizes,
     m: usize,
     cubes: usize,
     #[comptime] plan: GemvPlan,
@@ -183,7 +183,7 @@ fn add_run<S: Float, N: Size>(
     input: &Shared<[f32]>,
     input_sums: &Shared<[f32]>,
     totals: &mut Array<Vector<f32, N>>,
-    weight: &Weight,
+    weight: &WeightSizes,
     run: usize,
     run_row: usize,
     column: usize,
@@ -235,7 +235,7 @@ fn add_block<S: Float, N: Size>(
     z: &[Vector<S, N>],
     input: &Shared<[f32]>,
     totals: &mut Array<Vector<f32, N>>,
-    weight: &Weight,
+    weight: &WeightSizes,
     run: usize,
     run_row: usize,
     column: usize,

@@ -1,4 +1,4 @@
-//! Launches of the tiled products.
+//! Launches of the tiled matmuls.
 
 mod forward;
 mod input;
@@ -6,11 +6,13 @@ mod matrix;
 mod scale;
 mod stage;
 
-use super::limits::elem;
-use super::reduce::{Parts, chunk_sums, reduce};
-use super::tensors::{cube_count, dims, empty};
-use super::weight::PackedWeight;
-use crate::cube::plan::{Engine, Limits, Product, TilePlan, vector_width};
+use crate::cube::limits::elem;
+use crate::cube::plan::limits::Limits;
+use crate::cube::plan::sizes::vector_width;
+use crate::cube::plan::tile::{Engine, MatmulKind, TilePlan};
+use crate::cube::reduce::{Parts, chunk_sums, reduce};
+use crate::cube::tensors::{cube_count, dims, empty};
+use crate::cube::weight::DeviceWeight;
 use burn::tensor::DType;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
@@ -38,7 +40,7 @@ fn load_width(dtype: DType, limits: &Limits) -> usize {
 /// with that engine.
 pub(crate) fn forward(
     x: CubeTensor,
-    weight: &PackedWeight,
+    weight: &DeviceWeight,
     bias: Option<CubeTensor>,
     engine: Engine,
 ) -> Option<CubeTensor> {
@@ -46,12 +48,13 @@ pub(crate) fn forward(
     let dtype = x.dtype;
     let [m, k] = dims(&x);
     let sizes = [m, problem.n, k];
-    let plan = TilePlan::new(engine, Product::Forward, sizes, weight.width, limits)?;
+    let plan = TilePlan::new(engine, MatmulKind::Forward, sizes, weight.width, limits)?;
     let x_width = vector_width(k, load_width(dtype, limits));
     let whole = plan.splits == 1;
-    let (out_dtype, bias, late_bias) = match whole {
-        true => (dtype, bias, None),
-        false => (DType::F32, None, bias),
+    let (out_dtype, bias, late_bias) = if whole {
+        (dtype, bias, None)
+    } else {
+        (DType::F32, None, bias)
     };
     let out = empty(&x, [plan.splits * m, problem.n], out_dtype);
     let cubes = m.div_ceil(plan.rows) * problem.n.div_ceil(plan.columns) * plan.splits;
@@ -69,9 +72,9 @@ pub(crate) fn forward(
                 x_width,
                 weight.width,
                 x.into_buffer_arg(),
-                weight.words.clone().into_buffer_arg(),
-                weight.s.clone().into_buffer_arg(),
-                weight.z.clone().into_buffer_arg(),
+                weight.codes.clone().into_buffer_arg(),
+                weight.scales.clone().into_buffer_arg(),
+                weight.zero_points.clone().into_buffer_arg(),
                 bias.map(CubeTensor::into_buffer_arg).into(),
                 out.clone().into_buffer_arg(),
                 weight.sizes(),
@@ -81,31 +84,31 @@ pub(crate) fn forward(
                 plan,
                 problem.block(),
                 problem.aligned(),
-                [elem(dtype), elem(weight.s.dtype), elem(out_dtype)],
+                [elem(dtype), elem(weight.scales.dtype), elem(out_dtype)],
             )
         );
     }
-    Some(match whole {
-        true => out,
-        false => reduce(
-            out,
-            [m, problem.n],
-            Parts::Outer(plan.splits),
-            late_bias,
-            dtype,
-            weight.width,
-        ),
-    })
+    if whole {
+        return Some(out);
+    }
+    let (shape, parts) = ([m, problem.n], Parts::Outer(plan.splits));
+    Some(reduce(out, shape, parts, late_bias, dtype, weight.width))
 }
 
 /// The gradient by the input of `grad [m, n]`: `[m, k]`, in the type of `grad`. None where the device
 /// cannot do it with that engine.
-pub(crate) fn input(grad: CubeTensor, weight: &PackedWeight, engine: Engine) -> Option<CubeTensor> {
+pub(crate) fn input(grad: CubeTensor, weight: &DeviceWeight, engine: Engine) -> Option<CubeTensor> {
     let (problem, limits) = (&weight.problem, &weight.limits);
     let dtype = grad.dtype;
     let [m, n] = dims(&grad);
     let k = problem.k;
-    let plan = TilePlan::new(engine, Product::Input, [m, k, n], weight.width, limits)?;
+    let plan = TilePlan::new(
+        engine,
+        MatmulKind::InputGradient,
+        [m, k, n],
+        weight.width,
+        limits,
+    )?;
     let whole = plan.splits == 1;
     let out_dtype = if whole { dtype } else { DType::F32 };
     let out = empty(&grad, [plan.splits * m, k], out_dtype);
@@ -122,9 +125,9 @@ pub(crate) fn input(grad: CubeTensor, weight: &PackedWeight, engine: Engine) -> 
                 CubeDim::new_1d(plan.units() as u32),
                 weight.width,
                 grad.into_buffer_arg(),
-                weight.words.clone().into_buffer_arg(),
-                weight.s.clone().into_buffer_arg(),
-                weight.z.clone().into_buffer_arg(),
+                weight.codes.clone().into_buffer_arg(),
+                weight.scales.clone().into_buffer_arg(),
+                weight.zero_points.clone().into_buffer_arg(),
                 out.clone().into_buffer_arg(),
                 weight.sizes(),
                 m,
@@ -133,17 +136,15 @@ pub(crate) fn input(grad: CubeTensor, weight: &PackedWeight, engine: Engine) -> 
                 plan,
                 problem.block(),
                 problem.aligned(),
-                [elem(dtype), elem(weight.s.dtype), elem(out_dtype)],
+                [elem(dtype), elem(weight.scales.dtype), elem(out_dtype)],
             )
         );
     }
-    Some(match whole {
-        true => out,
-        false => {
-            let width = vector_width(k, limits.vector);
-            reduce(out, [m, k], Parts::Outer(plan.splits), None, dtype, width)
-        }
-    })
+    if whole {
+        return Some(out);
+    }
+    let (width, parts) = (vector_width(k, limits.vector), Parts::Outer(plan.splits));
+    Some(reduce(out, [m, k], parts, None, dtype, width))
 }
 
 /// The gradients by `s` and `z`, `[groups, n]` in the type of `s`, from `x [m, k]` and `grad [m, n]` of
@@ -151,20 +152,26 @@ pub(crate) fn input(grad: CubeTensor, weight: &PackedWeight, engine: Engine) -> 
 pub(crate) fn scale(
     x: CubeTensor,
     grad: CubeTensor,
-    weight: &PackedWeight,
+    weight: &DeviceWeight,
     engine: Engine,
 ) -> Option<(CubeTensor, CubeTensor)> {
     let (problem, limits) = (&weight.problem, &weight.limits);
     let ([m, _], n, groups) = (dims(&x), problem.n, problem.groups);
     let group = problem.group();
-    let plan = TilePlan::new(engine, Product::Scale, [group, n, m], weight.width, limits)?;
+    let plan = TilePlan::new(
+        engine,
+        MatmulKind::ScaleGradient,
+        [group, n, m],
+        weight.width,
+        limits,
+    )?;
     let chunks = group.div_ceil(plan.rows);
     // Groups begin and end at whole vectors of the input.
     let x_width = vector_width(group, load_width(x.dtype, limits));
     let ds = empty(&grad, [groups * chunks, n], DType::F32);
     let dz = empty(&grad, [groups * chunks, n], DType::F32);
     let cubes = groups * chunks * n.div_ceil(plan.columns);
-    let dtypes = [elem(x.dtype), elem(weight.s.dtype)];
+    let dtypes = [elem(x.dtype), elem(weight.scales.dtype)];
     // SAFETY: as in `forward`.
     unsafe {
         launch_by!(
@@ -178,9 +185,9 @@ pub(crate) fn scale(
                 x_width,
                 weight.width,
                 x.into_buffer_arg(),
-                weight.words.clone().into_buffer_arg(),
-                weight.s.clone().into_buffer_arg(),
-                weight.z.clone().into_buffer_arg(),
+                weight.codes.clone().into_buffer_arg(),
+                weight.scales.clone().into_buffer_arg(),
+                weight.zero_points.clone().into_buffer_arg(),
                 grad.into_buffer_arg(),
                 ds.clone().into_buffer_arg(),
                 dz.clone().into_buffer_arg(),
@@ -199,7 +206,7 @@ pub(crate) fn scale(
         dz,
         [groups, n],
         chunks,
-        weight.s.dtype,
+        weight.scales.dtype,
         weight.width,
     ))
 }

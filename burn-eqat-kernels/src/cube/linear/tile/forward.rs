@@ -1,4 +1,4 @@
-//! The product of an input of more than a few rows with a packed weight.
+//! The matmul of an input of more than a few rows with a packed weight.
 //!
 //! - Supports: any number of rows; 2, 3, 4 and 8 bits; every group size; any float types of the
 //!   device, sums in f32. On the matrix units: inputs of a type that the device multiplies with sums in
@@ -6,21 +6,21 @@
 //! - Refuses: a device whose shared memory does not hold the tiles (the plan is not made).
 //! - Work: a cube makes one tile of the output, from one range of `k` where there are several
 //!   ([`TilePlan`]). It steps along `k`, staging a tile of the input and a tile of unpacked weights;
-//!   the dense weight is nowhere else. Either each unit multiplies in registers, a few rows by one
+//!   the dense weight exists nowhere else. Either each unit multiplies in registers, a few rows by one
 //!   column vector, or each plane feeds the matrix units.
 
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix, stage_weights};
 use crate::block::Block;
-use crate::cube::codes::Weight;
-use crate::cube::plan::{DEPTH, TilePlan};
+use crate::cube::plan::tile::{DEPTH, TilePlan};
+use crate::cube::words::WeightSizes;
 use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
 use cubecl::prelude::*;
 
 /// What a cube makes of the output.
 #[derive(CubeType, Clone, Copy)]
-struct Place {
+struct ForwardTile {
     row: usize,
     vector: usize,
     split: usize,
@@ -29,20 +29,20 @@ struct Place {
 }
 
 #[cube]
-impl Place {
+impl ForwardTile {
     /// Cubes run over column tiles first, then over row tiles, then over ranges.
     fn new(
-        weight: &Weight,
+        weight: &WeightSizes,
         m: usize,
         steps: usize,
         #[comptime] tile_vectors: usize,
         #[comptime] plan: TilePlan,
-    ) -> Place {
+    ) -> ForwardTile {
         let across = weight.vectors.div_ceil(tile_vectors);
         let down = m.div_ceil(plan.rows);
         let split = CUBE_POS / (across * down);
         let start = split * steps * DEPTH;
-        Place {
+        ForwardTile {
             row: CUBE_POS / across % down * plan.rows,
             vector: CUBE_POS % across * tile_vectors,
             split,
@@ -62,9 +62,9 @@ fn stage<X: Float, S: Float, E: Float, NX: Size, N: Size>(
     z: &[Vector<S, N>],
     left: &mut Shared<[Vector<E, NX>]>,
     right: &mut Shared<[Vector<E, N>]>,
-    weight: &Weight,
+    weight: &WeightSizes,
     m: usize,
-    place: &Place,
+    place: &ForwardTile,
     k: usize,
     #[comptime] plan: TilePlan,
     #[comptime] block: Block,
@@ -103,7 +103,7 @@ pub(crate) fn forward_units_kernel<X: Float, S: Float, O: Float, NX: Size, N: Si
     z: &[Vector<S, N>],
     bias: ComptimeOption<&[Vector<O, N>]>,
     out: &mut [Vector<O, N>],
-    weight: Weight,
+    weight: WeightSizes,
     m: usize,
     steps: usize,
     cubes: usize,
@@ -121,7 +121,7 @@ pub(crate) fn forward_units_kernel<X: Float, S: Float, O: Float, NX: Size, N: Si
     let right_stride = comptime!(plan.stride(plan.columns) / width);
     let mut left = Shared::<[Vector<f32, NX>]>::new_slice(comptime!(plan.rows * left_stride));
     let mut right = Shared::<[Vector<f32, N>]>::new_slice(comptime!(DEPTH * right_stride));
-    let place = Place::new(&weight, m, steps, comptime!(plan.columns / width), plan);
+    let place = ForwardTile::new(&weight, m, steps, comptime!(plan.columns / width), plan);
     let lane = UNIT_POS as usize % plan.across;
     let unit_row = UNIT_POS as usize / plan.across * comptime!(plan.unit_rows());
 
@@ -179,7 +179,7 @@ pub(crate) fn forward_matrix_kernel<X: Float, S: Float, O: Float, NX: Size, N: S
     z: &[Vector<S, N>],
     bias: ComptimeOption<&[Vector<O, N>]>,
     out: &mut [Vector<O, N>],
-    weight: Weight,
+    weight: WeightSizes,
     m: usize,
     steps: usize,
     cubes: usize,
@@ -205,7 +205,7 @@ pub(crate) fn forward_matrix_kernel<X: Float, S: Float, O: Float, NX: Size, N: S
     let tile = comptime!(fragment.elements());
     let mut scratch =
         Shared::<[f32]>::new_aligned_slice(comptime!(plan.down * plan.across * tile), 32usize);
-    let place = Place::new(&weight, m, steps, comptime!(plan.columns / width), plan);
+    let place = ForwardTile::new(&weight, m, steps, comptime!(plan.columns / width), plan);
     let plane_index = PLANE_POS as usize;
     let plane_row = plane_index / plan.across * comptime!(plan.unit_rows());
     let plane_column = plane_index % plan.across * comptime!(plan.unit_columns());

@@ -2,11 +2,11 @@
 
 mod kernel;
 
-use super::limits::elem;
-use super::reduce::{Parts, reduce};
-use super::tensors::{cube_count, dims, empty};
-use super::weight::PackedWeight;
-use crate::cube::plan::GemvPlan;
+use crate::cube::limits::elem;
+use crate::cube::plan::gemv::GemvPlan;
+use crate::cube::reduce::{Parts, reduce};
+use crate::cube::tensors::{cube_count, dims, empty};
+use crate::cube::weight::DeviceWeight;
 use burn::tensor::DType;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
@@ -15,7 +15,7 @@ use kernel::gemv_kernel;
 /// `x [m, k]` times the weight plus `bias [n]`, by `plan`, in the type of `x`.
 pub(crate) fn gemv(
     x: CubeTensor,
-    weight: &PackedWeight,
+    weight: &DeviceWeight,
     bias: Option<CubeTensor>,
     plan: GemvPlan,
 ) -> CubeTensor {
@@ -23,9 +23,10 @@ pub(crate) fn gemv(
     let ([m, _], n) = (dims(&x), weight.problem.n);
     // Sums of ranges stay in f32 and get the bias when they are added up.
     let whole = plan.splits == 1;
-    let (out_dtype, bias, late_bias) = match whole {
-        true => (dtype, bias, None),
-        false => (DType::F32, None, bias),
+    let (out_dtype, bias, late_bias) = if whole {
+        (dtype, bias, None)
+    } else {
+        (DType::F32, None, bias)
     };
     let out = empty(&x, [plan.splits * m, n], out_dtype);
     let cubes = weight.vectors().div_ceil(plan.lanes) * plan.splits;
@@ -37,9 +38,9 @@ pub(crate) fn gemv(
             CubeDim::new_1d(plan.units() as u32),
             weight.width,
             x.into_buffer_arg(),
-            weight.words.clone().into_buffer_arg(),
-            weight.s.clone().into_buffer_arg(),
-            weight.z.clone().into_buffer_arg(),
+            weight.codes.clone().into_buffer_arg(),
+            weight.scales.clone().into_buffer_arg(),
+            weight.zero_points.clone().into_buffer_arg(),
             bias.map(CubeTensor::into_buffer_arg).into(),
             out.clone().into_buffer_arg(),
             weight.sizes(),
@@ -47,18 +48,12 @@ pub(crate) fn gemv(
             cubes,
             plan,
             weight.problem.block(),
-            [elem(dtype), elem(weight.s.dtype), elem(out_dtype)],
+            [elem(dtype), elem(weight.scales.dtype), elem(out_dtype)],
         );
     }
-    match whole {
-        true => out,
-        false => reduce(
-            out,
-            [m, n],
-            Parts::Outer(plan.splits),
-            late_bias,
-            dtype,
-            weight.width,
-        ),
+    if whole {
+        return out;
     }
+    let parts = Parts::Outer(plan.splits);
+    reduce(out, [m, n], parts, late_bias, dtype, weight.width)
 }

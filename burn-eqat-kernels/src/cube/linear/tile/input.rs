@@ -1,6 +1,6 @@
 //! The gradient by the input: `dx = dy W^T`, from the packed words.
 //!
-//! - Supports and refuses: as the forward product.
+//! - Supports and refuses: as the forward matmul.
 //! - Work: a cube makes one tile of `dx`, from one range of the columns of the weight where there are
 //!   several. It steps along the columns, staging a tile of `dy` and a tile of unpacked weights, both
 //!   as they lie. A unit multiplies vectors along the columns and adds their lanes up at the end; the
@@ -9,15 +9,15 @@
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix, stage_weights};
 use crate::block::Block;
-use crate::cube::codes::Weight;
-use crate::cube::plan::{DEPTH, TilePlan};
+use crate::cube::plan::tile::{DEPTH, TilePlan};
+use crate::cube::words::WeightSizes;
 use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
 use cubecl::prelude::*;
 
 /// What a cube makes of the output: its first row and column, and its range of column vectors.
 #[derive(CubeType, Clone, Copy)]
-struct Place {
+struct InputTile {
     row: usize,
     column: usize,
     split: usize,
@@ -26,20 +26,20 @@ struct Place {
 }
 
 #[cube]
-impl Place {
+impl InputTile {
     /// Cubes run over column tiles first, then over row tiles, then over ranges.
     fn new(
-        weight: &Weight,
+        weight: &WeightSizes,
         m: usize,
         steps: usize,
         #[comptime] step_vectors: usize,
         #[comptime] plan: TilePlan,
-    ) -> Place {
+    ) -> InputTile {
         let across = weight.rows.div_ceil(plan.columns);
         let down = m.div_ceil(plan.rows);
         let split = CUBE_POS / (across * down);
         let start = split * steps * step_vectors;
-        Place {
+        InputTile {
             row: CUBE_POS / across % down * plan.rows,
             column: CUBE_POS % across * plan.columns,
             split,
@@ -59,9 +59,9 @@ fn stage<G: Float, S: Float, E: Float, N: Size>(
     z: &[Vector<S, N>],
     left: &mut Shared<[Vector<E, N>]>,
     right: &mut Shared<[Vector<E, N>]>,
-    weight: &Weight,
+    weight: &WeightSizes,
     m: usize,
-    place: &Place,
+    place: &InputTile,
     vector: usize,
     #[comptime] plan: TilePlan,
     #[comptime] block: Block,
@@ -98,7 +98,7 @@ pub(crate) fn input_units_kernel<G: Float, S: Float, O: Float, N: Size>(
     s: &[Vector<S, N>],
     z: &[Vector<S, N>],
     out: &mut [O],
-    weight: Weight,
+    weight: WeightSizes,
     m: usize,
     steps: usize,
     cubes: usize,
@@ -115,7 +115,7 @@ pub(crate) fn input_units_kernel<G: Float, S: Float, O: Float, N: Size>(
     let stride = comptime!(plan.stride(DEPTH) / width);
     let mut left = Shared::<[Vector<f32, N>]>::new_slice(comptime!(plan.rows * stride));
     let mut right = Shared::<[Vector<f32, N>]>::new_slice(comptime!(plan.columns * stride));
-    let place = Place::new(&weight, m, steps, step_vectors, plan);
+    let place = InputTile::new(&weight, m, steps, step_vectors, plan);
     let (rows, columns) = comptime!((plan.unit_rows(), plan.unit_columns()));
     let unit_row = UNIT_POS as usize / plan.across * rows;
     // Neighbouring units take neighbouring columns.
@@ -176,7 +176,7 @@ pub(crate) fn input_matrix_kernel<G: Float, S: Float, O: Float, N: Size>(
     s: &[Vector<S, N>],
     z: &[Vector<S, N>],
     out: &mut [O],
-    weight: Weight,
+    weight: WeightSizes,
     m: usize,
     steps: usize,
     cubes: usize,
@@ -199,7 +199,7 @@ pub(crate) fn input_matrix_kernel<G: Float, S: Float, O: Float, N: Size>(
     let tile = comptime!(fragment.elements());
     let mut scratch =
         Shared::<[f32]>::new_aligned_slice(comptime!(plan.down * plan.across * tile), 32usize);
-    let place = Place::new(&weight, m, steps, step_vectors, plan);
+    let place = InputTile::new(&weight, m, steps, step_vectors, plan);
     let plane_index = PLANE_POS as usize;
     let plane_row = plane_index / plan.across * comptime!(plan.unit_rows());
     let plane_column = plane_index % plan.across * comptime!(plan.unit_columns());

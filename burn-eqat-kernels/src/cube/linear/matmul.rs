@@ -1,0 +1,126 @@
+//! The three matmuls of a packed linear layer, each by a given strategy.
+
+use super::unavailable::Unavailable;
+use super::{gemv, slab, tile};
+use crate::cube::plan::gemv::GemvPlan;
+use crate::cube::plan::strategy::Strategy;
+use crate::cube::plan::tile::MatmulKind;
+use crate::cube::weight::DeviceWeight;
+use burn_cubecl::tensor::CubeTensor;
+
+/// A matmul with a packed weight, ready to be run by any strategy.
+pub(crate) trait Matmul: Clone + Send + Sync + 'static {
+    /// What is made.
+    type Output: Send + 'static;
+    /// Which of the three it is.
+    const KIND: MatmulKind;
+
+    /// The packed weight.
+    fn weight(&self) -> &DeviceWeight;
+
+    /// The operand whose type and device the matmul is done in.
+    #[cfg(feature = "autotune")]
+    fn activations(&self) -> &CubeTensor;
+
+    /// Runs it by `strategy`.
+    fn run(self, strategy: Strategy) -> Result<Self::Output, Unavailable>;
+}
+
+/// `x [m, k]`, in rows without gaps, times the weight, plus `bias [n]` of its type.
+#[derive(Clone)]
+pub(crate) struct Forward {
+    pub x: CubeTensor,
+    pub weight: DeviceWeight,
+    pub bias: Option<CubeTensor>,
+}
+
+/// The gradient by the input, from `grad [m, n]` in rows without gaps.
+#[derive(Clone)]
+pub(crate) struct InputGradient {
+    pub grad: CubeTensor,
+    pub weight: DeviceWeight,
+}
+
+/// The gradients by step sizes and zero points, from `x [m, k]` and `grad [m, n]` of one type, in rows
+/// without gaps.
+#[derive(Clone)]
+pub(crate) struct ScaleGradient {
+    pub x: CubeTensor,
+    pub grad: CubeTensor,
+    pub weight: DeviceWeight,
+}
+
+impl Matmul for Forward {
+    type Output = CubeTensor;
+    const KIND: MatmulKind = MatmulKind::Forward;
+
+    fn weight(&self) -> &DeviceWeight {
+        &self.weight
+    }
+
+    #[cfg(feature = "autotune")]
+    fn activations(&self) -> &CubeTensor {
+        &self.x
+    }
+
+    fn run(self, strategy: Strategy) -> Result<CubeTensor, Unavailable> {
+        let Forward { x, weight, bias } = self;
+        let made = match strategy {
+            Strategy::Gemv(lanes) => {
+                GemvPlan::new(&weight.problem, weight.width, lanes, &weight.limits)
+                    .map(|plan| gemv::gemv(x, &weight, bias, plan))
+            }
+            Strategy::Tile(engine) => tile::forward(x, &weight, bias, engine),
+            Strategy::Slab => return slab::forward(x, &weight, bias),
+        };
+        made.ok_or(Unavailable::Strategy(strategy))
+    }
+}
+
+impl Matmul for InputGradient {
+    type Output = CubeTensor;
+    const KIND: MatmulKind = MatmulKind::InputGradient;
+
+    fn weight(&self) -> &DeviceWeight {
+        &self.weight
+    }
+
+    #[cfg(feature = "autotune")]
+    fn activations(&self) -> &CubeTensor {
+        &self.grad
+    }
+
+    fn run(self, strategy: Strategy) -> Result<CubeTensor, Unavailable> {
+        let InputGradient { grad, weight } = self;
+        let made = match strategy {
+            Strategy::Gemv(_) => None,
+            Strategy::Tile(engine) => tile::input(grad, &weight, engine),
+            Strategy::Slab => return slab::input(grad, &weight),
+        };
+        made.ok_or(Unavailable::Strategy(strategy))
+    }
+}
+
+impl Matmul for ScaleGradient {
+    type Output = (CubeTensor, CubeTensor);
+    const KIND: MatmulKind = MatmulKind::ScaleGradient;
+
+    fn weight(&self) -> &DeviceWeight {
+        &self.weight
+    }
+
+    #[cfg(feature = "autotune")]
+    fn activations(&self) -> &CubeTensor {
+        &self.x
+    }
+
+    fn run(self, strategy: Strategy) -> Result<Self::Output, Unavailable> {
+        let ScaleGradient { x, grad, weight } = self;
+        let made = match strategy {
+            Strategy::Gemv(_) => None,
+            Strategy::Tile(engine) => tile::scale(x, grad, &weight, engine),
+            Strategy::Slab => return slab::scale(x, grad, &weight),
+        };
+        made.ok_or(Unavailable::Strategy(strategy))
+    }
+}

@@ -1,0 +1,83 @@
+//! Which strategies of a matmul are worth trying.
+
+use super::gemv::MAX_ROWS;
+use super::limits::Limits;
+use super::tile::{Engine, MatmulKind};
+
+/// How a matmul with a packed weight is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Strategy {
+    /// The matrix-vector kernel, with so many column vectors side by side in a plane.
+    Gemv(usize),
+    /// The tiled kernels.
+    Tile(Engine),
+    /// The weight dequantized a slab at a time, and Burn's own matmul.
+    Slab,
+}
+
+/// Rows up to which the tiled kernels are taken before slabs without tuning.
+const TILE_ROWS: usize = 128;
+
+/// The strategies that are worth trying for an input of `m` rows, best first: without tuning, the first
+/// one that the device can do is taken.
+pub(crate) fn strategies(kind: MatmulKind, m: usize, limits: &Limits) -> Vec<Strategy> {
+    if kind == MatmulKind::Forward && m <= MAX_ROWS {
+        let matrix = limits.matrix.map(|_| Strategy::Tile(Engine::Matrix));
+        let gemv = match limits.plane {
+            // Neighbouring planes or neighbouring units take neighbouring columns.
+            Some(plane) => vec![Strategy::Gemv(plane / 4), Strategy::Gemv(plane)],
+            None => vec![Strategy::Gemv(32)],
+        };
+        return gemv
+            .into_iter()
+            .chain(matrix)
+            .chain([Strategy::Tile(Engine::Units), Strategy::Slab])
+            .collect();
+    }
+    let tiles = [Engine::Matrix, Engine::Units]
+        .into_iter()
+        .filter(|engine| limits.matrix.is_some() || *engine == Engine::Units)
+        .map(Strategy::Tile);
+    if m <= TILE_ROWS && !limits.cpu {
+        tiles.chain([Strategy::Slab]).collect()
+    } else {
+        [Strategy::Slab].into_iter().chain(tiles).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_rows_take_the_matrix_vector_kernel() {
+        for m in [1, 8] {
+            let first = strategies(MatmulKind::Forward, m, &Limits::GPU)[0];
+            assert_eq!(first, Strategy::Gemv(8));
+        }
+        let first = |m, limits| strategies(MatmulKind::Forward, m, &limits)[0];
+        assert_eq!(first(9, Limits::GPU), Strategy::Tile(Engine::Matrix));
+        assert_eq!(first(9, Limits::SMALL_GPU), Strategy::Tile(Engine::Units));
+        assert_eq!(first(129, Limits::GPU), Strategy::Slab);
+        assert_eq!(first(9, Limits::CPU), Strategy::Slab);
+        assert_eq!(
+            strategies(MatmulKind::InputGradient, 1, &Limits::SMALL_GPU)[0],
+            Strategy::Tile(Engine::Units)
+        );
+    }
+
+    #[test]
+    fn something_is_always_left() {
+        for limits in [Limits::GPU, Limits::CPU, Limits::SMALL_GPU] {
+            for kind in [
+                MatmulKind::Forward,
+                MatmulKind::InputGradient,
+                MatmulKind::ScaleGradient,
+            ] {
+                for m in [1, 8, 9, 128, 129, 5000] {
+                    assert!(strategies(kind, m, &limits).contains(&Strategy::Slab));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Launches of the unpacking kernels.
+
+mod kernel;
+
+use crate::Bits;
+use crate::block::Block;
+use crate::cube::limits::elem;
+use crate::cube::plan::column::ColumnPlan;
+use crate::cube::plan::limits::Limits;
+use crate::cube::tensors::{column_width, dims, elementwise, empty, word_rows};
+use crate::cube::words::WeightSizesLaunch;
+use burn_cubecl::tensor::CubeTensor;
+use kernel::{unpack_columns_kernel, unpack_kernel};
+
+/// The codes `[len, n]` of words, in their type.
+pub(crate) fn unpack(words: CubeTensor, bits: Bits, len: usize, limits: &Limits) -> CubeTensor {
+    let dtype = words.dtype;
+    let words = word_rows(words);
+    let [word_rows, n] = dims(&words);
+    let block = Block::of(bits);
+    let width = column_width(n, limits);
+    let out = empty(&words, [len, n], dtype);
+    let plan = ColumnPlan::new(block.blocks(len), n, width);
+    if plan.total == 0 {
+        return out;
+    }
+    let (count, dim) = elementwise(&out, plan.total);
+    // SAFETY: units past `total` return; rows past `len` are not written, words past the last not read.
+    unsafe {
+        unpack_kernel::launch_unchecked(
+            &out.client,
+            count,
+            dim,
+            width,
+            words.into_buffer_arg(),
+            out.clone().into_buffer_arg(),
+            WeightSizesLaunch::new(len, word_rows, plan.vectors, len),
+            plan.total,
+            block,
+            elem(dtype),
+        );
+    }
+    out
+}
+
+/// The codes `[rows, len]` of words that run along the columns, in their type.
+pub(crate) fn unpack_columns(words: CubeTensor, bits: Bits, len: usize) -> CubeTensor {
+    let dtype = words.dtype;
+    let words = word_rows(words);
+    let [rows, row_words] = dims(&words);
+    let block = Block::of(bits);
+    let out = empty(&words, [rows, len], dtype);
+    let blocks = block.blocks(len);
+    let total = rows * blocks;
+    if total == 0 {
+        return out;
+    }
+    let (count, dim) = elementwise(&out, total);
+    // SAFETY: units past `total` return; codes past `len` are not written, words past the last not read.
+    unsafe {
+        unpack_columns_kernel::launch_unchecked(
+            &out.client,
+            count,
+            dim,
+            1,
+            words.into_buffer_arg(),
+            out.clone().into_buffer_arg(),
+            len,
+            row_words,
+            blocks,
+            total,
+            block,
+            elem(dtype),
+        );
+    }
+    out
+}

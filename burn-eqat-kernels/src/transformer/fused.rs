@@ -1,0 +1,78 @@
+//! Burn's own fused attention.
+//!
+//! Burn fuses attention on CubeCL where it tunes its kernels. Elsewhere its attention is made of separate ops that hold the
+//! weights of all positions at once, which [`tiled`](super::tiled) does not. The fused kernels multiply in f16 whatever
+//! the type of the operands, so f32 is not for them.
+
+use burn::tensor::module::attention;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{DType, Device, Tensor};
+
+/// The fused kernels take whole multiples of this many positions: 16 for each of up to 8 planes.
+const POSITIONS: usize = 128;
+
+/// They take whole multiples of this width.
+const WIDTH: usize = 16;
+
+/// How many of the first positions Burn's fused attention is for.
+pub(super) fn positions(
+    q: &Tensor<4>,
+    k: &Tensor<4>,
+    v: &Tensor<4>,
+    window: Option<usize>,
+) -> usize {
+    let differentiated = q.is_autodiff() || k.is_autodiff() || v.is_autodiff();
+    let ([.., queries, width], [.., v_width]) = (q.dims(), v.dims());
+    let plain = window.is_none() && !differentiated;
+    if plain && fits(q.dtype(), [width, v_width]) && is_fused(&q.device()) {
+        queries / POSITIONS * POSITIONS
+    } else {
+        0
+    }
+}
+
+/// Whether the fused kernels compute as exactly as the operands are given, and take heads of these widths.
+pub(super) fn fits(dtype: DType, widths: [usize; 2]) -> bool {
+    let half = matches!(dtype, DType::F16 | DType::BF16);
+    half && widths.iter().all(|width| width.is_multiple_of(WIDTH))
+}
+
+/// Whether Burn's attention is fused on a device: the CPU runtime has no planes, which the kernels need.
+#[cfg(all(feature = "cube", feature = "autotune"))]
+fn is_fused(device: &Device) -> bool {
+    match device.as_dispatch() {
+        burn::backend::DispatchDevice::Cube(device) => {
+            let client = device.client();
+            client.properties().hardware.num_cpu_cores.is_none()
+        }
+        #[allow(unreachable_patterns)] // where CubeCL is the only backend
+        _ => false,
+    }
+}
+
+#[cfg(not(all(feature = "cube", feature = "autotune")))]
+fn is_fused(_device: &Device) -> bool {
+    false
+}
+
+/// Causal attention of queries at the last positions. Shapes are those of
+/// [`causal_attention`](super::causal_attention).
+pub(super) fn causal(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+    let share = q.dims()[1] / k.dims()[1].max(1);
+    let options = AttentionModuleOptions {
+        is_causal: true,
+        ..Default::default()
+    };
+    attention(q, repeat(k, share), repeat(v, share), None, None, options)
+}
+
+/// Repeats each head: Burn's attention knows no heads that are shared.
+fn repeat(x: Tensor<4>, share: usize) -> Tensor<4> {
+    if share == 1 {
+        return x;
+    }
+    let [batch, heads, positions, width] = x.dims();
+    let x = x.unsqueeze_dim::<5>(2);
+    let x = x.expand([batch, heads, share, positions, width]);
+    x.reshape([batch, heads * share, positions, width])
+}

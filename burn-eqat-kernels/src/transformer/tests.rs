@@ -1,0 +1,66 @@
+//! Burn's fused attention beside ours, on Flex or the device that Burn's `BURN_DEVICE` names.
+
+use super::{attention, fused, tiled};
+use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
+
+fn device() -> Device {
+    match std::env::var("BURN_DEVICE") {
+        Ok(_) => Device::default(),
+        #[cfg(feature = "flex")]
+        Err(_) => Device::flex(),
+        #[cfg(not(feature = "flex"))]
+        Err(_) => Device::default(),
+    }
+}
+
+fn random(shape: [usize; 4], dtype: DType) -> Tensor<4> {
+    let uniform = Distribution::Uniform(-1.0, 1.0);
+    Tensor::<4>::random(shape, uniform, &device()).cast(FloatDType::from(dtype))
+}
+
+fn difference(a: Tensor<4>, b: Tensor<4>) -> f32 {
+    assert_eq!(a.dims(), b.dims());
+    let a = a.cast(FloatDType::F32);
+    (a - b.cast(FloatDType::F32))
+        .abs()
+        .max()
+        .into_scalar::<f32>()
+}
+
+#[test]
+fn burns_attention_sees_what_tiles_see() {
+    // Batch, key heads, query heads that share one, queries, keys, widths.
+    for ([batch, kv_heads, share, queries, keys], [width, v_width]) in [
+        ([1, 1, 1, 1, 1], [4, 4]),
+        ([2, 2, 3, 5, 9], [6, 5]),
+        ([1, 2, 2, 70, 70], [16, 16]),
+        ([1, 3, 1, 66, 100], [16, 32]),
+    ] {
+        let q = random([batch, kv_heads * share, queries, width], DType::F32);
+        let k = random([batch, kv_heads, keys, width], DType::F32);
+        let v = random([batch, kv_heads, keys, v_width], DType::F32);
+        let tiles = tiled::causal(q.clone(), k.clone(), v.clone(), None);
+        let fused = fused::causal(q.clone(), k.clone(), v.clone());
+        assert!(
+            difference(fused, tiles.clone()) < 1e-5,
+            "{queries} of {keys}"
+        );
+        // The first positions by one, the rest by the other.
+        let first = queries / 2;
+        let both = attention::split(q, k, v, None, first);
+        assert!(
+            difference(both, tiles) < 1e-5,
+            "{first} of {queries} of {keys}"
+        );
+    }
+}
+
+#[test]
+fn fused_kernels_are_for_half_precision_in_whole_tiles() {
+    assert!(fused::fits(DType::F16, [64, 128]));
+    assert!(fused::fits(DType::BF16, [16, 16]));
+    assert!(!fused::fits(DType::F32, [64, 64]));
+    assert!(!fused::fits(DType::F16, [64, 40]));
+    let [q, k, v] = [(); 3].map(|_| random([1, 1, 130, 16], DType::F32));
+    assert_eq!(fused::positions(&q, &k, &v, None), 0);
+}

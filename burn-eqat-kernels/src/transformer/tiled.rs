@@ -1,0 +1,99 @@
+//! Causal attention in Burn's ops, for a tile of positions at a time.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{DType, Device, Int, Tensor};
+
+/// Positions of a tile.
+const POSITIONS: usize = 64;
+
+/// Attention of queries at the last positions. Shapes are those of
+/// [`causal_attention`](super::causal_attention).
+pub(super) fn causal(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, window: Option<usize>) -> Tensor<4> {
+    let [batch, heads, queries, width] = q.dims();
+    let [_, kv_heads, _, v_width] = v.dims();
+    // Query heads that share a key head stay together: no key is copied.
+    let shape = [batch, kv_heads, heads / kv_heads, queries, width];
+    let q = (q / (width as f64).sqrt()).reshape(shape);
+    let out = match queries {
+        1 => of_one(q, k, v, window),
+        _ => of_many(q, k, v, window),
+    };
+    out.reshape([batch, heads, queries, v_width])
+}
+
+/// Attention of one position to all keys. Queries are `[batch, kv_heads, share, 1, width]`.
+fn of_one(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>, window: Option<usize>) -> Tensor<5> {
+    let [batch, kv_heads, share, _, width] = q.dims();
+    let [_, _, keys, v_width] = v.dims();
+    let seen = keys - window.unwrap_or(keys).min(keys)..keys;
+    let (k, v) = (k.slice_dim(2, seen.clone()), v.slice_dim(2, seen));
+    let q = q.reshape([batch, kv_heads, share, width]);
+    let weights = softmax(q.matmul(k.swap_dims(2, 3)), 3);
+    let out = weights.matmul(v);
+    out.reshape([batch, kv_heads, share, 1, v_width])
+}
+
+/// A run of positions at a time, each to the keys that it may see: little is computed only to be masked.
+///
+/// Weights are divided by their sum after they are multiplied with the values, and the sum comes as one
+/// more column of the values, so that fewer passes go over `[positions, keys]`, forward and backward.
+fn of_many(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>, window: Option<usize>) -> Tensor<5> {
+    let [batch, kv_heads, share, queries, width] = q.dims();
+    let [_, _, total, v_width] = v.dims();
+    let (start, device) = (total - queries, q.device());
+    let keys = k.swap_dims(2, 3);
+    let ones = Tensor::ones([batch, kv_heads, total, 1], (&device, v.dtype()));
+    let values = Tensor::cat(vec![v, ones], 3);
+    // As far as the last tile's first position looks back.
+    let last_tile = (queries - 1) / POSITIONS * POSITIONS;
+    let reach = window.map_or(start + last_tile, |window| {
+        (start + last_tile).min(window - 1)
+    });
+    let tile = POSITIONS.min(queries);
+    let mask = causal_mask(tile, reach, window, values.dtype(), &device);
+    let parts = (0..queries).step_by(POSITIONS).map(|first| {
+        let last = (first + POSITIONS).min(queries);
+        let rows = last - first;
+        // From the first position that the first of these sees to the last one.
+        let from = window.map_or(0, |window| (start + first + 1).saturating_sub(window));
+        let keys_seen = from..start + last;
+        let seen = keys_seen.len();
+        let q = q.clone().slice_dim(3, first..last);
+        let q = q.reshape([batch, kv_heads, share * rows, width]);
+        let scores = q.matmul(keys.clone().slice_dim(3, keys_seen.clone()));
+        let columns = reach + rows - seen..reach + rows;
+        let mask = mask.clone().slice([0..rows, columns]);
+        let scores = scores.reshape([batch, kv_heads, share, rows, seen]) + mask.unsqueeze();
+        let largest = scores.clone().detach().max_dim(4);
+        let weights = (scores - largest).exp();
+        let weights = weights.reshape([batch, kv_heads, share * rows, seen]);
+        let out = weights.matmul(values.clone().slice_dim(2, keys_seen));
+        let sums = out.clone().slice_dim(3, v_width..v_width + 1);
+        let out = out.slice_dim(3, 0..v_width) / sums;
+        out.reshape([batch, kv_heads, share, rows, v_width])
+    });
+    let parts: Vec<_> = parts.collect();
+    Tensor::cat(parts, 3)
+}
+
+/// Minus infinity where a position of a tile of `rows` would look ahead, or back over its window:
+/// `[rows, reach + rows]`, of the keys from `reach` before the tile's first position to its last one.
+///
+/// It is the same for every tile, since it depends on distances only, and is made on the device.
+fn causal_mask(
+    rows: usize,
+    reach: usize,
+    window: Option<usize>,
+    dtype: DType,
+    device: &Device,
+) -> Tensor<2> {
+    let columns = reach + rows;
+    let own = Tensor::<1, Int>::arange(0..rows as i64, device).reshape([rows, 1]);
+    let other = Tensor::<1, Int>::arange(-(reach as i64)..rows as i64, device);
+    let ahead = other.reshape([1, columns]) - own;
+    let mut hidden = ahead.clone().greater_elem(0);
+    if let Some(window) = window {
+        hidden = hidden.bool_or(ahead.lower_equal_elem(-(window as i64)));
+    }
+    Tensor::zeros([rows, columns], (device, dtype)).mask_fill(hidden, f32::NEG_INFINITY)
+}
