@@ -29,6 +29,7 @@ mod module;
 mod nn;
 mod pattern;
 mod quantizer;
+pub mod recipe;
 mod scheme;
 mod schemes;
 pub mod train;
@@ -39,5 +40,8 @@ pub use inference::InferenceConfig;
 pub use module::{FakeQuant, Packed, Quantize, QuantizeError, SizeReport, Weights};
 pub use nn::{QuantLinear, QuantLinearConfig};
 pub use quantizer::{min_max_start, quantize_codes};
+pub use recipe::{
+    EfficientQat, EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName,
+};
 pub use scheme::{GroupSize, Scheme, SchemeError};
 pub use schemes::{SchemeOverride, Schemes};

@@ -2,6 +2,7 @@ use crate::ConfigError;
 use burn_eqat::QuantizeError;
 use burn_eqat::files::FileError;
 use burn_eqat::lm::LmError;
+use burn_eqat::train::TrainError;
 use std::path::{Path, PathBuf};
 
 /// What can go wrong between the command line and the model.
@@ -41,7 +42,7 @@ pub enum Error {
     Setting(String),
     /// Training that could not go on.
     #[error(transparent)]
-    Train(#[from] burn_eqat::train::TrainError),
+    Train(TrainError),
     /// A model that could not be saved where it should be, and is elsewhere.
     #[error("{error}; the model was saved to {path} instead")]
     Rescued {
@@ -85,6 +86,19 @@ impl From<LmError> for Error {
             LmError::File(error) => Error::File(error),
             LmError::Interrupted => Error::Interrupted,
             error => Error::Lm(error),
+        }
+    }
+}
+
+impl From<TrainError> for Error {
+    fn from(error: TrainError) -> Self {
+        match error {
+            TrainError::Interrupted => Error::Interrupted,
+            TrainError::Callback(error) => match error.downcast::<Error>() {
+                Ok(error) => *error,
+                Err(error) => Error::Train(TrainError::Callback(error)),
+            },
+            error => Error::Train(error),
         }
     }
 }

@@ -22,4 +22,7 @@ pub use config::{ConfigError, Family, LlamaConfig, RopeParameters, TokenIds};
 pub use error::Error;
 pub use export::{Compatibility, GgufError};
 pub use load::LoadedLlama;
-pub use quantize::{Method, QuantizeSettings, Rates, Stage, quantize};
+pub use quantize::{
+    BlockApSettings, E2eQpSettings, Hooks, MeasuredStage, QuantizeSettings, Quantized, Rates,
+    quantize,
+};

@@ -67,6 +67,19 @@ fn quantize<'a>(more: &[&'a str]) -> Vec<&'a str> {
         .collect()
 }
 
+/// No training at all.
+fn round<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let small = ["quantize", "--method", "rtn", "--seq-len", "32"];
+    [&small, more].concat()
+}
+
+/// E2E-QP alone, of a model that is packed.
+fn tune<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let small = ["quantize", "--seq-len", "32", "--val-size", "4"];
+    let phase = ["--e2e-size", "8", "--e2e-batch", "4"];
+    [&small, &phase[..], more].concat()
+}
+
 /// Both phases on the device that Burn's `BURN_DEVICE` names end where Flex does, within 1 %.
 #[test]
 fn another_device_ends_where_flex_does() {
@@ -173,7 +186,7 @@ fn quantize_eval_generate() {
     );
 
     // What is there is not overwritten unless asked.
-    let rtn = quantize(&["--method", "rtn", "--output", text(&packed)]);
+    let rtn = round(&["--output", text(&packed)]);
     assert!(fails(&rtn).contains("not empty"));
     succeeds(&[rtn.as_slice(), &["--force"]].concat());
     let files: Vec<_> = fs::read_dir(dir.path())
@@ -186,12 +199,17 @@ fn quantize_eval_generate() {
     );
 
     // A packed model is only trained on, in its own scheme.
-    let again = quantize(&["--model", text(&packed), "--method", "rtn"]);
+    let again = round(&["--model", text(&packed)]);
     assert!(fails(&again).contains("packed already (w2g64)"));
-    let again = quantize(&["--model", text(&packed), "--scheme", "w4g64"]);
+    let again = tune(&["--model", text(&packed), "--scheme", "w4g64"]);
     assert!(fails(&again).contains("is packed in w2g64"));
+    let again = quantize(&["--model", text(&packed)]);
+    assert!(
+        fails(&again)
+            .contains("is packed already (w2g64), expected full precision for --train-size")
+    );
     let tuned = dir.path().join("tuned");
-    let again = quantize(&["--model", text(&packed), "--output", text(&tuned)]);
+    let again = tune(&["--model", text(&packed), "--output", text(&tuned)]);
     let table = succeeds(&again);
     assert!(
         table.contains("packed ") && table.contains("e2e-qp"),
@@ -370,7 +388,7 @@ fn wrong_input_is_refused() {
     let broken = quantize(&["--quant-lr", "1e30", "--weight-lr", "1e30"]);
     bad(
         &broken,
-        "the loss of block 0, step 2 is NaN, with learning rate 5.25e29 (quantizer)",
+        "Block-AP, block 0, step 2: the loss is NaN, with learning rate 5.25e29 (quantizer)",
     );
 
     let tokens = dir.path().join("tokens.safetensors");
@@ -406,6 +424,106 @@ fn wrong_input_is_refused() {
     let line = dir.path().join("line.jsonl");
     fs::write(&line, "{\"text\": \"A story.\"}\n{\"no\": 1}\n").unwrap();
     bad(&quantize(&["--calibration", text(&line)]), "line 2");
+}
+
+/// A flag that would change nothing is refused by its name.
+#[test]
+fn settings_without_an_effect_are_refused() {
+    for (arguments, expected) in [
+        (
+            round(&["--epochs", "2"]),
+            "--epochs has no effect with --method rtn",
+        ),
+        (round(&["--val-size", "2"]), "--val-size has no effect"),
+        (round(&["--e2e-lr", "1e-3"]), "--e2e-lr has no effect"),
+        (
+            round(&["--calibration", "self"]),
+            "--calibration has no effect",
+        ),
+        (
+            vec!["quantize", "--method", "block-ap", "--e2e-size", "8"],
+            "--e2e-size has no effect with --method block-ap: E2E-QP does not run",
+        ),
+        (
+            round(&["--override", "down_proj"]),
+            "override \"down_proj\"",
+        ),
+        (
+            round(&["--override", "donw_proj=w4g64"]),
+            "the scheme override \"donw_proj\" matches none of the selected weights",
+        ),
+    ] {
+        let stderr = fails(&arguments);
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
+    }
+}
+
+/// Other schemes for some weights reach the files; the report holds what was used.
+#[test]
+fn overrides_and_few_windows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (packed, report) = (dir.path().join("packed"), dir.path().join("report.json"));
+    let story = dir.path().join("story.txt");
+    let one = "Once upon a time, there was a little girl. She liked to play in the park.";
+    fs::write(&story, vec![one; 40].join(" ")).unwrap();
+    let output = llama(&[
+        "quantize",
+        "--calibration",
+        text(&story),
+        "--seq-len",
+        "32",
+        "--override",
+        "down_proj=w4g64",
+        "--epochs",
+        "1",
+        "--output",
+        text(&packed),
+        "--report",
+        text(&report),
+    ]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(
+        stderr.contains("windows of 32 tokens, of which are used: "),
+        "{stderr}"
+    );
+    assert!(stderr.contains("256 for Block-AP"), "{stderr}");
+    let report = json(&report);
+    let used = report["settings"]["train_size"].as_u64().unwrap();
+    assert!(
+        stderr.contains(&format!("used: {used} for Block-AP")),
+        "{stderr}"
+    );
+    assert!(used > 0 && used < 256 && report["settings"]["rates"]["quant"] == 1e-3);
+    let bits = report["stages"][3]["bits_per_weight"].as_f64().unwrap();
+    assert!(bits > 2.4 && bits < 4.0, "{bits}");
+    let config = json(&packed.join("config.json"));
+    let quantization = config["quantization_config"].to_string();
+    assert!(
+        quantization.contains("w4g64") && quantization.contains("w2g64"),
+        "{quantization}"
+    );
+    succeeds(&["eval", "--model", text(&packed), "--seq-len", "32"]);
+}
+
+/// Nothing is trained, so nothing to train on is needed.
+#[test]
+fn rounding_needs_no_calibration() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = dir.path().join("tokens.safetensors");
+    let data: Vec<u8> = [1i32, 40, 42, 41]
+        .iter()
+        .flat_map(|t| t.to_le_bytes())
+        .collect();
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::I32, vec![1, 4], &data);
+    let file = safetensors::serialize([("eval", view.unwrap())], None).unwrap();
+    fs::write(&tokens, file).unwrap();
+    let report = dir.path().join("report.json");
+    let rtn = ["quantize", "--method", "rtn", "--report", text(&report)];
+    succeeds(&[&rtn[..], &["--calibration-tokens", text(&tokens)]].concat());
+    let report = json(&report);
+    assert_eq!(report["stages"].as_array().unwrap().len(), 2);
+    assert!(report["settings"]["train_size"].is_null());
 }
 
 #[test]

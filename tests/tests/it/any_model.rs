@@ -21,21 +21,21 @@ use std::sync::Arc;
 
 /// Inputs `[batch, seq, width]` and what a model should make of them.
 #[derive(Clone, Debug)]
-struct Batch {
-    input: Tensor<3>,
-    target: Tensor<3>,
+pub(crate) struct Batch {
+    pub(crate) input: Tensor<3>,
+    pub(crate) target: Tensor<3>,
 }
 
 /// Three layers with names of their own: the blocks are no list.
 #[derive(Module, Debug)]
-struct Mlp {
-    first: Linear,
-    middle: Linear,
-    last: Linear,
+pub(crate) struct Mlp {
+    pub(crate) first: Linear,
+    pub(crate) middle: Linear,
+    pub(crate) last: Linear,
 }
 
 impl Mlp {
-    fn new(device: &Device) -> Self {
+    pub(crate) fn new(device: &Device) -> Self {
         let linear = |d_input, d_output| LinearConfig::new(d_input, d_output).init(device);
         Self {
             first: linear(24, 48),
@@ -44,7 +44,7 @@ impl Mlp {
         }
     }
 
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let x = relu(self.first.forward(x));
         self.last.forward(relu(self.middle.forward(x)))
     }
@@ -185,7 +185,7 @@ fn error(output: &Tensor<3>, target: Tensor<3>) -> Tensor<1> {
     (output.clone() - target).square().mean()
 }
 
-type Sample = (Vec<f32>, Vec<f32>);
+pub(crate) type Sample = (Vec<f32>, Vec<f32>);
 const SEQ: usize = 5;
 
 struct Samples;
@@ -205,7 +205,11 @@ impl Batcher<Sample, Batch> for Samples {
 }
 
 /// Random inputs, with the full-precision model's outputs as targets.
-fn samples(count: usize, teacher: &dyn Fn(Tensor<3>) -> Tensor<3>, device: &Device) -> Vec<Sample> {
+pub(crate) fn samples(
+    count: usize,
+    teacher: &dyn Fn(Tensor<3>) -> Tensor<3>,
+    device: &Device,
+) -> Vec<Sample> {
     (0..count)
         .map(|_| {
             let x = Tensor::<3>::random([1, SEQ, 24], Distribution::Normal(0.0, 1.0), device);
@@ -215,7 +219,7 @@ fn samples(count: usize, teacher: &dyn Fn(Tensor<3>) -> Tensor<3>, device: &Devi
         .collect()
 }
 
-fn loader(samples: &[Sample], batch: usize) -> Arc<dyn DataLoader<Batch>> {
+pub(crate) fn loader(samples: &[Sample], batch: usize) -> Arc<dyn DataLoader<Batch>> {
     DataLoaderBuilder::new(Samples)
         .batch_size(batch)
         .set_device(Device::flex())

@@ -7,6 +7,7 @@ mod foreign;
 mod hostile;
 mod published;
 mod pytorch;
+mod recipe;
 mod reference_quantizer;
 mod reference_training;
 mod repacked;

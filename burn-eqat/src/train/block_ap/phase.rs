@@ -97,6 +97,11 @@ impl BlockAp {
         catch_ops(|| self.fit(model, &*train, &*valid, on_event))
     }
 
+    /// Fails where [`run`](Self::run) would fail on the blocks and the selection of a model, as far as it is in memory.
+    pub(crate) fn check<M: Blockwise>(&self, model: &M) -> Result<(), TrainError> {
+        Blocks::new(model)?.check_selection(model, &self.config)
+    }
+
     pub(super) fn fit<M: Blockwise>(
         &self,
         model: M,

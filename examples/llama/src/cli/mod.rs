@@ -11,8 +11,8 @@ mod model;
 mod pretrain;
 mod progress;
 mod quantize;
-mod renderer;
 mod report;
+mod training_bar;
 
 use crate::error::Error;
 use clap::{Parser, Subcommand};

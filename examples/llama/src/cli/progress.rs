@@ -61,9 +61,9 @@ impl Hangup {
     fn restore(self) {}
 }
 
-/// The handle that an interrupt stops.
-pub(super) fn interrupter() -> Interrupter {
-    INTERRUPTER.clone()
+/// Whether the work was interrupted.
+pub(super) fn interrupted() -> bool {
+    INTERRUPTER.should_stop()
 }
 
 /// Writes a piece of text to the standard output as it comes. A closed pipe is no reason to fail.
@@ -75,7 +75,7 @@ pub(super) fn say(piece: &str) {
 
 /// Fails once the work was interrupted.
 pub(super) fn check_interrupted() -> Result<(), LmError> {
-    if INTERRUPTER.should_stop() {
+    if interrupted() {
         Err(LmError::Interrupted)
     } else {
         Ok(())

@@ -1,5 +1,5 @@
 use crate::error::Error;
-use crate::quantize::Stage;
+use crate::quantize::MeasuredStage;
 use burn_eqat::files::StagedFile;
 use serde::Serialize;
 use std::io::Write;
@@ -38,11 +38,12 @@ pub(super) fn table_head() -> String {
 }
 
 /// A line of the table of stages.
-pub(super) fn table_row(stage: &Stage) -> String {
+pub(super) fn table_row(stage: &MeasuredStage) -> String {
     let or_dash = |value: Option<f64>| value.map_or("-".to_string(), |v| format!("{v:.1}"));
-    let perplexity = match stage.perplexity < 1e5 {
-        true => format!("{:.3}", stage.perplexity),
-        false => format!("{:.2e}", stage.perplexity),
+    let perplexity = if stage.perplexity < 1e5 {
+        format!("{:.3}", stage.perplexity)
+    } else {
+        format!("{:.2e}", stage.perplexity)
     };
     format!(
         "{:<16} {:>11} {:>11} {:>12.3} {:>9.1} {:>9} {:>9}",

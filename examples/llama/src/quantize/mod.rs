@@ -1,8 +1,10 @@
-//! The main job: full precision, round to nearest, Block-AP, E2E-QP, measured after each.
+//! The main job: the recipe of burn-eqat on a Llama, measured after each stage.
 
+mod job;
 mod settings;
-mod stages;
+mod stage;
 mod usage;
 
-pub use settings::{Method, QuantizeSettings, Rates};
-pub use stages::{Hooks, Stage, quantize};
+pub use job::{Hooks, Quantized, quantize};
+pub use settings::{BlockApSettings, E2eQpSettings, QuantizeSettings, Rates};
+pub use stage::MeasuredStage;

@@ -1,70 +1,61 @@
 use burn_eqat::lm::CalibrationSizes;
-use burn_eqat::{Bits, Scheme};
+use burn_eqat::{EfficientQatConfig, Method, Scheme, SchemeOverride, Weights};
 use serde::{Deserialize, Serialize};
 
-/// How far to go.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// Round to nearest: no training
-    Rtn,
-    /// Block-AP: each block in turn, all of its parameters
-    BlockAp,
-    /// Block-AP, then E2E-QP: the step sizes, end to end
-    #[value(name = "efficientqat")]
-    #[serde(rename = "efficientqat")]
-    EfficientQat,
-}
-
-/// The three learning rates.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// The three learning rates. One that is left out is chosen by the size of the model, where its phase runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rates {
     /// Step sizes and zero points in Block-AP.
-    pub quant: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quant: Option<f64>,
     /// Weights and norms in Block-AP.
-    pub weight: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
     /// Step sizes in E2E-QP.
-    pub e2e: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e2e: Option<f64>,
 }
 
-impl Rates {
-    /// What works best for models of this size. The paper's rates, which suit large models and much
-    /// data, are the defaults of the library; small models with little data want higher ones. E2E-QP's
-    /// is absolute, so it falls with the size of the step sizes.
-    pub fn for_bits(bits: Bits) -> Self {
-        let (quant, weight, e2e) = match bits {
-            Bits::Two => (1e-3, 5e-4, 2e-4),
-            Bits::Three => (1e-3, 5e-4, 1e-4),
-            Bits::Four => (5e-4, 1e-4, 1.5e-5),
-            Bits::Eight => (1e-4, 1e-5, 1e-6),
-        };
-        Self { quant, weight, e2e }
-    }
+/// Settings of Block-AP.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BlockApSettings {
+    /// Windows that it trains on.
+    pub train_size: usize,
+    /// Windows of a step.
+    pub batch_size: usize,
+    /// Epochs of each block.
+    pub epochs: usize,
 }
 
-/// Everything that [`quantize`](super::quantize) is told.
+/// Settings of E2E-QP.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct E2eQpSettings {
+    /// Windows that it trains on.
+    pub e2e_size: usize,
+    /// Windows of a step.
+    pub e2e_batch: usize,
+    /// Epochs.
+    pub e2e_epochs: usize,
+}
+
+/// Settings of [`quantize`](super::quantize).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QuantizeSettings {
     /// Bits, group size and symmetry.
     pub scheme: Scheme,
+    /// Other schemes for the weights whose paths match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrides: Vec<SchemeOverride>,
     /// How far to go.
     pub method: Method,
-    /// Windows for Block-AP.
-    pub train_size: usize,
-    /// Windows for its validation.
+    /// `None` where Block-AP does not run.
+    #[serde(flatten)]
+    pub block_ap: Option<BlockApSettings>,
+    /// Windows that the phases are validated on.
     pub val_size: usize,
-    /// Windows of a Block-AP step.
-    pub batch_size: usize,
-    /// Epochs of each block.
-    pub epochs: usize,
-    /// Windows for E2E-QP.
-    pub e2e_size: usize,
-    /// Windows of an E2E-QP step.
-    pub e2e_batch: usize,
-    /// Epochs of E2E-QP.
-    pub e2e_epochs: usize,
+    /// `None` where E2E-QP does not run.
+    #[serde(flatten)]
+    pub e2e_qp: Option<E2eQpSettings>,
     /// Learning rates.
     pub rates: Rates,
     /// Seed of everything random.
@@ -72,13 +63,41 @@ pub struct QuantizeSettings {
 }
 
 impl QuantizeSettings {
-    /// How many windows of each kind the method needs.
+    /// How many windows of each kind are asked for.
     pub fn sizes(&self) -> CalibrationSizes {
-        let needed = |from: Method, size: usize| if self.method >= from { size } else { 0 };
         CalibrationSizes {
-            train: needed(Method::BlockAp, self.train_size),
-            valid: needed(Method::BlockAp, self.val_size),
-            e2e: needed(Method::EfficientQat, self.e2e_size),
+            train: self.block_ap.map_or(0, |phase| phase.train_size),
+            valid: self.val_size,
+            e2e: self.e2e_qp.map_or(0, |phase| phase.e2e_size),
         }
+    }
+
+    /// The same settings with as many windows as there were.
+    pub fn with_sizes(mut self, sizes: CalibrationSizes) -> Self {
+        if let Some(phase) = &mut self.block_ap {
+            phase.train_size = sizes.train;
+        }
+        if let Some(phase) = &mut self.e2e_qp {
+            phase.e2e_size = sizes.e2e;
+        }
+        self.val_size = sizes.valid;
+        self
+    }
+
+    /// These settings as the recipe of burn-eqat takes them.
+    pub(super) fn recipe(&self, weights: Weights) -> EfficientQatConfig {
+        let mut config = EfficientQatConfig::new(self.scheme, weights)
+            .with_overrides(self.overrides.clone())
+            .with_method(self.method)
+            .with_quant_learning_rate(self.rates.quant)
+            .with_weight_learning_rate(self.rates.weight)
+            .with_e2e_learning_rate(self.rates.e2e);
+        if let Some(phase) = self.block_ap {
+            config = config.with_epochs(phase.epochs);
+        }
+        if let Some(phase) = self.e2e_qp {
+            config = config.with_e2e_epochs(phase.e2e_epochs);
+        }
+        config
     }
 }

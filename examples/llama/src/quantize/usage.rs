@@ -1,34 +1,27 @@
-use std::time::Instant;
-
 /// What a piece of work costs: begin with [`Meter::start`].
 pub(super) struct Meter {
-    clock: Instant,
     cpu_seconds: Option<f64>,
 }
 
-/// Wall-clock and processor time, and the most memory that the process has had so far.
+/// Processor time, and the most memory that the process has had so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Usage {
-    pub seconds: f64,
-    /// User and system time of the whole process; `None` where the system does not tell.
+    /// User and system time of the whole process; `None` where the system does not say.
     pub cpu_seconds: Option<f64>,
-    /// `None` where the system does not tell.
+    /// `None` where the system does not say.
     pub peak_rss_mb: Option<f64>,
 }
 
 impl Meter {
     pub(super) fn start() -> Self {
         Self {
-            clock: Instant::now(),
             cpu_seconds: process().map(|(cpu, _)| cpu),
         }
     }
 
-    pub(super) fn stop(self) -> Usage {
-        let seconds = self.clock.elapsed().as_secs_f64();
+    pub(super) fn stop(&self) -> Usage {
         let now = process();
         Usage {
-            seconds,
             cpu_seconds: now
                 .zip(self.cpu_seconds)
                 .map(|((cpu, _), start)| cpu - start),

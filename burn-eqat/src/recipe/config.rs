@@ -1,0 +1,145 @@
+use super::EfficientQat;
+use crate::train::{BlockApConfig, E2eQpConfig};
+use crate::{Scheme, SchemeOverride, Schemes, Weights};
+use burn::config::Config;
+use core::fmt;
+use core::str::FromStr;
+use serde::{Deserialize, Serialize};
+
+/// How far to go. Each method includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// Round to nearest: no training.
+    Rtn,
+    /// Block-AP: each block in turn, all of its parameters.
+    BlockAp,
+    /// Block-AP, then E2E-QP: the step sizes, end to end.
+    #[serde(rename = "efficientqat")]
+    EfficientQat,
+}
+
+impl Method {
+    /// All methods, from the one that does least.
+    pub const ALL: [Method; 3] = [Method::Rtn, Method::BlockAp, Method::EfficientQat];
+
+    /// The name as it is written: `rtn`, `block-ap` or `efficientqat`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Rtn => "rtn",
+            Method::BlockAp => "block-ap",
+            Method::EfficientQat => "efficientqat",
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A text that names no method.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown method {0:?}: expected rtn, block-ap or efficientqat")]
+pub struct MethodError(String);
+
+impl FromStr for Method {
+    type Err = MethodError;
+
+    fn from_str(text: &str) -> Result<Self, MethodError> {
+        let method = Method::ALL.into_iter().find(|method| method.name() == text);
+        method.ok_or_else(|| MethodError(text.to_string()))
+    }
+}
+
+/// Configuration of EfficientQAT as a whole, initialised with the [init function](EfficientQatConfig::init).
+///
+/// Learning rates that are left out are chosen by the size of the model
+/// ([`LearningRates::for_model`](crate::train::LearningRates::for_model)); each [`Stage`](super::Stage) says which were used.
+/// The other defaults are the paper's. What the phases can do besides is in [`BlockApConfig`] and [`E2eQpConfig`]: run them one
+/// by one for that.
+#[derive(Config, Debug)]
+pub struct EfficientQatConfig {
+    /// Bits, group size and symmetry.
+    pub scheme: Scheme,
+    /// The weights to quantize, by their paths in the whole model. All of them have to be in its blocks, unless the method is
+    /// [`Method::Rtn`].
+    pub weights: Weights,
+    /// Other schemes for the weights whose paths match.
+    #[config(default = "Vec::new()")]
+    pub overrides: Vec<SchemeOverride>,
+    /// How far to go.
+    #[config(default = "Method::EfficientQat")]
+    pub method: Method,
+    /// Learning rate of step sizes and zero points at the start of each block in Block-AP.
+    #[config(default = "None")]
+    pub quant_learning_rate: Option<f64>,
+    /// Learning rate of weights and norms at the start of each block in Block-AP.
+    #[config(default = "None")]
+    pub weight_learning_rate: Option<f64>,
+    /// Passes over the training data for each block in Block-AP.
+    #[config(default = 2)]
+    pub epochs: usize,
+    /// Highest learning rate of the step sizes in E2E-QP.
+    #[config(default = "None")]
+    pub e2e_learning_rate: Option<f64>,
+    /// Passes over the training data in E2E-QP.
+    #[config(default = 1)]
+    pub e2e_epochs: usize,
+    /// Stop a block, and E2E-QP, after that many epochs without a better validation loss, and go back to the best. Needs
+    /// validation data.
+    #[config(default = "None")]
+    pub early_stopping: Option<usize>,
+}
+
+impl EfficientQatConfig {
+    /// What runs it.
+    pub fn init(&self) -> EfficientQat {
+        EfficientQat {
+            config: self.clone(),
+        }
+    }
+
+    /// The scheme of each weight.
+    pub fn schemes(&self) -> Schemes {
+        Schemes::new(self.scheme).with_overrides(self.overrides.iter().cloned())
+    }
+
+    /// The configuration of the first phase.
+    pub fn block_ap(&self) -> BlockApConfig {
+        BlockApConfig::new(self.scheme, self.weights.clone())
+            .with_overrides(self.overrides.clone())
+            .with_quant_learning_rate(self.quant_learning_rate)
+            .with_weight_learning_rate(self.weight_learning_rate)
+            .with_epochs(self.epochs)
+            .with_early_stopping(self.early_stopping)
+    }
+
+    /// The configuration of the second phase.
+    pub fn e2e_qp(&self) -> E2eQpConfig {
+        E2eQpConfig::new()
+            .with_learning_rate(self.e2e_learning_rate)
+            .with_epochs(self.e2e_epochs)
+            .with_early_stopping(self.early_stopping)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_read_as_they_are_written() {
+        for method in Method::ALL {
+            assert_eq!(method.to_string().parse(), Ok(method));
+            let json = serde_json::to_string(&method).unwrap();
+            assert_eq!(json, format!("\"{method}\""));
+        }
+        let error = "qat".parse::<Method>().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "unknown method \"qat\": expected rtn, block-ap or efficientqat"
+        );
+    }
+}

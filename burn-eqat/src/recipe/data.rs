@@ -1,0 +1,26 @@
+use burn::data::dataloader::DataLoader;
+use std::sync::Arc;
+
+/// A loader of batches.
+type Loader<B> = Arc<dyn DataLoader<B>>;
+
+/// What each phase trains on, and what it is validated on.
+///
+/// Made from `(train, valid)` where both phases take the same. A loader without batches leaves out validation. Nothing is read
+/// from loaders of phases that do not run.
+#[derive(Clone)]
+pub struct PhaseLoaders<B> {
+    /// Training and validation data of Block-AP. All of it is kept in memory.
+    pub block_ap: (Loader<B>, Loader<B>),
+    /// Training and validation data of E2E-QP. The training data is read once more than there are epochs.
+    pub e2e_qp: (Loader<B>, Loader<B>),
+}
+
+impl<B> From<(Loader<B>, Loader<B>)> for PhaseLoaders<B> {
+    fn from((train, valid): (Loader<B>, Loader<B>)) -> Self {
+        Self {
+            block_ap: (train.clone(), valid.clone()),
+            e2e_qp: (train, valid),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+use super::rtn::round_to_nearest;
+use super::{EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName};
+use crate::Quantize;
+use crate::module::packed_weights;
+use crate::train::{Blockwise, LearningRates, StepLoss, TrainError, TrainEvent};
+use burn::module::Module;
+use burn::train::{InferenceStep, LearnerModel, TrainStep};
+use std::time::Instant;
+
+/// EfficientQAT as a whole, for any model that has [`Blockwise`] and Burn's steps. Made by [`EfficientQatConfig::init`].
+#[derive(Clone, Debug)]
+pub struct EfficientQat {
+    pub(super) config: EfficientQatConfig,
+}
+
+impl EfficientQat {
+    /// The configuration.
+    pub fn config(&self) -> &EfficientQatConfig {
+        &self.config
+    }
+
+    /// Quantizes a full-precision model; returns it packed. `data` is `(train, valid)` or [`PhaseLoaders`].
+    ///
+    /// The observer gets the model in full precision, then after each part: rounded to nearest, which shows what training has to
+    /// beat and is dropped then; after Block-AP; after E2E-QP. A model that comes packed is observed and goes to E2E-QP.
+    ///
+    /// # Errors
+    ///
+    /// What stops [`BlockAp`](crate::train::BlockAp::run) and [`E2eQp`](crate::train::E2eQp::run), and any error of the
+    /// observer. When the model came packed, and in another scheme or with a method that ends before E2E-QP.
+    pub fn run<M, O>(
+        &self,
+        model: M,
+        data: impl Into<PhaseLoaders<<M as Blockwise>::Batch>>,
+        observer: &mut O,
+    ) -> Result<M, TrainError>
+    where
+        M: LearnerModel
+            + Blockwise
+            + TrainStep<Input = <M as Blockwise>::Batch>
+            + InferenceStep<Input = <M as Blockwise>::Batch>,
+        <M as TrainStep>::Output: StepLoss,
+        <M as InferenceStep>::Output: StepLoss,
+        O: Observer<M> + ?Sized,
+    {
+        let (config, data) = (&self.config, data.into());
+        let model = model.valid();
+        let packed = if packed_weights(&model).is_empty() {
+            if config.method >= Method::BlockAp {
+                config.block_ap().init().check(&model)?;
+            }
+            reach(StageName::FullPrecision, &model, Timer::start(), observer)?;
+            {
+                // Dropped before Block-AP: it is a model of its own.
+                let timer = Timer::start();
+                let rtn = round_to_nearest(model.clone(), &config.weights, &config.schemes())?;
+                reach(StageName::Rtn, &rtn, timer, observer)?;
+                if config.method == Method::Rtn {
+                    return Ok(rtn);
+                }
+            }
+            let mut timer = Timer::start();
+            let (train, valid) = data.block_ap;
+            let phase = config.block_ap().init();
+            let packed = phase.run(model, train, valid, &mut |event| {
+                timer.event(&event, observer)
+            })?;
+            reach(StageName::BlockAp, &packed, timer, observer)?;
+            packed
+        } else {
+            self.check_packed(&model)?;
+            reach(StageName::Packed, &model, Timer::start(), observer)?;
+            model
+        };
+        if config.method == Method::BlockAp {
+            return Ok(packed);
+        }
+        let mut timer = Timer::start();
+        let (train, valid) = data.e2e_qp;
+        let phase = config.e2e_qp().init();
+        let tuned = phase.run(packed, train, valid, &mut |event| {
+            timer.event(&event, observer)
+        })?;
+        reach(StageName::E2eQp, &tuned, timer, observer)?;
+        Ok(tuned)
+    }
+
+    /// Refuses what the configuration asks of a packed model and cannot have.
+    fn check_packed<M: Module>(&self, model: &M) -> Result<(), TrainError> {
+        let config = &self.config;
+        let weights = packed_weights(model);
+        let refuse = |found: &str, asked: String| {
+            let message =
+                format!("the model is packed already{found}: expected full precision for {asked}");
+            Err(TrainError::Setting(message))
+        };
+        if config.method != Method::EfficientQat {
+            return refuse("", format!("method {}", config.method));
+        }
+        if let Some((_, first)) = weights.first()
+            && !weights
+                .iter()
+                .any(|(_, weight)| weight.scheme == config.scheme)
+        {
+            return refuse(&format!(" in {}", first.scheme), config.scheme.to_string());
+        }
+        for one in &config.overrides {
+            let mut weights = weights.iter().filter(|(path, _)| one.matches(path));
+            if !weights.all(|(_, weight)| weight.scheme == one.scheme()) {
+                return refuse("", format!("override {one}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a part of the recipe took, and its learning rates.
+struct Timer {
+    start: Instant,
+    rates: Option<LearningRates>,
+}
+
+impl Timer {
+    fn start() -> Self {
+        Self {
+            start: Instant::now(),
+            rates: None,
+        }
+    }
+
+    /// Hands an event on, and keeps the learning rates that it names.
+    fn event<M, O>(&mut self, event: &TrainEvent, observer: &mut O) -> Result<(), TrainError>
+    where
+        O: Observer<M> + ?Sized,
+    {
+        if let TrainEvent::PhaseStart { rates, .. } = event {
+            self.rates = Some(*rates);
+        }
+        observer.event(event)
+    }
+}
+
+/// Ends a part of the recipe.
+fn reach<M, O>(name: StageName, model: &M, timer: Timer, observer: &mut O) -> Result<(), TrainError>
+where
+    M: Module,
+    O: Observer<M> + ?Sized,
+{
+    observer.stage(&Stage {
+        name,
+        model,
+        seconds: timer.start.elapsed().as_secs_f64(),
+        size_report: model.size_report(),
+        rates: timer.rates,
+    })
+}

@@ -1,0 +1,63 @@
+use crate::SizeReport;
+use crate::train::LearningRates;
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// A model as it stands after a part of the recipe.
+#[derive(Clone, Copy, Debug)]
+pub struct Stage<'a, M> {
+    /// Which part.
+    pub name: StageName,
+    /// The model: clone it to keep it.
+    pub model: &'a M,
+    /// How large it is. Blocks that are still in files are not counted.
+    pub size_report: SizeReport,
+    /// What this part took, without the time that the observer takes.
+    pub seconds: f64,
+    /// The learning rates that a phase started with, as configured or chosen by the size of the model; `None` where nothing was
+    /// trained.
+    pub rates: Option<LearningRates>,
+}
+
+/// The parts of the recipe. They are written `full-precision`, `packed`, `rtn`, `block-ap` and `e2e-qp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StageName {
+    /// The model as it came, in full precision.
+    FullPrecision,
+    /// The model as it came, packed before.
+    Packed,
+    /// Rounded to nearest: what training has to beat.
+    Rtn,
+    /// After Block-AP.
+    BlockAp,
+    /// After E2E-QP.
+    E2eQp,
+}
+
+impl fmt::Display for StageName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            StageName::FullPrecision => "full-precision",
+            StageName::Packed => "packed",
+            StageName::Rtn => "rtn",
+            StageName::BlockAp => "block-ap",
+            StageName::E2eQp => "e2e-qp",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_written_the_same_everywhere() {
+        use StageName::*;
+        for name in [FullPrecision, Packed, Rtn, BlockAp, E2eQp] {
+            let json = serde_json::to_string(&name).unwrap();
+            assert_eq!(json, format!("\"{name}\""));
+        }
+        assert_eq!(format!("{Rtn:<5}|"), "rtn  |");
+    }
+}

@@ -1,0 +1,118 @@
+//! The windows that the job trains on and is measured on.
+
+use super::Args;
+use crate::cli::bundled;
+use crate::cli::progress::{bar, moving};
+use crate::error::Error;
+use crate::load::LoadedLlama;
+use crate::quantize::QuantizeSettings;
+use burn::tensor::Device;
+use burn_eqat::lm::{Calibration, LmError, TokenWindows, sample_windows};
+use std::path::{Path, PathBuf};
+
+/// Windows that are written where nothing is trained, for a tenth of them to be measured on.
+const ONLY_MEASURED: usize = 320;
+
+/// Reads or writes what the settings ask for.
+pub(super) fn calibration(
+    args: &Args,
+    settings: &QuantizeSettings,
+    loaded: &LoadedLlama,
+    device: &Device,
+) -> Result<Calibration, Error> {
+    let vocab_size = loaded.config.vocab_size;
+    let limit = loaded.config.positions();
+    let check_length = |seq_len: usize| {
+        if seq_len > limit {
+            let message = format!("windows of {seq_len} tokens, expected at most {limit}");
+            return Err(Error::Setting(message));
+        }
+        Ok(())
+    };
+    if let Some(path) = &args.calibration_tokens {
+        let data = Calibration::from_tokens(path, settings.sizes(), vocab_size)?;
+        for windows in [&data.train, &data.valid, &data.e2e, &data.eval] {
+            check_length(windows.seq_len())?;
+        }
+        return Ok(data);
+    }
+    check_length(args.seq_len)?;
+    let eval = match eval_path(args) {
+        Some(path) => Some(eval_windows(&path, args, loaded)?),
+        None => None,
+    };
+    if let Some(eval) = eval.as_ref().filter(|_| !args.needs_calibration()) {
+        let none = || TokenWindows::new(Vec::new(), args.seq_len);
+        return Ok(Calibration {
+            train: none(),
+            valid: none(),
+            e2e: none(),
+            eval: eval.clone(),
+            available: eval.len(),
+        });
+    }
+    let windows = match args.calibration_file() {
+        Some(path) => loaded.read_windows(path, args.seq_len)?,
+        None => self_calibration(args, settings, loaded, device)?,
+    };
+    windows.check_vocabulary(vocab_size, "tokenizer.json")?;
+    let split = Calibration::split(&windows, settings.sizes(), args.seed);
+    let mut data = split.map_err(|error| match (error, args.calibration_file()) {
+        (error @ LmError::TooFewWindows { .. }, Some(path)) => Error::input(path, error),
+        (error, _) => error.into(),
+    })?;
+    say_what_there_was(args, settings, &data);
+    if let Some(eval) = eval {
+        data.eval = eval;
+    }
+    Ok(data)
+}
+
+/// The text to measure perplexity on, where it is not a part of the calibration.
+fn eval_path(args: &Args) -> Option<PathBuf> {
+    let bundled = || args.model.is_none().then(bundled::eval_text);
+    args.eval_text.clone().or_else(bundled)
+}
+
+fn eval_windows(path: &Path, args: &Args, loaded: &LoadedLlama) -> Result<TokenWindows, Error> {
+    let windows = loaded.read_windows(path, args.seq_len)?;
+    if windows.is_empty() {
+        let message = format!("is shorter than a window of {} tokens", args.seq_len);
+        return Err(Error::input(path, message));
+    }
+    windows.check_vocabulary(loaded.config.vocab_size, "tokenizer.json")?;
+    Ok(windows)
+}
+
+/// Says so where there are fewer windows than asked for.
+fn say_what_there_was(args: &Args, settings: &QuantizeSettings, data: &Calibration) {
+    let (asked, used) = (settings.sizes(), data.used());
+    if used != asked {
+        let file = args.calibration_file().unwrap_or(Path::new("self"));
+        let (file, available, seq_len) = (file.display(), data.available, args.seq_len);
+        eprintln!("{file}: has {available} windows of {seq_len} tokens, of which are used: {used}");
+        eprintln!("{file}: asked for were: {asked}");
+    }
+}
+
+/// Windows that the model writes itself: as many as the phases want, and a tenth for evaluation.
+fn self_calibration(
+    args: &Args,
+    settings: &QuantizeSettings,
+    loaded: &LoadedLlama,
+    device: &Device,
+) -> Result<TokenWindows, Error> {
+    let sizes = settings.sizes();
+    let wanted = match sizes.train.max(sizes.e2e) {
+        0 => ONLY_MEASURED,
+        trained => trained + sizes.valid,
+    };
+    let count = (wanted * 10).div_ceil(9).max(10);
+    let config = &loaded.config;
+    let bos = config.bos_token_id.or(config.eos_token()).unwrap_or(0);
+    let shape = [count, args.seq_len];
+    let bar = bar(0, "sample calibration text");
+    let mut progress = moving(&bar);
+    let windows = sample_windows(&loaded.model, bos, shape, args.seed, device, &mut progress)?;
+    Ok(windows)
+}

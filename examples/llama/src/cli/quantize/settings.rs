@@ -1,0 +1,154 @@
+//! From flags to settings. A flag that would change nothing is refused by name.
+
+use super::Args;
+use crate::error::Error;
+use crate::quantize::{BlockApSettings, E2eQpSettings, QuantizeSettings, Rates};
+use burn_eqat::{Method, Scheme};
+
+/// The flags of the phases with whether they are given, by what they are for.
+fn given(args: &Args) -> [(&'static str, bool, Use); 11] {
+    use Use::*;
+    [
+        ("--train-size", args.train_size.is_some(), BlockAp),
+        ("--batch-size", args.batch_size.is_some(), BlockAp),
+        ("--epochs", args.epochs.is_some(), BlockAp),
+        ("--quant-lr", args.quant_lr.is_some(), BlockAp),
+        ("--weight-lr", args.weight_lr.is_some(), BlockAp),
+        ("--override", !args.overrides.is_empty(), FullPrecision),
+        ("--val-size", args.val_size.is_some(), Training),
+        ("--e2e-size", args.e2e_size.is_some(), E2eQp),
+        ("--e2e-batch", args.e2e_batch.is_some(), E2eQp),
+        ("--e2e-epochs", args.e2e_epochs.is_some(), E2eQp),
+        ("--e2e-lr", args.e2e_lr.is_some(), E2eQp),
+    ]
+}
+
+/// What a flag is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// Models that are not packed.
+    FullPrecision,
+    /// Block-AP.
+    BlockAp,
+    /// Either phase.
+    Training,
+    /// E2E-QP.
+    E2eQp,
+}
+
+/// Refuses flags that mean nothing with the method.
+pub(super) fn check_method(args: &Args) -> Result<(), Error> {
+    let method = args.method;
+    let refuse = |what: &str, why: &str| {
+        let message = format!("{what} has no effect with --method {method}: {why}");
+        Err(Error::Setting(message))
+    };
+    for (flag, given, used) in given(args) {
+        match used {
+            Use::BlockAp | Use::Training | Use::E2eQp if given && method == Method::Rtn => {
+                return refuse(flag, "nothing is trained");
+            }
+            Use::E2eQp if given && method == Method::BlockAp => {
+                return refuse(flag, "E2E-QP does not run");
+            }
+            _ => {}
+        }
+    }
+    if args.calibration.is_some() && !args.needs_calibration() {
+        return refuse(
+            "--calibration",
+            "nothing is trained, and there is a text to measure perplexity on",
+        );
+    }
+    Ok(())
+}
+
+/// Refuses flags that mean nothing with a model that is packed already.
+pub(super) fn check_packed(args: &Args, packed: Scheme) -> Result<(), String> {
+    if args.method != Method::EfficientQat {
+        let method = args.method;
+        return Err(format!(
+            "is packed already ({packed}), expected full precision for --method {method}"
+        ));
+    }
+    if let Some(scheme) = args.scheme.filter(|scheme| *scheme != packed) {
+        return Err(format!(
+            "is packed in {packed}, expected full precision for {scheme}"
+        ));
+    }
+    for (flag, given, used) in given(args) {
+        if given && matches!(used, Use::FullPrecision | Use::BlockAp) {
+            return Err(format!(
+                "is packed already ({packed}), expected full precision for {flag}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses numbers that make no sense.
+pub(super) fn check_numbers(args: &Args) -> Result<(), Error> {
+    for (name, value) in [
+        ("--train-size", args.train_size),
+        ("--batch-size", args.batch_size),
+        ("--epochs", args.epochs),
+        ("--e2e-size", args.e2e_size),
+        ("--e2e-batch", args.e2e_batch),
+        ("--e2e-epochs", args.e2e_epochs),
+    ] {
+        // More than a billion is a slip of the keyboard, and would overflow sums.
+        let limit = 1 << 30;
+        if let Some(value) = value.filter(|value| *value == 0 || *value > limit) {
+            let message = format!("{name} is {value}, expected 1 to {limit}");
+            return Err(Error::Setting(message));
+        }
+    }
+    for (name, rate) in [
+        ("--quant-lr", args.quant_lr),
+        ("--weight-lr", args.weight_lr),
+        ("--e2e-lr", args.e2e_lr),
+    ] {
+        if let Some(rate) = rate.filter(|rate| !(rate.is_finite() && *rate >= 0.0)) {
+            let message = format!("{name} is {rate}, expected a number that is not negative");
+            return Err(Error::Setting(message));
+        }
+    }
+    if args.seq_len < 2 {
+        let message = format!("--seq-len is {}, expected 2 or more", args.seq_len);
+        return Err(Error::Setting(message));
+    }
+    Ok(())
+}
+
+/// The settings of a model that is packed already, or is not.
+pub(super) fn settings(args: &Args, scheme: Scheme, packed: bool) -> QuantizeSettings {
+    let trains = args.method > Method::Rtn;
+    let block_ap = BlockApSettings {
+        train_size: args.train_size.unwrap_or(256),
+        batch_size: args.batch_size.unwrap_or(4),
+        epochs: args.epochs.unwrap_or(2),
+    };
+    let e2e_qp = E2eQpSettings {
+        e2e_size: args.e2e_size.unwrap_or(512),
+        e2e_batch: args.e2e_batch.unwrap_or(16),
+        e2e_epochs: args.e2e_epochs.unwrap_or(1),
+    };
+    QuantizeSettings {
+        scheme,
+        overrides: args.overrides.clone(),
+        method: args.method,
+        block_ap: (trains && !packed).then_some(block_ap),
+        val_size: if trains {
+            args.val_size.unwrap_or(32)
+        } else {
+            0
+        },
+        e2e_qp: (args.method == Method::EfficientQat).then_some(e2e_qp),
+        rates: Rates {
+            quant: args.quant_lr,
+            weight: args.weight_lr,
+            e2e: args.e2e_lr,
+        },
+        seed: args.seed,
+    }
+}

@@ -1,0 +1,109 @@
+use super::progress::{bar, interrupted};
+use burn_eqat::StageName;
+use burn_eqat::train::{DataSplit, Epoch, Phase, TrainError, TrainEvent};
+use indicatif::ProgressBar;
+
+/// Shows a training phase as a progress bar with the mean loss so far, and a line for each epoch.
+#[derive(Default)]
+pub(super) struct TrainingBar {
+    bar: Option<ProgressBar>,
+    sum: f64,
+    batches: usize,
+    /// The mean losses of an epoch, as they are shown.
+    train: String,
+    valid: String,
+}
+
+impl TrainingBar {
+    /// Shows an event. Stops the phase once the work was interrupted.
+    pub(super) fn event(&mut self, event: &TrainEvent) -> Result<(), TrainError> {
+        match event {
+            TrainEvent::PhaseStart { phase, .. } => self.bar = Some(bar(0, name(*phase))),
+            TrainEvent::SplitStart {
+                epoch,
+                split,
+                total,
+            } => {
+                (self.sum, self.batches) = (0.0, 0);
+                if *split == DataSplit::Train {
+                    self.valid.clear();
+                }
+                self.on_bar(|bar| {
+                    bar.set_length(*total as u64);
+                    bar.set_position(0);
+                    bar.set_prefix(title(epoch));
+                });
+            }
+            TrainEvent::Batch {
+                epoch, done, loss, ..
+            } => {
+                let loss: f64 = loss.clone().into_scalar();
+                self.sum += loss;
+                self.batches += 1;
+                let mean = shown(epoch.phase, self.sum / self.batches as f64);
+                self.on_bar(|bar| {
+                    bar.set_position(*done as u64);
+                    bar.set_message(mean);
+                });
+            }
+            TrainEvent::SplitEnd { epoch, split, loss } => {
+                let loss = shown(epoch.phase, *loss);
+                match split {
+                    DataSplit::Train => self.train = loss,
+                    DataSplit::Valid => self.valid = format!(" (validation {loss})"),
+                }
+            }
+            TrainEvent::EpochEnd { epoch } => {
+                let line = format!("{}: {}{}", title(epoch), self.train, self.valid);
+                match &self.bar {
+                    Some(bar) if !bar.is_hidden() => bar.println(line),
+                    _ => eprintln!("{line}"),
+                }
+            }
+            TrainEvent::BlockEnd { .. } => {}
+        }
+        if interrupted() {
+            return Err(TrainError::Interrupted);
+        }
+        Ok(())
+    }
+
+    /// Takes the bar away.
+    pub(super) fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn on_bar(&self, change: impl FnOnce(&ProgressBar)) {
+        if let Some(bar) = &self.bar {
+            change(bar);
+        }
+    }
+}
+
+impl Drop for TrainingBar {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn name(phase: Phase) -> String {
+    let stage = match phase {
+        Phase::BlockAp => StageName::BlockAp,
+        Phase::E2eQp => StageName::E2eQp,
+    };
+    stage.to_string()
+}
+
+fn title(epoch: &Epoch) -> String {
+    format!("{} {}/{}", name(epoch.phase), epoch.number, epoch.epochs)
+}
+
+/// A loss as the phase's metric: the reconstruction error of a block, or perplexity.
+fn shown(phase: Phase, loss: f64) -> String {
+    match phase {
+        Phase::BlockAp => format!("loss {loss:.3e}"),
+        Phase::E2eQp => format!("perplexity {:.3}", loss.exp()),
+    }
+}
