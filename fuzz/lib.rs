@@ -75,5 +75,8 @@ pub fn open(files: &[(&str, &[u8])]) {
     let device = Device::flex();
     let whole = LoadedLlama::open(dir.path(), &device);
     let by_block = LoadedLlama::open_by_block(dir.path(), &device);
-    assert_eq!(whole.is_ok(), by_block.is_ok());
+    // PyTorch files have a checksum of each tensor, which is seen when a block is read.
+    let pickled = files.iter().any(|(name, _)| name.ends_with(".bin"));
+    let late = pickled && whole.is_err();
+    assert!(whole.is_ok() == by_block.is_ok() || late);
 }

@@ -181,6 +181,9 @@ proptest! {
         let whole = LoadedLlama::open(dir.path(), &device);
         let by_block = LoadedLlama::open_by_block(dir.path(), &device);
         let errors = [whole.err(), by_block.err()].map(|error| error.map(|e| e.to_string()));
-        prop_assert_eq!(errors[0].is_some(), errors[1].is_some(), "{:?}", errors);
+        let [whole, by_block] = [&errors[0], &errors[1]].map(Option::is_some);
+        // A PyTorch file has a checksum of each tensor, which is seen when the block is read.
+        let late = original == 3 && whole && !by_block;
+        prop_assert!(whole == by_block || late, "{:?}", errors);
     }
 }
