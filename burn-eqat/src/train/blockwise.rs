@@ -1,4 +1,5 @@
 use super::{Flow, Hidden};
+use crate::Weights;
 use burn::module::Module;
 use burn::tensor::Tensor;
 
@@ -105,5 +106,12 @@ pub trait Blockwise: Module {
     /// As [`embed`](Self::embed).
     fn load_block(&mut self, _index: usize) -> Result<(), ModelError> {
         Ok(())
+    }
+}
+
+impl Weights {
+    /// Every matrix inside of a model's blocks: not its embeddings, and not its head unless that is a block.
+    pub fn in_blocks<M: Blockwise>(model: &M) -> Self {
+        Self::under(model.blocks())
     }
 }

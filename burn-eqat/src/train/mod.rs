@@ -12,6 +12,7 @@ mod launch;
 pub mod metrics;
 mod optimizer;
 mod output;
+mod progress_lines;
 mod rates;
 mod schedule;
 
@@ -23,5 +24,6 @@ pub use error::TrainError;
 pub use event::{DataSplit, Epoch, Phase, TrainEvent};
 pub use hidden::{Flow, Hidden};
 pub use output::{QatOutput, Reconstruction, StepLoss};
+pub use progress_lines::ProgressLines;
 pub use rates::LearningRates;
 pub use schedule::CosineSchedule;

@@ -105,13 +105,13 @@ impl EncoderBlock {
 }
 
 #[derive(Module, Debug)]
-struct Encoder {
+pub(crate) struct Encoder {
     blocks: Vec<EncoderBlock>,
     head: Linear,
 }
 
 impl Encoder {
-    fn new(device: &Device) -> Self {
+    pub fn new(device: &Device) -> Self {
         Self {
             blocks: (0..2).map(|_| EncoderBlock::new(24, device)).collect(),
             head: LinearConfig::new(24, 20).init(device),
@@ -123,7 +123,7 @@ impl Encoder {
         Tensor::<3>::zeros([1, seq, seq], &x.device())
     }
 
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let mask = Self::mask(&x);
         let x = self
             .blocks
@@ -181,7 +181,7 @@ macro_rules! learns_by_mean_squared_error {
 learns_by_mean_squared_error!(Mlp);
 learns_by_mean_squared_error!(Encoder);
 
-fn error(output: &Tensor<3>, target: Tensor<3>) -> Tensor<1> {
+pub(crate) fn error(output: &Tensor<3>, target: Tensor<3>) -> Tensor<1> {
     (output.clone() - target).square().mean()
 }
 
@@ -226,7 +226,7 @@ pub(crate) fn loader(samples: &[Sample], batch: usize) -> Arc<dyn DataLoader<Bat
         .build(InMemDataset::new(samples.to_vec()))
 }
 
-fn training<M>(train: &[Sample], valid: &[Sample]) -> SupervisedTraining<M>
+pub(crate) fn training<M>(train: &[Sample], valid: &[Sample]) -> SupervisedTraining<M>
 where
     M: LearnerModel + TrainStep<Input = Batch> + InferenceStep<Input = Batch>,
 {
@@ -441,86 +441,4 @@ fn what_cannot_be_quantized_is_refused() {
         error.to_string(),
         "middle.weight: holds numbers that are not finite"
     );
-}
-
-/// A loss that is not finite ends the training and says where.
-#[test]
-fn a_loss_that_is_not_finite_is_named() {
-    let _random = seeded(7);
-    let device = Device::flex();
-    let model = Mlp::new(&device);
-    let mut set = samples(16, &|x| model.forward(x), &device);
-    set[12].0[0] = f32::INFINITY;
-    let scheme: Scheme = "w2g12".parse().unwrap();
-    let phase = BlockApConfig::new(scheme, Weights::linears()).init();
-    let launched = phase.launch(training::<Mlp>(&set, &set), model.clone());
-    let run = phase.run(model.clone(), loader(&set, 8), loader(&set, 8), &mut |_| {
-        Ok(())
-    });
-    for result in [launched, run] {
-        let error = result.unwrap_err().to_string();
-        let expected = "Block-AP, block 0, step 2: the loss is inf, with learning rate 8.61e-4 (quantizer) and 4.31e-4 (weights)";
-        assert!(error.starts_with(expected), "{error}");
-    }
-
-    let packed = model.quantize_rtn(&Weights::linears(), scheme).unwrap();
-    let phase = E2eQpConfig::new().init();
-    let launched = phase.launch(training::<Mlp>(&set, &set), packed.clone());
-    let run = phase.run(packed, loader(&set, 8), loader(&set, 8), &mut |_| Ok(()));
-    for result in [launched, run] {
-        let error = result.unwrap_err().to_string();
-        let expected = "E2E-QP, step 2: the loss is inf, with learning rate 2.00e-4";
-        assert!(error.starts_with(expected), "{error}");
-    }
-}
-
-/// Block-AP refuses what it would not do: weights outside of the blocks, and settings of the training that mean nothing to it.
-#[test]
-fn block_ap_refuses_what_it_cannot_do() {
-    let _random = seeded(8);
-    let device = Device::flex();
-    let model = Encoder::new(&device);
-    let set = samples(8, &|x| model.forward(x), &device);
-    let scheme: Scheme = "w2g12".parse().unwrap();
-    let phase = BlockApConfig::new(scheme, Weights::linears()).init();
-    let launch = |training: SupervisedTraining<Encoder>, phase: &BlockAp| {
-        let error = phase.launch(training, model.clone()).unwrap_err();
-        error.to_string()
-    };
-    let error = launch(training(&set, &set), &phase);
-    assert_eq!(
-        error,
-        "selected weights are in no block of the model: head.weight"
-    );
-
-    let blocks = Weights::matching(r"^blocks\..*\.weight$").unwrap();
-    let phase = BlockApConfig::new(scheme, blocks).init();
-    let error = launch(training(&set, &set).grads_accumulation(2), &phase);
-    assert_eq!(
-        error,
-        "Block-AP cannot follow grads_accumulation of the training: leave it out"
-    );
-    let error = launch(training(&[], &set), &phase);
-    assert_eq!(error, "the training data has no batch");
-}
-
-/// Without validation data the phases run through; a last group of batches that is not full counts.
-#[test]
-fn without_validation_data() {
-    let _random = seeded(9);
-    let device = Device::flex();
-    let model = Mlp::new(&device);
-    let set = samples(24, &|x| model.forward(x), &device);
-    let scheme: Scheme = "w4g12-sym".parse().unwrap();
-    let phase = BlockApConfig::new(scheme, Weights::linears()).init();
-    let packed = phase.launch(training::<Mlp>(&set, &[]), model).unwrap();
-    let phase = E2eQpConfig::new()
-        .with_learning_rate(Some(1e-3))
-        .with_grad_accumulation(2)
-        .init();
-    let tuned = phase
-        .launch(training::<Mlp>(&set, &[]), packed.clone())
-        .unwrap();
-    let scales = |model: &Mlp| model.middle.weight.base().into_data();
-    assert_ne!(scales(&packed), scales(&tuned));
 }

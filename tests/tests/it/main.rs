@@ -1,10 +1,12 @@
 //! One binary for all of them: each test binary links all of Burn.
 
 mod any_model;
+mod encoder_decoder;
 mod families;
 mod files;
 mod foreign;
 mod hostile;
+mod phases;
 mod published;
 mod pytorch;
 mod recipe;
