@@ -409,7 +409,7 @@ fn wrong_input_is_refused() {
     token_file(&tokens, 42);
     bad(
         &quantize_tokens[..3],
-        "calib has 8 windows, expected 256 or more",
+        "tensor calib: has 8 windows, expected 256 or more",
     );
     let model = bundled();
     let eval = ["eval", "--model", text(&model), "--tokens", text(&tokens)];
