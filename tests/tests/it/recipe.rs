@@ -51,7 +51,8 @@ fn each_stage_is_observed_in_turn() {
             assert!(stage.seconds >= 0.0);
             match stage.name {
                 StageName::FullPrecision => assert_eq!(size.packed_weights, 0),
-                _ => assert_eq!(size.bits_per_weight(), 2.0 + 18.0 / 12.0),
+                // 2 + 18 / 12, and the padding of the last words.
+                _ => assert!((3.5..3.8).contains(&size.bits_per_weight())),
             }
         });
     let packed = packed.unwrap();

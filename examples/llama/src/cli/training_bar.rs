@@ -103,6 +103,7 @@ fn title(epoch: &Epoch) -> String {
 /// A loss as the phase's metric: the reconstruction error of a block, or perplexity.
 fn shown(phase: Phase, loss: f64) -> String {
     match phase {
+        Phase::BlockAp if loss >= 1e-3 => format!("loss {loss:.6}"),
         Phase::BlockAp => format!("loss {loss:.3e}"),
         Phase::E2eQp => format!("perplexity {:.3}", loss.exp()),
     }
