@@ -35,7 +35,8 @@ impl Bits {
 
     /// How many 32-bit words hold `len` codes.
     pub const fn words(self, len: usize) -> usize {
-        (len * self.get()).div_ceil(32)
+        // Of whole words' worth first: no length overflows.
+        len / 32 * self.get() + (len % 32 * self.get()).div_ceil(32)
     }
 }
 
@@ -86,6 +87,7 @@ mod tests {
         assert_eq!(Bits::Three.words(32), 3);
         assert_eq!(Bits::Three.words(11), 2);
         assert_eq!(Bits::Eight.words(0), 0);
+        assert_eq!(Bits::Eight.words(1 << 62), 1 << 60);
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use crate::PackError;
 use burn::tensor::DType;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -39,6 +40,16 @@ pub enum OpError {
         /// What the op takes.
         expected: String,
     },
+    /// An operand is not a matrix.
+    #[error("{op}: {operand} has shape {actual:?}, expected two axes")]
+    Axes {
+        /// The op that refused.
+        op: &'static str,
+        /// Which operand.
+        operand: &'static str,
+        /// Its shape.
+        actual: Vec<usize>,
+    },
     /// An operand is of a type that the device does not compute with.
     #[error("{op}: {operand} is of type {dtype:?}, which {device} does not support")]
     Type {
@@ -50,6 +61,15 @@ pub enum OpError {
         dtype: DType,
         /// The device.
         device: String,
+    },
+    /// A code does not fit in its bits: a weight, step size or zero point that is not a number, say.
+    #[error("{op}: {error}")]
+    Pack {
+        /// The op that refused.
+        op: &'static str,
+        /// Which code.
+        #[source]
+        error: PackError,
     },
     /// A tensor of the op is larger than the device can hold in one buffer, or address.
     #[error("{op}: {operand} takes {bytes} bytes, more than the {limit} of a buffer of {device}")]
@@ -120,59 +140,6 @@ impl OpError {
             Err(other) => resume_unwind(other),
         })
     }
-}
-
-/// Fails unless `operand` has the `expected` shape.
-pub(crate) fn expect_shape(
-    op: &'static str,
-    operand: &'static str,
-    actual: &[usize],
-    expected: &[usize],
-) -> Result<(), OpError> {
-    if actual == expected {
-        return Ok(());
-    }
-    Err(OpError::Operand {
-        op,
-        operand,
-        actual: actual.to_vec(),
-        expected: expected.to_vec(),
-    })
-}
-
-/// Fails unless `groups` divides `d_input`, and there are rows to divide.
-pub(crate) fn expect_groups(
-    op: &'static str,
-    d_input: usize,
-    groups: usize,
-) -> Result<(), OpError> {
-    if groups != 0 && d_input != 0 && d_input.is_multiple_of(groups) {
-        return Ok(());
-    }
-    Err(OpError::Groups {
-        op,
-        d_input,
-        groups,
-    })
-}
-
-/// Fails with what is `expected` of a size, unless it is as it should be.
-pub(crate) fn expect_size(
-    op: &'static str,
-    size: &'static str,
-    actual: usize,
-    right: bool,
-    expected: impl FnOnce() -> String,
-) -> Result<(), OpError> {
-    if right {
-        return Ok(());
-    }
-    Err(OpError::Size {
-        op,
-        size,
-        actual,
-        expected: expected(),
-    })
 }
 
 #[cfg(test)]

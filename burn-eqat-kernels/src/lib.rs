@@ -38,6 +38,7 @@ mod api;
 mod autodiff;
 mod bits;
 mod capability;
+mod check;
 // Flex uses its sizes only.
 #[cfg(any(feature = "cube", feature = "flex", test))]
 #[cfg_attr(not(feature = "cube"), allow(dead_code))]
@@ -50,25 +51,22 @@ mod error;
 #[cfg(feature = "flex")]
 mod flex;
 mod layout;
-#[cfg(any(feature = "cube", feature = "flex", test))]
-#[cfg_attr(not(feature = "cube"), allow(dead_code))]
-mod lengths;
+#[cfg(test)]
+mod misuse;
 mod ops;
+mod packed_weight;
 mod portable;
 #[cfg(any(feature = "cube", feature = "flex", test))]
 #[cfg_attr(not(feature = "cube"), allow(dead_code))]
 mod problem;
-mod repacked;
 pub mod transformer;
 
 pub use activations::Activations;
-pub use api::{
-    dequantize, fake_quantize, pack, quant_linear, quant_linear_packed, unpack, unpack_columns,
-};
+pub use api::{fake_quantize, pack, pack_columns, unpack, unpack_columns};
 pub use bits::{Bits, BitsError};
 pub use capability::supports;
 pub use error::OpError;
 pub use layout::{Fields, PackError, pack_codes, unpack_codes};
 pub use ops::QuantOps;
+pub use packed_weight::{AffineWeight, PackedWeight, RepackedCopy, quantize_codes};
 pub use portable::{SCALE_MAX, SCALE_MIN};
-pub use repacked::Repacked;

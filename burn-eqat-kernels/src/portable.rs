@@ -1,9 +1,13 @@
 //! The ops in terms of Burn's own: what a backend without a faster body runs, and the oracle that
 //! every faster body is tested against.
 //!
-//! Everything here takes two-dimensional operands whose shapes were checked by [`crate::api`]. All is
+//! Shapes that do not fit together raise an [`OpError`](crate::OpError). All is
 //! computed in f32 where operands are in half precision, and rounded once at the end.
 
+use crate::check::{
+    PackedShapes, ZeroPointShape, expect_column_words, expect_matrix, expect_quantizer,
+    expect_shape, expect_words, required,
+};
 use crate::{Bits, QuantOps};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Scalar, TensorMetadata};
@@ -28,13 +32,14 @@ fn grouped<B: Backend>(t: FloatTensor<B>, groups: usize) -> FloatTensor<B> {
 
 /// `t` in another float type.
 fn cast<B: Backend>(t: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
-    match t.dtype() == dtype {
-        true => t,
-        false => B::float_cast(t, dtype.into()),
+    if t.dtype() == dtype {
+        t
+    } else {
+        B::float_cast(t, dtype.into())
     }
 }
 
-/// `t` in the type that levels and sums are computed in: f32, unless it is f64.
+/// `t` in the type that codes and sums are computed in: f32, unless it is f64.
 fn widen<B: Backend>(t: FloatTensor<B>) -> FloatTensor<B> {
     match t.dtype() {
         DType::F64 => t,
@@ -82,7 +87,7 @@ impl<B: Backend> Quantized<B> {
     }
 
     /// `q - z`, with `q` clamped to the code range.
-    fn level(&self) -> FloatTensor<B> {
+    fn centered(&self) -> FloatTensor<B> {
         let q = B::float_clamp(self.code.clone(), Scalar::from(0.0f64), self.max_code);
         B::float_sub(q, self.zero.clone())
     }
@@ -95,10 +100,11 @@ pub fn fake_quantize<B: Backend>(
     z: FloatTensor<B>,
     bits: Bits,
 ) -> FloatTensor<B> {
+    expect_quantizer_of::<B>(&w, &s, &z);
     let (shape, dtype) = (w.shape(), w.dtype());
     let quantized = Quantized::<B>::new(w, s, z, bits);
-    let level = quantized.level();
-    let out = B::float_reshape(B::float_mul(level, quantized.scale), shape);
+    let centered = quantized.centered();
+    let out = B::float_reshape(B::float_mul(centered, quantized.scale), shape);
     cast::<B>(out, dtype)
 }
 
@@ -114,6 +120,8 @@ pub fn fake_quantize_backward<B: Backend>(
     grad: FloatTensor<B>,
     bits: Bits,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    expect_quantizer_of::<B>(&w, &s, &z);
+    expect_grad::<B>("fake_quantize", &grad, &w.shape());
     let (shape, groups) = (w.shape(), s.shape()[0]);
     let (w_dtype, s_dtype, z_dtype) = (w.dtype(), s.dtype(), z.dtype());
     let grad = grouped::<B>(widen::<B>(grad), groups);
@@ -125,7 +133,7 @@ pub fn fake_quantize_backward<B: Backend>(
     let inside = B::bool_into_float(B::bool_and(low, high), dtype.into());
 
     let dw = B::float_mul(grad.clone(), inside.clone());
-    let slope = B::float_sub(q.level(), B::float_mul(inside, q.ratio));
+    let slope = B::float_sub(q.centered(), B::float_mul(inside, q.ratio));
     let ds = sum_group::<B>(B::float_mul(grad.clone(), slope));
     // G (1 - i) is what did not reach the weight.
     let blocked = B::float_sub(grad, dw.clone());
@@ -150,8 +158,8 @@ fn column<B: Backend>(
 
 /// Unpacks `[words, n]` to the codes `[len, n]`, as integers.
 pub fn unpack<B: Backend>(words: IntTensor<B>, bits: Bits, len: usize) -> IntTensor<B> {
+    let columns = required(expect_words("unpack", &words.shape(), bits, len));
     let b = bits.get();
-    let columns = words.shape()[1];
     let expand = |t: IntTensor<B>| B::int_expand(t, Shape::new([len, columns]));
     let rows = |t: &IntTensor<B>, value: &dyn Fn(usize) -> i64| {
         let index = B::int_reshape(column::<B>(len, t, value), Shape::new([len]));
@@ -182,6 +190,12 @@ pub fn unpack<B: Backend>(words: IntTensor<B>, bits: Bits, len: usize) -> IntTen
 
 /// Unpacks `[rows, words]` to the codes `[rows, len]`, as integers.
 pub fn unpack_columns<B: Backend>(words: IntTensor<B>, bits: Bits, len: usize) -> IntTensor<B> {
+    required(expect_column_words(
+        "unpack_columns",
+        &words.shape(),
+        bits,
+        len,
+    ));
     B::int_transpose(unpack::<B>(B::int_transpose(words), bits, len))
 }
 
@@ -191,12 +205,20 @@ pub fn zero_points<B: QuantOps>(
     s: &FloatTensor<B>,
     bits: Bits,
 ) -> FloatTensor<B> {
-    let codes = B::quant_unpack_columns(words, bits, s.shape()[1]);
+    let [groups, n] = required(expect_matrix("linear", "scales", &s.shape()));
+    let expected = [groups, bits.words(n)];
+    required(expect_shape(
+        "linear",
+        "zero_points",
+        &words.shape(),
+        &expected,
+    ));
+    let codes = B::quant_unpack_columns(words, bits, n);
     B::int_into_float(codes, s.dtype().into())
 }
 
 /// `q - z`, grouped.
-fn levels<B: Backend>(
+fn centered<B: Backend>(
     words: IntTensor<B>,
     z: FloatTensor<B>,
     bits: Bits,
@@ -205,6 +227,37 @@ fn levels<B: Backend>(
     let (groups, dtype) = (z.shape()[0], z.dtype());
     let q = B::int_into_float(unpack::<B>(words, bits, d_input), dtype.into());
     B::float_sub(grouped::<B>(q, groups), per_group::<B>(z))
+}
+
+/// Raises an error unless step sizes and zero points are those of a dense weight.
+fn expect_quantizer_of<B: Backend>(w: &FloatTensor<B>, s: &FloatTensor<B>, z: &FloatTensor<B>) {
+    let (w, s, z) = (w.shape(), s.shape(), z.shape());
+    required(expect_quantizer("fake_quantize", &w, &s, &z));
+}
+
+/// The shape `[d_input, d_output]` of a packed weight; raises an error unless its tensors are those of one.
+fn expect_packed<B: Backend>(
+    op: &'static str,
+    words: &IntTensor<B>,
+    s: &FloatTensor<B>,
+    z: &FloatTensor<B>,
+    bits: Bits,
+    d_input: usize,
+) -> [usize; 2] {
+    let shapes = PackedShapes {
+        codes: &words.shape(),
+        scales: &s.shape(),
+        zero_points: ZeroPointShape::Numbers(&z.shape()),
+        bits,
+        d_input,
+    };
+    let [_, n] = required(shapes.expect(op));
+    [d_input, n]
+}
+
+/// Raises an error unless a gradient has the shape of what it is of.
+fn expect_grad<B: Backend>(op: &'static str, grad: &FloatTensor<B>, shape: &[usize]) {
+    required(expect_shape(op, "grad", &grad.shape(), shape));
 }
 
 /// `(q - z) * s`, not rounded to the type of `s`.
@@ -217,7 +270,7 @@ fn dense<B: Backend>(
 ) -> FloatTensor<B> {
     let columns = s.shape()[1];
     let (s, z) = (widen::<B>(s), widen::<B>(z));
-    let w = B::float_mul(levels::<B>(words, z, bits, d_input), per_group::<B>(s));
+    let w = B::float_mul(centered::<B>(words, z, bits, d_input), per_group::<B>(s));
     B::float_reshape(w, Shape::new([d_input, columns]))
 }
 
@@ -229,6 +282,7 @@ pub fn dequantize<B: Backend>(
     bits: Bits,
     d_input: usize,
 ) -> FloatTensor<B> {
+    expect_packed::<B>("dequantize", &words, &s, &z, bits, d_input);
     let dtype = s.dtype();
     cast::<B>(dense::<B>(words, s, z, bits, d_input), dtype)
 }
@@ -242,11 +296,13 @@ pub fn dequantize_backward<B: Backend>(
     bits: Bits,
     d_input: usize,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
+    let shape = expect_packed::<B>("dequantize", &words, &s, &z, bits, d_input);
+    expect_grad::<B>("dequantize", &grad, &shape);
     let (s_dtype, z_dtype) = (s.dtype(), z.dtype());
     let (s, z) = (widen::<B>(s), widen::<B>(z));
     let grad = grouped::<B>(widen::<B>(grad), s.shape()[0]);
-    let level = levels::<B>(words, z, bits, d_input);
-    let ds = sum_group::<B>(B::float_mul(grad.clone(), level));
+    let centered = centered::<B>(words, z, bits, d_input);
+    let ds = sum_group::<B>(B::float_mul(grad.clone(), centered));
     let dz = B::float_neg(B::float_mul(sum_group::<B>(grad), s));
     (cast::<B>(ds, s_dtype), cast::<B>(dz, z_dtype))
 }
@@ -259,14 +315,17 @@ pub fn quant_linear<B: Backend>(
     z: FloatTensor<B>,
     bits: Bits,
 ) -> FloatTensor<B> {
-    let (d_input, dtype) = (x.shape()[1], x.dtype());
+    let [_, d_input] = required(expect_matrix("linear", "x", &x.shape()));
+    expect_packed::<B>("linear", &words, &s, &z, bits, d_input);
+    let dtype = x.dtype();
     let w = dense::<B>(words, s, z, bits, d_input);
     cast::<B>(B::float_matmul(widen::<B>(x), w), dtype)
 }
 
 /// Adds `bias [n]` to each row of `y [m, n]`.
 pub fn add_bias<B: Backend>(y: FloatTensor<B>, bias: FloatTensor<B>) -> FloatTensor<B> {
-    let columns = bias.shape()[0];
+    let [_, columns] = required(expect_matrix("linear", "y", &y.shape()));
+    required(expect_shape("linear", "bias", &bias.shape(), &[columns]));
     B::float_add(y, B::float_reshape(bias, Shape::new([1, columns])))
 }
 
@@ -279,6 +338,10 @@ pub fn quant_linear_backward_input<B: Backend>(
     bits: Bits,
     d_input: usize,
 ) -> FloatTensor<B> {
+    const OP: &str = "linear, backward";
+    let [_, n] = expect_packed::<B>(OP, &words, &s, &z, bits, d_input);
+    let [rows, _] = required(expect_matrix(OP, "grad", &grad.shape()));
+    expect_grad::<B>(OP, &grad, &[rows, n]);
     let dtype = grad.dtype();
     let w = B::float_transpose(dense::<B>(words, s, z, bits, d_input));
     cast::<B>(B::float_matmul(widen::<B>(grad), w), dtype)
@@ -293,7 +356,10 @@ pub fn quant_linear_backward_scale<B: Backend>(
     grad: FloatTensor<B>,
     bits: Bits,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let d_input = x.shape()[1];
+    const OP: &str = "linear, backward";
+    let [rows, d_input] = required(expect_matrix(OP, "x", &x.shape()));
+    let [_, n] = expect_packed::<B>(OP, &words, &s, &z, bits, d_input);
+    expect_grad::<B>(OP, &grad, &[rows, n]);
     let (x, grad) = (widen::<B>(x), widen::<B>(grad));
     let dw = B::float_matmul(B::float_transpose(x), grad);
     dequantize_backward::<B>(words, s, z, dw, bits, d_input)

@@ -20,7 +20,7 @@ pub struct InferenceConfig {
     #[config(default = false)]
     pub fast_activations: bool,
     /// Whether a packed layer may keep a copy of its weight that is faster to decode from, one position or a
-    /// few at a time: [`Repacked`](burn_eqat_kernels::Repacked) says where there is one. It is made when the
+    /// few at a time: [`PackedWeight::keep_copy`](burn_eqat_kernels::PackedWeight::keep_copy) says where there is one. It is made when the
     /// layer first runs, and takes as much memory again as the packed weight.
     #[config(default = false)]
     pub repack_weights: bool,
@@ -40,9 +40,10 @@ impl InferenceConfig {
             }
         }
         let _restore = Restore(CURRENT.replace(Some(*self)));
-        let activations = match self.fast_activations {
-            true => Activations::Int8,
-            false => Activations::Exact,
+        let activations = if self.fast_activations {
+            Activations::Int8
+        } else {
+            Activations::Exact
         };
         activations.scope(body)
     }

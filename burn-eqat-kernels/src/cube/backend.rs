@@ -11,7 +11,9 @@ use super::plan::limits::Limits;
 use super::tensors::{self, dims, rows};
 use super::unpack;
 use super::weight::DeviceWeight;
-use crate::lengths;
+use crate::check::{
+    PackedShapes, ZeroPointShape, expect_matrix, expect_quantizer, expect_shape, required,
+};
 use crate::{Bits, QuantOps};
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -29,13 +31,19 @@ fn expect_packed(
     bits: Bits,
     d_input: usize,
 ) {
-    lengths::packed(op, &codes.shape(), &scales.shape(), bits, d_input);
-    lengths::operand(op, "zero_points", &zero_points.shape(), &scales.shape());
+    let shapes = PackedShapes {
+        codes: &codes.shape(),
+        scales: &scales.shape(),
+        zero_points: ZeroPointShape::Numbers(&zero_points.shape()),
+        bits,
+        d_input,
+    };
+    required(shapes.expect(op));
 }
 
 /// Panics unless `tensor` is of this shape.
 fn expect(op: &'static str, operand: &'static str, tensor: &CubeTensor, shape: &[usize]) {
-    lengths::operand(op, operand, &tensor.shape(), shape);
+    required(expect_shape(op, operand, &tensor.shape(), shape));
 }
 
 /// The packed linear layer; of nothing, nothing is launched.
@@ -48,7 +56,7 @@ fn linear(
     bits: Bits,
 ) -> FloatTensor<CubeBackend> {
     const OP: &str = "quant_linear";
-    let [_, k] = lengths::matrix(OP, "x", &x.shape());
+    let [_, k] = required(expect_matrix(OP, "x", &x.shape()));
     expect_packed(OP, &codes, &scales, &zero_points, bits, k);
     if let Some(bias) = &bias {
         expect(OP, "bias", bias, &[dims(&scales)[1]]);
@@ -72,7 +80,12 @@ impl QuantOps for CubeBackend {
         z: FloatTensor<Self>,
         bits: Bits,
     ) -> FloatTensor<Self> {
-        lengths::grouped("fake_quantize", &w.shape(), &s.shape(), &z.shape());
+        required(expect_quantizer(
+            "fake_quantize",
+            &w.shape(),
+            &s.shape(),
+            &z.shape(),
+        ));
         Quantizer::new(w, s, z, bits).forward()
     }
 
@@ -84,14 +97,14 @@ impl QuantOps for CubeBackend {
         bits: Bits,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         const OP: &str = "fake_quantize (backward)";
-        lengths::grouped(OP, &w.shape(), &s.shape(), &z.shape());
+        required(expect_quantizer(OP, &w.shape(), &s.shape(), &z.shape()));
         expect(OP, "grad", &grad, &w.shape());
         Quantizer::new(w, s, z, bits).backward(grad)
     }
 
     fn quant_unpack(words: IntTensor<Self>, bits: Bits, len: usize) -> IntTensor<Self> {
         const OP: &str = "unpack";
-        let [_, n] = lengths::matrix(OP, "codes", &words.shape());
+        let [_, n] = required(expect_matrix(OP, "codes", &words.shape()));
         expect(OP, "codes", &words, &[bits.words(len), n]);
         let limits = Limits::of(&words.client, DType::F32);
         unpack::unpack(words, bits, len, &limits)
@@ -99,7 +112,7 @@ impl QuantOps for CubeBackend {
 
     fn quant_unpack_columns(words: IntTensor<Self>, bits: Bits, len: usize) -> IntTensor<Self> {
         const OP: &str = "unpack_columns";
-        let [rows, _] = lengths::matrix(OP, "codes", &words.shape());
+        let [rows, _] = required(expect_matrix(OP, "codes", &words.shape()));
         expect(OP, "codes", &words, &[rows, bits.words(len)]);
         unpack::unpack_columns(words, bits, len)
     }
@@ -165,7 +178,7 @@ impl QuantOps for CubeBackend {
     ) -> FloatTensor<Self> {
         const OP: &str = "quant_linear (backward)";
         expect_packed(OP, &words, &s, &z, bits, d_input);
-        let [m, _] = lengths::matrix(OP, "grad", &grad.shape());
+        let [m, _] = required(expect_matrix(OP, "grad", &grad.shape()));
         let n = dims(&s)[1];
         expect(OP, "grad", &grad, &[m, n]);
         let dtype = grad.dtype;
@@ -187,7 +200,7 @@ impl QuantOps for CubeBackend {
         bits: Bits,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         const OP: &str = "quant_linear (backward)";
-        let [m, k] = lengths::matrix(OP, "x", &x.shape());
+        let [m, k] = required(expect_matrix(OP, "x", &x.shape()));
         expect_packed(OP, &words, &s, &z, bits, k);
         let n = dims(&s)[1];
         expect(OP, "grad", &grad, &[m, n]);

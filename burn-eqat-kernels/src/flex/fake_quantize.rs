@@ -11,11 +11,11 @@ use std::ops::Range;
 #[derive(Clone, Copy)]
 pub(super) struct Quantizer<'a> {
     /// `[k, n]`.
-    pub w: &'a [f32],
+    pub weight: &'a [f32],
     /// `[groups, n]`, as trained.
-    pub s: &'a [f32],
-    /// As `s`.
-    pub z: &'a [f32],
+    pub scales: &'a [f32],
+    /// As the step sizes.
+    pub zero_points: &'a [f32],
     pub groups: usize,
     pub n: usize,
     pub max_code: f32,
@@ -24,9 +24,9 @@ pub(super) struct Quantizer<'a> {
 /// Gradients: of the output, and by weight, step sizes and zero points.
 pub(super) struct Gradients<'a> {
     pub out: &'a [f32],
-    pub w: &'a mut [f32],
-    pub s: &'a mut [f32],
-    pub z: &'a mut [f32],
+    pub weight: &'a mut [f32],
+    pub scales: &'a mut [f32],
+    pub zero_points: &'a mut [f32],
 }
 
 impl Quantizer<'_> {
@@ -45,8 +45,13 @@ impl Quantizer<'_> {
 
     /// Gradients by `w`, `s` and `z`, straight through the roundings and the clamps of `s` and `z`.
     pub fn backward(&self, level: Level, gradients: Gradients) {
-        let Gradients { out, w, s, z } = gradients;
-        let [w, s, z] = [w, s, z].map(Shared::new);
+        let Gradients {
+            out,
+            weight,
+            scales,
+            zero_points,
+        } = gradients;
+        let [w, s, z] = [weight, scales, zero_points].map(Shared::new);
         self.each(|group, columns| {
             level.run(Backward {
                 of: self,
@@ -61,13 +66,13 @@ impl Quantizer<'_> {
     }
 
     fn rows(&self) -> usize {
-        self.w.len() / (self.groups * self.n).max(1)
+        self.weight.len() / (self.groups * self.n).max(1)
     }
 
     /// Runs `task` for each group, and parts of its columns where there are more threads than groups.
     fn each(&self, task: impl Fn(usize, Range<usize>) + Send + Sync) {
         // A division and some more for each weight.
-        let threads = parallel::threads(self.w.len() * 4);
+        let threads = parallel::threads(self.weight.len() * 4);
         let parts = threads.div_ceil(self.groups.max(1)).max(1);
         parallel::each(self.groups * parts, threads, |at| {
             task(at / parts, parallel::part(self.n, 16, parts, at % parts))
@@ -79,8 +84,8 @@ impl Quantizer<'_> {
         let at = group * self.n + column;
         // SAFETY: as of the caller.
         unsafe {
-            let s = vload_unaligned(self.s.as_ptr().add(at));
-            let z: Vector<S, f32> = vload_unaligned(self.z.as_ptr().add(at));
+            let s = vload_unaligned(self.scales.as_ptr().add(at));
+            let z: Vector<S, f32> = vload_unaligned(self.zero_points.as_ptr().add(at));
             let max = self.max_code.splat();
             Prepared {
                 s: clamp(s, (SCALE_MIN as f32).splat(), (SCALE_MAX as f32).splat()),
@@ -93,8 +98,10 @@ impl Quantizer<'_> {
     fn scalar(&self, group: usize, column: usize) -> [f32; 2] {
         let at = group * self.n + column;
         [
-            self.s[at].clamp(SCALE_MIN as f32, SCALE_MAX as f32),
-            self.z[at].round_ties_even().clamp(0.0, self.max_code),
+            self.scales[at].clamp(SCALE_MIN as f32, SCALE_MAX as f32),
+            self.zero_points[at]
+                .round_ties_even()
+                .clamp(0.0, self.max_code),
         ]
     }
 }
@@ -136,7 +143,7 @@ impl WithSimd for Forward<'_> {
                 // SAFETY: groups, rows and columns are in bounds.
                 unsafe {
                     let Prepared { s, z, max } = of.load::<S>(group, column);
-                    let w: Vector<S, f32> = vload_unaligned(of.w.as_ptr().add(i * n + column));
+                    let w: Vector<S, f32> = vload_unaligned(of.weight.as_ptr().add(i * n + column));
                     let code = clamp((w / s).round_ties_even() + z, 0f32.splat(), max);
                     vstore_unaligned(self.out.at(i * n + column), (code - z) * s);
                 }
@@ -144,7 +151,7 @@ impl WithSimd for Forward<'_> {
             }
             for column in column..self.columns.end {
                 let [s, z] = of.scalar(group, column);
-                let code = (of.w[i * n + column] / s).round_ties_even() + z;
+                let code = (of.weight[i * n + column] / s).round_ties_even() + z;
                 let level = code.clamp(0.0, of.max_code) - z;
                 // SAFETY: as above.
                 unsafe { self.out.at(i * n + column).write(level * s) };
@@ -181,7 +188,7 @@ impl WithSimd for Backward<'_> {
             let [s, z] = of.scalar(group, column);
             let (mut ds, mut dz) = (0.0, 0.0);
             for i in group * of.rows()..(group + 1) * of.rows() {
-                let (grad, ratio) = (self.out[i * n + column], of.w[i * n + column] / s);
+                let (grad, ratio) = (self.out[i * n + column], of.weight[i * n + column] / s);
                 let code = ratio.round_ties_even() + z;
                 let inside = code >= 0.0 && code <= of.max_code;
                 let level = code.clamp(0.0, of.max_code) - z;
@@ -212,7 +219,7 @@ impl Backward<'_> {
             for i in self.group * of.rows()..(self.group + 1) * of.rows() {
                 let at = i * n + column;
                 let grad: Vector<S, f32> = vload_unaligned(self.out.as_ptr().add(at));
-                let w: Vector<S, f32> = vload_unaligned(of.w.as_ptr().add(at));
+                let w: Vector<S, f32> = vload_unaligned(of.weight.as_ptr().add(at));
                 let ratio = w / s;
                 let code = ratio.round_ties_even() + z;
                 let inside = || code.ge(zero).and(code.le(max));

@@ -61,7 +61,7 @@ pub(super) unsafe fn load_block<S: Simd, const BITS: usize>(
     for (i, word) in words.iter_mut().enumerate().take(block_words(BITS)) {
         let row = at * block_words(BITS) + i;
         // SAFETY: see above.
-        *word = unsafe { vload_unaligned(weight.words.as_ptr().add(row * n + column)) };
+        *word = unsafe { vload_unaligned(weight.codes.as_ptr().add(row * n + column)) };
     }
     words
 }
@@ -124,13 +124,13 @@ pub(super) unsafe fn zeros<S: Simd, const BITS: usize>(
     column: usize,
 ) -> Vector<S, f32> {
     let lanes = S::lanes32();
-    let words = match weight.z {
-        Zeros::Floats(z) => {
+    let words = match weight.zero_points {
+        Zeros::Numbers(z) => {
             let at = group * weight.problem.n + column;
             // SAFETY: see above.
             return unsafe { vload_unaligned(z.as_ptr().add(at)) };
         }
-        Zeros::Words(words) => words,
+        Zeros::Packed(words) => words,
     };
     if lanes * BITS > 32 || !(column * BITS).is_multiple_of(8) {
         let mut values = [0f32; MAX_LANES];

@@ -1,4 +1,4 @@
-//! Products of few rows in f32: the codes of each word become floats in registers, and every word is
+//! Matmuls of few rows in f32: the codes of each word become floats in registers, and every word is
 //! read once.
 //!
 //! A code is left where it lies in its word, times a power of two, and the input is divided by that
@@ -20,12 +20,7 @@ const MOST_ROWS: usize = 8;
 /// the first cache.
 const COLUMNS: usize = 2048;
 
-/// Whether this way takes the problem: blocks of words do not lie over two groups.
-pub(super) fn takes(problem: &Problem) -> bool {
-    problem.m <= MOST_ROWS && problem.aligned()
-}
-
-/// `y [m, n] = x [m, k] W + y`, for up to 8 rows: the result holds the bias, or zeros.
+/// `y [m, n] = x [m, k] W + y`, where the result holds the bias, or zeros. Blocks of words must not lie over two groups.
 pub(super) fn forward(level: Level, weight: &Weight, x: &[f32], y: &mut [f32]) {
     let Problem { m, k, n, .. } = weight.problem;
     let y = Shared::new(y);
@@ -35,12 +30,12 @@ pub(super) fn forward(level: Level, weight: &Weight, x: &[f32], y: &mut [f32]) {
         let rows = 1 << (m - first).min(MOST_ROWS).ilog2();
         let input = Input::new(weight, &x[first * k..(first + rows) * k], rows);
         let threads = parallel::threads(rows * k * n);
-        let tasks = match threads {
-            1 => n.div_ceil(COLUMNS),
-            _ => n
-                .div_ceil(COLUMNS)
+        let tasks = if threads == 1 {
+            n.div_ceil(COLUMNS)
+        } else {
+            n.div_ceil(COLUMNS)
                 .next_multiple_of(threads)
-                .min(n.div_ceil(64)),
+                .min(n.div_ceil(64))
         };
         parallel::each(tasks, threads, |at| {
             let columns = parallel::part(n, 64, tasks, at);
@@ -186,7 +181,7 @@ impl<const BITS: usize, const ROWS: usize, const SUMS: usize, const VECTORS: usi
             for (v, sums) in sums.iter().enumerate() {
                 let column = column + v * lanes;
                 let at = group * self.weight.problem.n + column;
-                let s: Vector<S, f32> = vload_unaligned(self.weight.s.as_ptr().add(at));
+                let s: Vector<S, f32> = vload_unaligned(self.weight.scales.as_ptr().add(at));
                 let z = fields::zeros::<S, BITS>(self.weight, group, column);
                 for row in 0..ROWS {
                     let mut sum = sums[row];

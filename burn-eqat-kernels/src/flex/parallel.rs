@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// Multiplications below which threads cost more than they gain.
 const SERIAL: usize = 1 << 18;
 
-/// How many threads a product of so many multiplications is worth.
+/// How many threads a matmul of so many multiplications is worth.
 pub(super) fn threads(multiplications: usize) -> usize {
-    match multiplications < SERIAL {
-        true => 1,
-        false => rayon::current_num_threads(),
+    if multiplications < SERIAL {
+        1
+    } else {
+        rayon::current_num_threads()
     }
 }
 
@@ -44,9 +45,10 @@ pub(super) fn each(tasks: usize, threads: usize, task: impl Fn(usize) + Send + S
     let mut waits = 0u32;
     while work.done.load(Ordering::Acquire) < tasks {
         waits += 1;
-        match waits < 10_000 {
-            true => std::hint::spin_loop(),
-            false => std::thread::yield_now(),
+        if waits < 10_000 {
+            std::hint::spin_loop();
+        } else {
+            std::thread::yield_now();
         }
     }
     assert!(!work.panicked.load(Ordering::Acquire), "a task panicked");

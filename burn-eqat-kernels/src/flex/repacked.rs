@@ -1,99 +1,91 @@
 //! A copy of a packed weight beside its tensors.
 
 use super::level::Level;
-use super::lookup::Copy;
-use super::tensors::{Floats, Words, finish, values_mut, zeros};
-use super::{Operands, ZeroPoints};
-use crate::{Activations, Bits};
+use super::linear::with_bias;
+use super::lookup::LookupWeight;
+use super::packed::{PackedTensors, ZeroPoints};
+use super::select::{Strategy, strategies};
+use super::tensors::{Floats, finish, values_mut};
+use crate::problem::Problem;
+use crate::{Activations, PackedWeight};
 use burn::backend::Flex;
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{DType, Tensor};
 use burn_flex::FlexTensor;
 
 /// The tensors that a packed weight is kept in, and a copy of it in the order in which lookups read it.
 ///
-/// The tensors are kept to know them again: as long as they are here nobody writes to them, so a tensor in
-/// the same place is the same tensor.
+/// The tensors are kept to know them again: as long as they are here nobody writes to them, so a tensor at
+/// the same address is the same tensor.
 #[derive(Debug)]
 pub(crate) struct Repacked {
     tensors: [FlexTensor; 3],
-    copy: Copy,
+    weight: LookupWeight,
 }
 
 impl Repacked {
-    pub fn new(
-        words: Tensor<2, Int>,
-        s: Tensor<2>,
-        zeros: Tensor<2, Int>,
-        bits: Bits,
-        d_input: usize,
-    ) -> Option<Self> {
-        if s.dtype() != DType::F32 || !Level::current().dots() {
+    /// The copy, or none where lookups have no use for one. The weight's shapes were checked.
+    pub fn new(weight: &PackedWeight) -> Option<Self> {
+        if weight.scales.dtype() != DType::F32 || !Level::current().dots() {
             return None;
         }
-        let tensors = primitives(words, s, zeros)?;
-        let [words, s, zeros] = tensors.clone();
-        let zeros = ZeroPoints::Words(Words::new(zeros));
-        let operands = Operands::new(words, s, zeros, bits, [1, d_input]);
-        let copy = operands.with(Copy::new)?;
-        Some(Repacked { tensors, copy })
+        let tensors = primitives(weight)?;
+        let [codes, scales, zero_points] = tensors.clone();
+        let zero_points = ZeroPoints::Packed(zero_points);
+        let shape = [1, weight.d_input];
+        let packed = PackedTensors::new("repack", codes, scales, zero_points, weight.bits, shape);
+        let weight = packed.with(LookupWeight::new)?;
+        Some(Repacked { tensors, weight })
     }
 
-    pub fn is_of(&self, words: &Tensor<2, Int>, s: &Tensor<2>, zeros: &Tensor<2, Int>) -> bool {
-        let place = |tensor: &FlexTensor| {
+    /// Whether it was made of these very tensors: in constant time.
+    pub fn is_of(&self, weight: &PackedWeight) -> bool {
+        let address = |tensor: &FlexTensor| {
             let layout = tensor.layout();
             (tensor.bytes().as_ptr(), layout.clone(), tensor.dtype())
         };
-        let others = primitives(words.clone(), s.clone(), zeros.clone());
-        others.is_some_and(|others| {
-            let mut pairs = self.tensors.iter().zip(&others);
-            pairs.all(|(own, other)| place(own) == place(other))
-        })
+        let problem = &self.weight.problem;
+        let same_sizes = (problem.bits, problem.k) == (weight.bits, weight.d_input);
+        same_sizes
+            && primitives(weight).is_some_and(|others| {
+                let mut pairs = self.tensors.iter().zip(&others);
+                pairs.all(|(own, other)| address(own) == address(other))
+            })
     }
 
-    pub fn linear<const D: usize>(
-        &self,
-        x: &Tensor<D>,
-        bias: Option<&Tensor<1>>,
-    ) -> Option<Tensor<D>> {
-        let mut shape = x.dims();
-        let (k, n) = (self.copy.problem.k, self.copy.problem.n);
-        let rows: usize = shape[..D - 1].iter().product();
-        let fast = Activations::current() == Activations::Int8;
-        let bias_fits = bias.is_none_or(|bias| bias.dims() == [n]);
-        let fits = shape[D - 1] == k && bias_fits && self.copy.takes(rows, fast);
-        if !fits || x.dtype() == DType::F64 {
+    /// `x W + bias`, or none where another strategy is faster, or the input is on another backend,
+    /// differentiated, or of numbers that tables cannot hold.
+    pub fn linear(&self, x: &Tensor<2>, bias: Option<&Tensor<1>>) -> Option<Tensor<2>> {
+        let ([rows, _], dtype) = (x.dims(), x.dtype());
+        let (level, activations) = (Level::current(), Activations::current());
+        let problem = Problem {
+            m: rows,
+            ..self.weight.problem
+        };
+        let first = strategies(level, &problem, true, activations).next();
+        if first != Some(Strategy::Lookup) || dtype == DType::F64 {
             return None;
         }
         let bias = match bias {
             Some(bias) => Some(bias.clone().try_into_primitive::<Flex>().ok()?),
             None => None,
         };
-        let dtype = x.dtype();
-        let x = x.clone().reshape([rows, k]).try_into_primitive::<Flex>();
-        let x = Floats::new(x.ok()?);
-        let mut y = zeros([rows, n]);
-        let values = values_mut(&mut y);
-        if let Some(bias) = bias.map(Floats::new) {
-            let rows = values.chunks_exact_mut(n);
-            rows.for_each(|row| row.copy_from_slice(bias.values()));
-        }
-        if !(self.copy).forward(Level::current(), fast, x.values(), values) {
+        let x = Floats::new(x.clone().try_into_primitive::<Flex>().ok()?);
+        let mut y = with_bias("linear", [rows, problem.n], bias);
+        if !(self.weight).forward(level, activations, x.values(), values_mut(&mut y)) {
             return None;
         }
-        shape[D - 1] = n;
-        let y = Tensor::<2>::from_primitive::<Flex>(finish(y, dtype));
-        Some(y.reshape(shape))
+        Some(Tensor::from_primitive::<Flex>(finish(y, dtype)))
     }
 }
 
 /// None where a tensor is on another backend, or differentiated.
-fn primitives(
-    words: Tensor<2, Int>,
-    s: Tensor<2>,
-    zeros: Tensor<2, Int>,
-) -> Option<[FlexTensor; 3]> {
-    let words = words.try_into_primitive::<Flex>().ok()?;
-    let s = s.try_into_primitive::<Flex>().ok()?;
-    let zeros = zeros.try_into_primitive::<Flex>().ok()?;
-    Some([words, s, zeros])
+fn primitives(weight: &PackedWeight) -> Option<[FlexTensor; 3]> {
+    let codes = weight.codes.clone().try_into_primitive::<Flex>().ok()?;
+    let scales = weight.scales.clone().try_into_primitive::<Flex>().ok()?;
+    let zero_points = weight
+        .zero_points
+        .clone()
+        .try_into_primitive::<Flex>()
+        .ok()?;
+    Some([codes, scales, zero_points])
 }

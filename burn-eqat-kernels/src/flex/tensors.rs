@@ -48,10 +48,9 @@ impl Words {
     }
 }
 
-/// The two sides of a matrix.
-pub(super) fn dims(tensor: &FlexTensor) -> [usize; 2] {
-    let shape = tensor.layout().shape();
-    [shape[0], shape[1]]
+/// The shape of a tensor.
+pub(super) fn shape(tensor: &FlexTensor) -> &[usize] {
+    &tensor.layout().shape()[..]
 }
 
 /// An f32 tensor of zeros, to be filled in and [finished](finish). (Flex's own constructor makes them as bytes,

@@ -1,14 +1,16 @@
-//! Every way to every result, at every level of this CPU, against the portable bodies.
+//! Every strategy of every op, at every level of this CPU, against the portable bodies.
 //!
-//! The suite in `tests/` runs the ops, which take one way each at one level; here all are taken, on
+//! The suite in `tests/` runs the ops, which select one strategy at one level; here all are run, on
 //! problems that are larger than a tile, too.
 
 use super::fake_quantize::{Gradients, Quantizer};
 use super::level::Level;
+use super::select::{self, strategies};
 use super::weight::{Weight, Zeros};
-use super::{codes, matvec, product};
+use super::{dequantize, matmul, matvec};
+use crate::Activations::{Exact, Int8};
 use crate::problem::Problem;
-use crate::{Bits, Fields, pack_codes, portable};
+use crate::{Activations, Bits, Fields, pack_codes, portable};
 use burn::backend::Flex;
 use burn::tensor::{Shape, TensorData};
 use burn_flex::FlexTensor;
@@ -73,11 +75,11 @@ impl Case {
 
     /// The weight with zero points as numbers, and as they are stored.
     fn weights(&self) -> [Weight<'_>; 2] {
-        [Zeros::Floats(&self.z), Zeros::Words(&self.zero_words)].map(|z| Weight {
+        [Zeros::Numbers(&self.z), Zeros::Packed(&self.zero_words)].map(|zero_points| Weight {
             problem: self.problem,
-            words: &self.words,
-            s: &self.s,
-            z,
+            codes: &self.words,
+            scales: &self.s,
+            zero_points,
         })
     }
 
@@ -170,11 +172,19 @@ fn assert_same(what: &str, level: Level, actual: &[f32], expected: &[f32]) {
     }
 }
 
+/// Digits of the input where integer dot products are among the strategies.
+fn digits(level: Level, problem: &Problem, activations: Activations) -> Option<usize> {
+    strategies(level, problem, false, activations).find_map(|strategy| match strategy {
+        select::Strategy::Dots { digits } => Some(digits),
+        _ => None,
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn products_agree(case in case()) {
+    fn matmuls_agree(case in case()) {
         let Problem { m, n, bits, .. } = case.problem;
         let expected = values(portable::quant_linear::<Flex>(
             case.x(), case.words(), case.s(), case.z(), bits,
@@ -188,41 +198,41 @@ proptest! {
             }
         };
         #[cfg(target_arch = "x86_64")]
-        let copy = super::lookup::Copy::new(&case.weights()[1]);
+        let copy = super::lookup::LookupWeight::new(&case.weights()[1]);
         for level in Level::available() {
             // A step of a table of 8 bits is 6/255 of the largest input, and two entries with their average are
-            // off by one and a half for four rows; levels are about one in size.
+            // off by one and a half for four rows; centered codes are about one in size.
             #[cfg(target_arch = "x86_64")]
-            for (fast, tolerance) in [(false, 1e-6), (true, 1.0 / 64.0)] {
+            for (activations, tolerance) in [(Exact, 1e-6), (Int8, 1.0 / 64.0)] {
                 let Some(copy) = copy.as_ref().filter(|_| m <= 4 && level.dots()) else {
                     continue;
                 };
                 let mut y = vec![0.0; m * n];
-                assert!(copy.forward(level, fast, &case.x, &mut y));
-                close("a product looked up", level, &y, tolerance);
+                assert!(copy.forward(level, activations, &case.x, &mut y));
+                close("a matmul by lookups", level, &y, tolerance);
             }
             for weight in case.weights() {
                 let mut y = vec![0.0; m * n];
-                product::forward(level, &weight, &case.x, &mut y);
-                close("a tiled product", level, &y, 1e-6);
-                if matvec::takes(&case.problem) {
+                matmul::forward(level, &weight, &case.x, &mut y);
+                close("a matmul by tiles", level, &y, 1e-6);
+                if case.problem.aligned() && m <= 8 {
                     let mut y = vec![0.0; m * n];
                     matvec::forward(level, &weight, &case.x, &mut y);
-                    close("a product of few rows", level, &y, 1e-6);
+                    close("a matmul of few rows", level, &y, 1e-6);
                 }
                 // With 8 bits, an input is off by half a step of the largest's 127.
                 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-                for (fast, tolerance) in [(false, 1e-6), (true, 1.01 / 254.0)] {
+                for (activations, tolerance) in [(Exact, 1e-6), (Int8, 1.01 / 254.0)] {
                     use super::dot;
-                    let Some(digits) = dot::digits(level, &case.problem, fast) else {
+                    let Some(digits) = digits(level, &case.problem, activations) else {
                         continue;
                     };
                     let mut y = vec![0.0; m * n];
                     assert!(dot::forward(level, &weight, digits, &case.x, &mut y));
-                    close("an integer product", level, &y, tolerance);
+                    close("a matmul in integers", level, &y, tolerance);
                     let mut y = vec![0.0; m * n];
                     assert!(dot::forward_emulated(level, &weight, digits, &case.x, &mut y));
-                    close("an integer product of wider vectors", level, &y, tolerance);
+                    close("a matmul in integers of wider vectors", level, &y, tolerance);
                 }
             }
         }
@@ -242,10 +252,10 @@ proptest! {
         for level in Level::available() {
             for weight in case.weights() {
                 let mut actual = vec![0.0; m * k];
-                product::input(level, &weight, &case.grad, &mut actual);
+                matmul::input(level, &weight, &case.grad, &mut actual);
                 assert_close("dx", level, &actual, &dx, 2e-5);
                 let (mut s, mut z) = (vec![0.0; groups * n], vec![0.0; groups * n]);
-                product::scale(level, &weight, &case.x, &case.grad, &mut s, &mut z);
+                matmul::scale(level, &weight, &case.x, &case.grad, &mut s, &mut z);
                 assert_close("ds", level, &s, &ds, 3e-5);
                 assert_close("dz", level, &z, &dz, 3e-5);
             }
@@ -265,10 +275,10 @@ proptest! {
         for level in Level::available() {
             for weight in case.weights() {
                 let mut actual = vec![0.0; k * n];
-                codes::dequantize(level, &weight, &mut actual);
+                dequantize::dequantize(level, &weight, &mut actual);
                 assert_same("w", level, &actual, &w);
                 let (mut s, mut z) = (vec![0.0; groups * n], vec![0.0; groups * n]);
-                codes::dequantize_backward(level, &weight, &grad, &mut s, &mut z);
+                dequantize::dequantize_backward(level, &weight, &grad, &mut s, &mut z);
                 assert_close("ds", level, &s, &ds, 2e-5);
                 assert_close("dz", level, &z, &dz, 2e-5);
             }
@@ -296,7 +306,7 @@ proptest! {
             tw, ts, tz, tensor(&grad, [k, n]), bits,
         );
         let (dw, ds, dz) = (values(dw), values(ds), values(dz));
-        let quantizer = Quantizer { w: &w, s: &s, z: &z, groups, n, max_code: max };
+        let quantizer = Quantizer { weight: &w, scales: &s, zero_points: &z, groups, n, max_code: max };
         for level in Level::available() {
             let mut actual = vec![0.0; k * n];
             quantizer.forward(level, &mut actual);
@@ -307,7 +317,7 @@ proptest! {
             let (mut aw, mut as_, mut az) =
                 (vec![0.0; k * n], vec![0.0; groups * n], vec![0.0; groups * n]);
             quantizer.backward(level, Gradients {
-                out: &grad, w: &mut aw, s: &mut as_, z: &mut az,
+                out: &grad, weight: &mut aw, scales: &mut as_, zero_points: &mut az,
             });
             assert_same("dw", level, &aw, &dw);
             assert_close("ds", level, &as_, &ds, 2e-5);
@@ -316,7 +326,7 @@ proptest! {
     }
 }
 
-/// A row that every way takes.
+/// A row that every strategy takes.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const ONE_ROW: Problem = Problem {
     m: 1,
@@ -332,9 +342,9 @@ const ONE_ROW: Problem = Problem {
 fn inputs_whose_sums_overflow_are_not_looked_up() {
     let mut case = Case::new(ONE_ROW, 1);
     case.x[..2].fill(2e38);
-    let copy = super::lookup::Copy::new(&case.weights()[1]).unwrap();
+    let copy = super::lookup::LookupWeight::new(&case.weights()[1]).unwrap();
     for level in Level::available().filter(|level| level.dots()) {
-        assert!(!copy.forward(level, false, &case.x, &mut [0.0; 16]));
+        assert!(!copy.forward(level, Exact, &case.x, &mut [0.0; 16]));
     }
 }
 
@@ -349,7 +359,7 @@ fn what_is_not_finite_stays_so() {
         let weight = case.weights()[1];
         for level in Level::available() {
             let mut y = vec![0.0; 16];
-            if let Some(digits) = super::dot::digits(level, &ONE_ROW, false) {
+            if let Some(digits) = digits(level, &ONE_ROW, Exact) {
                 assert!(!super::dot::forward(
                     level, &weight, digits, &case.x, &mut y
                 ));
@@ -357,11 +367,11 @@ fn what_is_not_finite_stays_so() {
             }
             #[cfg(target_arch = "x86_64")]
             if level.dots() {
-                let copy = super::lookup::Copy::new(&weight).unwrap();
-                assert!(!copy.forward(level, false, &case.x, &mut y));
+                let copy = super::lookup::LookupWeight::new(&weight).unwrap();
+                assert!(!copy.forward(level, Exact, &case.x, &mut y));
                 assert!(y.iter().all(|y| *y == 0.0));
             }
-            super::forward(level, &weight, false, &case.x, &mut y);
+            super::linear::forward(level, &weight, Exact, &case.x, &mut y);
             let finite = y.iter().all(|y| y.is_finite());
             assert_eq!(finite, broken.is_finite());
         }

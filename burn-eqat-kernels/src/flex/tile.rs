@@ -12,8 +12,8 @@ use std::ops::Range;
 pub(super) enum Values {
     /// `(q - z) * s`, the weight.
     Weight,
-    /// `q - z`.
-    Levels,
+    /// `q - z`, the centered codes.
+    Centered,
 }
 
 /// Unpacks rows and columns of a weight to `out`, which has `stride` elements a row. Rows begin with
@@ -78,10 +78,10 @@ impl<const BITS: usize> Tile<'_, BITS> {
         // SAFETY: as of the caller.
         unsafe {
             let s = match self.values {
-                Values::Levels => 1f32.splat(),
+                Values::Centered => 1f32.splat(),
                 Values::Weight => {
                     let at = group * self.weight.problem.n + column;
-                    vload_unaligned(self.weight.s.as_ptr().add(at))
+                    vload_unaligned(self.weight.scales.as_ptr().add(at))
                 }
             };
             [s, fields::zeros::<S, BITS>(self.weight, group, column)]
@@ -134,10 +134,10 @@ impl<const BITS: usize> Tile<'_, BITS> {
         let in_group = self.weight.problem.group();
         for i in self.rows.clone() {
             let group = i / in_group;
-            let level = self.weight.code(i, column) as f32 - self.weight.zero(group, column);
+            let centered = self.weight.code(i, column) as f32 - self.weight.zero(group, column);
             let w = match self.values {
-                Values::Levels => level,
-                Values::Weight => level * self.weight.scale(group, column),
+                Values::Centered => centered,
+                Values::Weight => centered * self.weight.scale(group, column),
             };
             // SAFETY: rows and columns are in bounds.
             unsafe { self.out(i, column).write(w) };

@@ -6,23 +6,23 @@ use crate::problem::Problem;
 /// Codes, step sizes and zero points of a weight `[k, n]`.
 #[derive(Clone, Copy)]
 pub(super) struct Weight<'a> {
-    /// Sizes; `m` is that of the product at hand.
+    /// Sizes; `m` is that of the matmul at hand.
     pub problem: Problem,
     /// Codes, `[ceil(k * b / 32), n]`.
-    pub words: &'a [u32],
+    pub codes: &'a [u32],
     /// Step sizes, `[g, n]`.
-    pub s: &'a [f32],
+    pub scales: &'a [f32],
     /// Zero points.
-    pub z: Zeros<'a>,
+    pub zero_points: Zeros<'a>,
 }
 
 /// Zero points, as numbers or as they are stored.
 #[derive(Clone, Copy)]
 pub(super) enum Zeros<'a> {
     /// `[g, n]`.
-    Floats(&'a [f32]),
+    Numbers(&'a [f32]),
     /// Packed along the columns, `[g, ceil(n * b / 32)]`.
-    Words(&'a [u32]),
+    Packed(&'a [u32]),
 }
 
 impl Weight<'_> {
@@ -34,7 +34,7 @@ impl Weight<'_> {
     #[inline(always)]
     pub fn word(&self, row: usize, column: usize) -> u32 {
         let at = row * self.problem.n + column;
-        self.words.get(at).copied().unwrap_or(0)
+        self.codes.get(at).copied().unwrap_or(0)
     }
 
     /// Code `[i, column]`.
@@ -47,16 +47,16 @@ impl Weight<'_> {
     /// Step size `[group, column]`.
     #[inline(always)]
     pub fn scale(&self, group: usize, column: usize) -> f32 {
-        self.s[group * self.problem.n + column]
+        self.scales[group * self.problem.n + column]
     }
 
     /// Zero point `[group, column]`.
     #[inline(always)]
     pub fn zero(&self, group: usize, column: usize) -> f32 {
         let Problem { n, bits, .. } = self.problem;
-        match self.z {
-            Zeros::Floats(z) => z[group * n + column],
-            Zeros::Words(words) => {
+        match self.zero_points {
+            Zeros::Numbers(z) => z[group * n + column],
+            Zeros::Packed(words) => {
                 let row = &words[group * bits.words(n)..][..bits.words(n)];
                 let word = |at: usize| row.get(at).copied().unwrap_or(0);
                 (field(word, column, bits.get()) & bits.max_code()) as f32
@@ -83,8 +83,9 @@ impl Weight<'_> {
 #[inline(always)]
 fn field(word: impl Fn(usize) -> u32, i: usize, bits: usize) -> u32 {
     let (at, shift) = (i * bits / 32, i * bits % 32);
-    match shift + bits > 32 {
-        true => word(at) >> shift | word(at + 1) << (32 - shift),
-        false => word(at) >> shift,
+    if shift + bits > 32 {
+        word(at) >> shift | word(at + 1) << (32 - shift)
+    } else {
+        word(at) >> shift
     }
 }

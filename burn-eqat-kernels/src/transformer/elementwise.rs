@@ -1,7 +1,7 @@
 //! Exponentials, and the middle of a SwiGLU layer.
 
 use crate::OpError;
-use crate::error::expect_shape;
+use crate::check::expect_shape;
 #[cfg(feature = "flex")]
 use crate::flex::transformer::{self as flex, Argument, Arguments};
 use burn::tensor::Tensor;

@@ -1,7 +1,7 @@
 //! Rotary positions.
 
 use crate::OpError;
-use crate::error::{expect_shape, expect_size};
+use crate::check::{expect_shape, expect_size};
 #[cfg(feature = "flex")]
 use crate::flex::transformer::{self as flex, Argument, Arguments};
 use burn::tensor::Tensor;

@@ -4,8 +4,7 @@ use crate::device;
 use crate::operands::{Pair, Problem, Weight, assert_close, config, problems};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use burn_eqat_kernels::{
-    Activations, Bits, Fields, dequantize, fake_quantize, pack_codes, quant_linear,
-    quant_linear_packed, unpack, unpack_columns,
+    Activations, Bits, Fields, PackedWeight, fake_quantize, pack_codes, unpack, unpack_columns,
 };
 use proptest::prelude::*;
 
@@ -33,16 +32,16 @@ proptest! {
         let zeros = stored_zeros(&p, &weight);
         let x = Pair::uniform([p.m, p.k()], -1.0, 1.0, p.dtype);
         let bias = Pair::uniform([p.n], -1.0, 1.0, p.bias_dtype);
-        let (words, z) = (weight.words.clone(), weight.z.tested.clone());
+        let z = weight.z.tested.clone();
         let bias = p.bias.then_some(bias.tested);
-        let run = |x, s| quant_linear_packed::<2>(
-            x, words.clone(), s, zeros.clone(), bias.clone(), p.bits,
-        ).unwrap();
+        let packed = |s| {
+            PackedWeight::from_parts(weight.words.clone(), s, zeros.clone(), p.bits, p.k()).unwrap()
+        };
+        let run = |x: Tensor<2>, s| packed(s).linear(x, bias.clone()).unwrap();
 
         let (exact, x, s) = (x.exact, x.tested, weight.s.tested.clone());
         let y = run(x.clone(), s.clone());
-        let expected = quant_linear(x.clone(), words.clone(), s.clone(), z, bias.clone(), p.bits);
-        let expected = expected.unwrap();
+        let expected = weight.affine(&p, s.clone(), z).linear(x.clone(), bias.clone()).unwrap();
         assert_close("y", y.clone(), p.dtype, expected, p.tolerance());
         let fast = Activations::Int8.scope(|| run(x.clone(), s.clone()));
         if p.m > 0 {
@@ -61,9 +60,7 @@ proptest! {
         let leaf = |t: &Tensor<2>| Tensor::from_inner(t.clone()).require_grad();
         let (x, s) = (leaf(&x), leaf(&s));
         let bias = bias.clone().map(Tensor::from_inner);
-        let tracked = Activations::Int8.scope(|| quant_linear_packed::<2>(
-            x.clone(), words.clone(), s.clone(), zeros.clone(), bias, p.bits,
-        ).unwrap());
+        let tracked = Activations::Int8.scope(|| packed(s.clone()).linear(x.clone(), bias).unwrap());
         assert_close("y, tracked", tracked.clone().inner(), p.dtype, y, p.tolerance());
         if p.m > 0 {
             let grads = tracked.sum().backward();
@@ -78,9 +75,7 @@ proptest! {
         let (s, z) = (weight.s.leaves(), weight.z.leaves());
         let slope = Pair::uniform([p.k(), p.n], -1.0, 1.0, p.scale_dtype);
 
-        let w = dequantize(
-            weight.words.clone(), s.tested.clone(), z.tested.clone(), p.bits, p.k(),
-        ).unwrap();
+        let w = weight.affine(&p, s.tested.clone(), z.tested.clone()).dequantize().unwrap();
         let actual = (w.clone() * Tensor::from_inner(slope.tested)).sum().backward();
         let expected_w = weight.dense(&p, s.exact.clone(), z.exact.clone());
         let expected = (expected_w.clone() * Tensor::from_inner(slope.exact)).sum().backward();
@@ -94,7 +89,7 @@ proptest! {
     }
 
     #[test]
-    fn quant_linear_and_its_gradients(p in problems()) {
+    fn linear_and_its_gradients(p in problems()) {
         let weight = Weight::random(&p);
         let (s, z) = (weight.s.leaves(), weight.z.leaves());
         // Not contiguous, and of three dimensions.
@@ -103,14 +98,10 @@ proptest! {
         let bias = Pair::uniform([p.n], -1.0, 1.0, p.bias_dtype).leaves();
         let slope = Pair::uniform([p.m, p.n], -1.0, 1.0, p.dtype);
 
-        let y: Tensor<2> = quant_linear::<3>(
-            x.tested.clone().unsqueeze_dim(1),
-            weight.words.clone(),
-            s.tested.clone(),
-            z.tested.clone(),
-            p.bias.then(|| bias.tested.clone()),
-            p.bits,
-        ).unwrap().squeeze_dim(1);
+        let affine = weight.affine(&p, s.tested.clone(), z.tested.clone());
+        let input: Tensor<3> = x.tested.clone().unsqueeze_dim(1);
+        let y = affine.linear(input, p.bias.then(|| bias.tested.clone())).unwrap();
+        let y: Tensor<2> = y.squeeze_dim(1);
         if p.m == 0 {
             prop_assert_eq!(y.dims(), [0, p.n]);
             return Ok(());
@@ -200,7 +191,7 @@ fn straight_through(p: &Problem, w: Tensor<2>, s: Tensor<2>, z: Tensor<2>) -> Te
 
 /// Finite differences in `s` and `x`, where the op is smooth.
 #[test]
-fn quant_linear_follows_finite_differences() {
+fn linear_follows_finite_differences() {
     let p = Problem {
         bits: Bits::Three,
         rows_per_group: 11,
@@ -219,14 +210,13 @@ fn quant_linear_follows_finite_differences() {
     let x = Pair::uniform([p.m, p.k()], -1.0, 1.0, p.dtype).tested;
     let (s, z) = (weight.s.tested.clone(), weight.z.tested.clone());
     let loss = |x: Tensor<2>, s: Tensor<2>| {
-        let z = match s.is_autodiff() {
-            true => Tensor::from_inner(z.clone()),
-            false => z.clone(),
+        let z = if s.is_autodiff() {
+            Tensor::from_inner(z.clone())
+        } else {
+            z.clone()
         };
-        quant_linear(x, weight.words.clone(), s, z, None, p.bits)
-            .unwrap()
-            .square()
-            .sum()
+        let affine = weight.affine(&p, s, z);
+        affine.linear(x, None).unwrap().square().sum()
     };
     let leaf = |t: &Tensor<2>| Tensor::from_inner(t.clone()).require_grad();
     let (leaf_x, leaf_s) = (leaf(&x), leaf(&s));

@@ -2,7 +2,7 @@
 
 use crate::device;
 use burn::tensor::{DType, Device, Distribution, FloatDType, Int, Tensor};
-use burn_eqat_kernels::{Bits, pack, supports};
+use burn_eqat_kernels::{AffineWeight, Bits, pack, supports};
 use proptest::prelude::*;
 
 /// A problem, often of odd shape.
@@ -176,15 +176,27 @@ impl Weight {
         let codes = codes.round().clamp(0.0, max).int();
         let words = pack(codes.clone(), p.bits).unwrap();
         let middle = (max + 1.0) / 2.0;
-        let (low, high) = match p.symmetric {
-            true => (middle, middle + 0.25),
-            false => (0.0, max),
+        let (low, high) = if p.symmetric {
+            (middle, middle + 0.25)
+        } else {
+            (0.0, max)
         };
         Weight {
             codes,
             words: Tensor::from_data(words.into_data(), (&device(), DType::I32)),
             s: Pair::uniform(shape, 0.01, 0.2, p.scale_dtype),
             z: Pair::rounded(shape, low, high, p.zero_dtype),
+        }
+    }
+
+    /// On the tested device, with these step sizes and zero points.
+    pub fn affine(&self, p: &Problem, scales: Tensor<2>, zero_points: Tensor<2>) -> AffineWeight {
+        AffineWeight {
+            codes: self.words.clone(),
+            scales,
+            zero_points,
+            bits: p.bits,
+            d_input: p.k(),
         }
     }
 

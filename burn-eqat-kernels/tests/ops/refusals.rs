@@ -2,7 +2,7 @@
 
 use crate::{device, is_cube};
 use burn::tensor::{DType, Int, Tensor, TensorData};
-use burn_eqat_kernels::{Bits, OpError, dequantize, fake_quantize, quant_linear, supports, unpack};
+use burn_eqat_kernels::{AffineWeight, Bits, OpError, fake_quantize, supports, unpack};
 
 #[test]
 fn a_type_that_the_device_lacks() {
@@ -25,7 +25,7 @@ fn a_type_that_the_device_lacks() {
         match error {
             OpError::Type {
                 op: "fake_quantize",
-                operand: "w",
+                operand: "weight",
                 dtype: named,
                 ..
             } => assert_eq!(named, dtype),
@@ -46,10 +46,17 @@ fn a_result_larger_than_a_buffer() {
     let s = Tensor::<2>::zeros([1, size], &device);
     let x = Tensor::<2>::zeros([size, 1], &device);
     let words = Tensor::<2, Int>::zeros([1, size], &device);
-    let error = quant_linear(x, words, s.clone(), s, None, Bits::Two).unwrap_err();
+    let weight = |codes, scales: Tensor<2>, d_input| AffineWeight {
+        codes,
+        zero_points: scales.clone(),
+        scales,
+        bits: Bits::Two,
+        d_input,
+    };
+    let error = weight(words, s, 1).linear(x, None).unwrap_err();
     match &error {
         OpError::Buffer {
-            op: "quant_linear",
+            op: "linear",
             operand: "y",
             bytes,
             limit,
@@ -62,7 +69,7 @@ fn a_result_larger_than_a_buffer() {
     let (k, n) = (1 << 17, 1 << 18);
     let words = Tensor::<2, Int>::zeros([1, n], &device).expand([k / 16, n]);
     let s = Tensor::<2>::zeros([1, n], &device);
-    let error = dequantize(words, s.clone(), s, Bits::Two, k).unwrap_err();
+    let error = weight(words, s, k).dequantize().unwrap_err();
     assert!(
         matches!(
             error,
@@ -84,7 +91,7 @@ fn words_of_fewer_bits() {
             error,
             OpError::Type {
                 op: "unpack",
-                operand: "words",
+                operand: "codes",
                 dtype: DType::I8,
                 ..
             }

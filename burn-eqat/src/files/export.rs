@@ -47,7 +47,7 @@ pub fn export_gptq<M: Module>(
         let layer = slot.name.rsplit_once('.').map_or("", |(layer, _)| layer);
         let mut floats = Floats::Lossless(dtype);
         if slot.role == Role::Scales {
-            let weight = &weights[&slot.path];
+            let weight = &weights[&slot.path].weight;
             let (k, [groups, n]) = (weight.d_input, weight.scales.dims());
             if !k.is_multiple_of(32) || !n.is_multiple_of(32) {
                 let message = format!("has {k} inputs and {n} outputs, GPTQ needs multiples of 32");
@@ -107,11 +107,14 @@ pub fn export_dense<M: Module>(
         match slot.role {
             Role::Codes | Role::ZeroPoints => Ok(()),
             Role::Scales => {
-                let weight = &weights[&slot.path];
+                let weight = &weights[&slot.path].weight;
                 let mut slot = slot;
                 slot.name.clone_from(&slot.path);
                 slot.role = Role::Transposed;
-                let dense = weight.dequantize().into_data();
+                let dense = weight
+                    .dequantize()
+                    .map_err(|error| FileError::tensor(path, &slot.path, error.to_string()))?
+                    .into_data();
                 let view = view(path, &slot, dense, floats)?;
                 files.push(slot.name, view)
             }

@@ -9,6 +9,7 @@ use super::{FakeQuant, Packed};
 use crate::Scheme;
 use burn::module::{Module, ModuleVisitor, Param, Reparameterization};
 use burn::tensor::{Int, Tensor};
+use burn_eqat_kernels::PackedWeight;
 
 /// A fake-quantized weight, or a packed one.
 pub(crate) enum Attached {
@@ -18,24 +19,10 @@ pub(crate) enum Attached {
         zero_points: Tensor<2>,
         scheme: Scheme,
     },
-    Packed(PackedWeight),
-}
-
-/// A packed weight: everything that its attachment and base hold.
-pub(crate) struct PackedWeight {
-    pub scales: Tensor<2>,
-    pub codes: Tensor<2, Int>,
-    pub zero_points: Tensor<2, Int>,
-    pub scheme: Scheme,
-    pub d_input: usize,
-}
-
-impl PackedWeight {
-    /// The dense weight, `[d_input, d_output]`.
-    pub fn dequantize(&self) -> Tensor<2> {
-        let (codes, zeros) = (self.codes.clone(), self.zero_points.clone());
-        Packed::from_words(codes, zeros, self.d_input, self.scheme).apply(self.scales.clone())
-    }
+    Packed {
+        weight: PackedWeight,
+        scheme: Scheme,
+    },
 }
 
 /// The base of the parameter last visited, and what of its attachment came by so far.
@@ -70,13 +57,12 @@ impl Pending {
                 zero_points: self.take_float("zero_points")?,
                 scheme,
             }),
-            Packed::NAME => Some(Attached::Packed(PackedWeight {
-                scales: base,
-                codes: self.take_int("codes")?,
-                zero_points: self.take_int("zero_points")?,
-                scheme,
-                d_input,
-            })),
+            Packed::NAME => {
+                let (codes, zeros) = (self.take_int("codes")?, self.take_int("zero_points")?);
+                let weight = PackedWeight::from_parts(codes, base, zeros, scheme.bits, d_input)
+                    .unwrap_or_else(|error| error.raise());
+                Some(Attached::Packed { weight, scheme })
+            }
             _ => None,
         }
     }
@@ -143,12 +129,18 @@ pub(crate) fn attached<M: Module>(module: &M) -> Vec<(String, Attached)> {
     visitor.found
 }
 
+/// A packed weight of a module, with its scheme.
+pub(crate) struct QuantizedWeight {
+    pub weight: PackedWeight,
+    pub scheme: Scheme,
+}
+
 /// The packed weights of a module, with their paths.
-pub(crate) fn packed_weights<M: Module>(module: &M) -> Vec<(String, PackedWeight)> {
+pub(crate) fn packed_weights<M: Module>(module: &M) -> Vec<(String, QuantizedWeight)> {
     attached(module)
         .into_iter()
         .filter_map(|(path, attached)| match attached {
-            Attached::Packed(weight) => Some((path, weight)),
+            Attached::Packed { weight, scheme } => Some((path, QuantizedWeight { weight, scheme })),
             Attached::Fake { .. } => None,
         })
         .collect()

@@ -6,7 +6,6 @@ mod fake_quant;
 mod matrices;
 mod packed;
 mod quantize;
-mod repacked;
 mod size;
 mod tag;
 mod trained;

@@ -1,10 +1,8 @@
-use super::repacked::Shelf;
 use crate::{InferenceConfig, Scheme};
 use burn::module::{Module, Param, ParamId, Reparameterization};
-use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Shape, Tensor};
 use burn_eqat_kernels::{
-    Bits, Fields, PackError, dequantize, pack, pack_codes, quant_linear_packed, unpack,
-    unpack_columns,
+    OpError, PackError, PackedWeight, RepackedCopy, pack, pack_columns, unpack, unpack_columns,
 };
 
 /// A packed weight: the parameter's base holds the step sizes `[groups, d_output]`, the attachment
@@ -25,7 +23,7 @@ pub struct Packed {
     d_input: usize,
     d_output: usize,
     #[module(skip)]
-    repacked: Shelf,
+    copy: RepackedCopy,
 }
 
 impl Packed {
@@ -41,11 +39,16 @@ impl Packed {
     ) -> Result<Self, PackError> {
         let [d_input, _] = codes.dims();
         let words = pack(codes, scheme.bits)?;
-        let zeros = pack_zero_points(zero_points, scheme.bits)?;
+        let zeros = pack_columns(zero_points, scheme.bits)?;
         Ok(Self::from_words(words, zeros, d_input, scheme))
     }
 
-    /// Words that a file or another attachment holds already.
+    /// The codes and zero points of a weight; its step sizes belong to the base of the parameter.
+    pub(crate) fn from_weight(weight: PackedWeight, scheme: Scheme) -> Self {
+        Self::from_words(weight.codes, weight.zero_points, weight.d_input, scheme)
+    }
+
+    /// Words that are there already.
     pub(crate) fn from_words(
         codes: Tensor<2, Int>,
         zero_points: Tensor<2, Int>,
@@ -60,7 +63,7 @@ impl Packed {
             scheme,
             d_input,
             d_output,
-            repacked: Shelf::default(),
+            copy: RepackedCopy::default(),
         }
     }
 
@@ -87,7 +90,7 @@ impl Packed {
             scheme,
             d_input,
             d_output,
-            repacked: Shelf::default(),
+            copy: RepackedCopy::default(),
         }
     }
 
@@ -113,12 +116,20 @@ impl Packed {
             .expect("the words are made for this weight")
     }
 
-    fn zero_point_values(&self, scale: &Tensor<2>) -> Tensor<2> {
-        let zero = self.unpacked_zero_points().float().cast(scale.dtype());
-        match scale.is_autodiff() && !zero.is_autodiff() {
-            true => Tensor::from_inner(zero),
-            false => zero,
-        }
+    /// The weight, with `scales` from the base of the parameter that this is attached to, `[groups, d_output]`.
+    ///
+    /// # Errors
+    ///
+    /// When `scales` has another shape than the codes ask for.
+    pub fn weight(&self, scales: Tensor<2>) -> Result<PackedWeight, OpError> {
+        let (codes, zero_points) = (self.codes.val(), self.zero_points.val());
+        let weight =
+            PackedWeight::from_parts(codes, scales, zero_points, self.scheme.bits, self.d_input)?;
+        Ok(if InferenceConfig::current().repack_weights {
+            weight.keep_copy_in(&self.copy)
+        } else {
+            weight
+        })
     }
 
     /// `x W + bias` straight from the packed words, or from a copy of them that
@@ -127,28 +138,22 @@ impl Packed {
     /// # Shapes
     ///
     /// - `x`: `[.., d_input]`
-    /// - `scale`: `[groups, d_output]`, the base of the parameter that this is attached to
+    /// - `scales`: `[groups, d_output]`, the base of the parameter that this is attached to
+    /// - `bias`: `[d_output]`
     /// - output: `[.., d_output]`
     ///
     /// # Panics
     ///
     /// When the op is refused, as where the last axis of `x` is not `d_input`:
-    /// [`OpError::catch`](burn_eqat_kernels::OpError::catch) turns that into an error.
+    /// [`OpError::catch`] turns that into an error.
     pub fn linear<const D: usize>(
         &self,
         x: Tensor<D>,
-        scale: Tensor<2>,
+        scales: Tensor<2>,
         bias: Option<Tensor<1>>,
     ) -> Tensor<D> {
-        let (codes, zeros) = (self.codes.val(), self.zero_points.val());
-        if InferenceConfig::current().repack_weights
-            && let Some(copy) =
-                (self.repacked).get(&codes, &scale, &zeros, self.scheme, self.d_input)
-            && let Some(y) = copy.linear(&x, bias.as_ref())
-        {
-            return y;
-        }
-        quant_linear_packed(x, codes, scale, zeros, bias, self.scheme.bits)
+        self.weight(scales)
+            .and_then(|weight| weight.linear(x, bias))
             .unwrap_or_else(|error| error.raise())
     }
 }
@@ -158,31 +163,10 @@ impl Reparameterization for Packed {
 
     fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
         let shape = base.dims();
-        let scale: Tensor<2> = base.reshape([shape[0], shape[1]]);
-        let zero = self.zero_point_values(&scale);
-        dequantize(
-            self.codes.val(),
-            scale,
-            zero,
-            self.scheme.bits,
-            self.d_input,
-        )
-        .unwrap_or_else(|error| error.raise())
-        .reshape(Shape::new([self.d_input, self.d_output]))
+        let scales: Tensor<2> = base.reshape([shape[0], shape[1]]);
+        self.weight(scales)
+            .and_then(|weight| weight.dequantize())
+            .unwrap_or_else(|error| error.raise())
+            .reshape(Shape::new([self.d_input, self.d_output]))
     }
-}
-
-/// Packs zero points `[groups, d_output]` along `d_output`, on the host.
-pub(super) fn pack_zero_points(
-    zero_points: Tensor<2, Int>,
-    bits: Bits,
-) -> Result<Tensor<2, Int>, PackError> {
-    let ([groups, n], device) = (zero_points.dims(), zero_points.device());
-    let codes: Vec<i64> = zero_points.into_data().iter::<i64>().collect();
-    let words: Vec<i32> = pack_codes(&codes, [groups, n], 1, bits, Fields::Dense)?
-        .into_iter()
-        .map(|word| word as i32)
-        .collect();
-    let data = TensorData::new(words, [groups, bits.words(n)]);
-    Ok(Tensor::from_data(data, (&device, DType::I32)))
 }

@@ -49,7 +49,8 @@ impl SizeReport {
             dense_bytes: floats.bytes,
             ..Default::default()
         };
-        for (_, weight) in super::packed_weights(module) {
+        for (_, packed) in super::packed_weights(module) {
+            let weight = packed.weight;
             let [groups, d_output] = weight.scales.dims();
             let scales = groups * d_output;
             let words =

@@ -1,9 +1,9 @@
 //! From a model in training back to one that runs: what a part of it learned, packed.
 
-use super::QuantizeError;
 use super::attached::{Attached, attached};
-use super::quantize::pack::{AttachPacked, clamp_scales, is_finite, pack_weight};
+use super::quantize::pack::{AttachPacked, pack_weight};
 use super::walk::Walk;
+use super::{Packed, QuantizeError};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor};
 use std::any::Any;
@@ -32,16 +32,13 @@ pub(crate) fn pack_trained<M: Module>(
         if !inside(&path) {
             continue;
         }
-        if ![&weight, &scales, &zero_points].into_iter().all(is_finite) {
-            return Err(QuantizeError::NotFinite { path });
-        }
-        let packed = pack_weight(weight, &scales, zero_points, scheme);
-        let mut scales = clamp_scales(scales);
+        let packed = pack_weight(&path, weight, scales, zero_points, scheme.bits)?;
+        let mut scales = packed.scales.clone();
         if round_scales {
             let dtype = scales.dtype();
             scales = scales.cast(DType::F16).cast(dtype);
         }
-        table.insert(path, (scales, packed));
+        table.insert(path, (scales, Packed::from_weight(packed, scheme)));
     }
     let mut floats = Floats {
         walk: Walk::default(),

@@ -24,7 +24,7 @@ pub struct QuantLinearConfig {
 ///
 /// A drop-in for [`nn::Linear`](DenseLinear): the same fields, the same record paths, and the same values
 /// as long as the weight is dense. Once the weight is [packed](crate::Quantize::pack), forward and
-/// backward run from the packed words through [`quant_linear`](burn_eqat_kernels::quant_linear), and
+/// backward run from the packed words through [`PackedWeight::linear`](burn_eqat_kernels::PackedWeight::linear), and
 /// nothing dense is kept between them. (A backend's fused body makes no dense weight at all; the
 /// portable one makes it for the moment of a product. A plain `nn::Linear` works with a packed weight
 /// too, but keeps the dense one for backward and computes its gradient.)

@@ -1,7 +1,6 @@
 //! From weights to step sizes, zero points and codes.
 
-mod codes;
 mod min_max;
 
-pub use codes::quantize_codes;
+pub use burn_eqat_kernels::quantize_codes;
 pub use min_max::min_max_start;

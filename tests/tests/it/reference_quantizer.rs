@@ -1,7 +1,7 @@
 //! The quantizer and the packing against the reference's values (`fixtures/quant_mini`).
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use burn_eqat::kernels::{Bits, Fields, dequantize, fake_quantize, pack_codes, unpack_codes};
+use burn_eqat::kernels::{AffineWeight, Bits, Fields, fake_quantize, pack_codes, unpack_codes};
 use burn_eqat::{GroupSize, Scheme, min_max_start, quantize_codes};
 use burn_eqat_tests::{Values, assert_close, fixtures, seeded, values};
 use std::num::NonZeroUsize;
@@ -152,7 +152,14 @@ fn unpacking_gives_the_reference_values_to_the_bit() {
             // The reference multiplies in half precision.
             let zeros = Tensor::<2>::from_data(zeros, &device).cast(DType::F16);
             let scales = file.tensor::<2>(&format!("{pack}_scales_f16"), &device);
-            let w = dequantize(words, scales.cast(DType::F16), zeros, case.bits, IN).unwrap();
+            let weight = AffineWeight {
+                codes: words,
+                scales: scales.cast(DType::F16),
+                zero_points: zeros,
+                bits: case.bits,
+                d_input: IN,
+            };
+            let w = weight.dequantize().unwrap();
             assert_eq!(w.dtype(), DType::F16);
             let expected = file.tensor::<2>(&format!("{pack}_dequant"), &device);
             assert_eq!(values(w), values(expected), "{} {pack}", case.name());

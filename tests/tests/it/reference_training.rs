@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{DType, Device, Tensor};
 use burn::train::TrainStep;
-use burn_eqat::kernels::{dequantize, pack};
+use burn_eqat::kernels::{AffineWeight, pack};
 use burn_eqat::lm::TokenBatch;
 use burn_eqat::train::{
     BlockApConfig, BlockRates, BlockSample, BlockTrainer, Blockwise, Hidden, clip_grad_norm,
@@ -228,15 +228,15 @@ fn quantize_in_half(model: Llama) -> Llama {
             let z = half(fake.zero_points.val());
             let [d_input, _] = w.dims();
             let codes = quantize_codes(w, s, z, fake.scheme().bits);
-            let quantized = dequantize(
-                pack(codes, fake.scheme().bits).unwrap(),
-                fake.scales.val(),
-                fake.zero_points.val(),
-                fake.scheme().bits,
+            let weight = AffineWeight {
+                codes: pack(codes, fake.scheme().bits).unwrap(),
+                scales: fake.scales.val(),
+                zero_points: fake.zero_points.val(),
+                bits: fake.scheme().bits,
                 d_input,
-            );
+            };
             let path = format!("model.layers.{i}.{name}.weight");
-            values.insert(path, quantized.unwrap());
+            values.insert(path, weight.dequantize().unwrap());
         }
     }
     let path = Vec::new();

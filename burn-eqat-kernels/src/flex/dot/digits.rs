@@ -1,8 +1,8 @@
 //! The input in signed bytes.
 
 use super::super::fields::block_fields;
+use super::super::select::EXACT_DIGITS;
 use super::super::weight::Weight;
-use super::EXACT;
 use super::layout::{code, shift, vectors};
 use crate::Bits;
 use crate::problem::Problem;
@@ -41,11 +41,11 @@ impl Digits {
     pub fn new(weight: &Weight, x: &[f32], rows: usize, digits: usize) -> Option<Self> {
         match (weight.problem.bits, digits) {
             (Bits::Two, 1) => Self::make::<2, 1>(weight, x, rows),
-            (Bits::Two, _) => Self::make::<2, EXACT>(weight, x, rows),
+            (Bits::Two, _) => Self::make::<2, EXACT_DIGITS>(weight, x, rows),
             (Bits::Three, 1) => Self::make::<3, 1>(weight, x, rows),
-            (Bits::Three, _) => Self::make::<3, EXACT>(weight, x, rows),
+            (Bits::Three, _) => Self::make::<3, EXACT_DIGITS>(weight, x, rows),
             (_, 1) => Self::make::<4, 1>(weight, x, rows),
-            (_, _) => Self::make::<4, EXACT>(weight, x, rows),
+            (_, _) => Self::make::<4, EXACT_DIGITS>(weight, x, rows),
         }
     }
 

@@ -90,12 +90,12 @@ impl<'a, R: Registers> Run<'a, R> {
                     n,
                     chunks,
                     blocks: input.blocks,
-                    words: (weight.words.as_ptr())
+                    words: (weight.codes.as_ptr())
                         .add(group * chunks * input.blocks * block_words(BITS) * n),
-                    s: weight.s.as_ptr().add(group * n),
-                    z: match weight.z {
-                        Zeros::Floats(z) => Ok(z.as_ptr().add(group * n)),
-                        Zeros::Words(words) => Err(words.as_ptr().add(group * bits.words(n))),
+                    s: weight.scales.as_ptr().add(group * n),
+                    z: match weight.zero_points {
+                        Zeros::Numbers(z) => Ok(z.as_ptr().add(group * n)),
+                        Zeros::Packed(words) => Err(words.as_ptr().add(group * bits.words(n))),
                     },
                     x: (input.words.as_ptr())
                         .add(group * chunks * input.blocks * vectors(BITS) * DIGITS * ROWS),

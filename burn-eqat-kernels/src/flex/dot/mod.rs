@@ -1,4 +1,4 @@
-//! Products of few rows in integers: codes are bytes, the input is cut into signed bytes (digits), and
+//! Matmuls of few rows in integers: codes are bytes, the input is cut into signed bytes (digits), and
 //! integer dot products multiply four codes of a column at a time.
 //!
 //! With three digits the input keeps 24 bits beside the largest value of its chunk, which is what sums
@@ -23,7 +23,6 @@ mod x86;
 use super::level::Level;
 use super::parallel::{self, Shared};
 use super::weight::Weight;
-use crate::Bits;
 use crate::problem::Problem;
 use digits::Digits;
 #[cfg(test)]
@@ -33,9 +32,6 @@ use kernel::Task;
 use neon as arch;
 #[cfg(target_arch = "x86_64")]
 use x86 as arch;
-
-/// Digits of an exact input.
-const EXACT: usize = 3;
 
 /// Columns of a task at most: long runs of words, and tasks enough to even out threads.
 const COLUMNS: usize = 1024;
@@ -58,16 +54,6 @@ impl Level {
         assert!(self.dots());
         // SAFETY: as above.
         unsafe { arch::run(self, task) }
-    }
-}
-
-/// Digits that this way would take, or none where another way is to be taken.
-pub(super) fn digits(level: Level, problem: &Problem, fast: bool) -> Option<usize> {
-    let suits = level.dots() && problem.aligned();
-    match problem.bits {
-        Bits::Two | Bits::Three | Bits::Four if suits && fast => Some(1),
-        Bits::Two | Bits::Three | Bits::Four if suits && problem.m <= 2 => Some(EXACT),
-        _ => None,
     }
 }
 

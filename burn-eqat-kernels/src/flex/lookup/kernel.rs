@@ -1,9 +1,9 @@
 //! The kernel, on AVX2.
 
 use super::super::parallel::Shared;
-use super::copy::{Copy, column};
-use super::shape::TILE;
+use super::shape::TILE_COLUMNS;
 use super::tables::Tables;
+use super::weight::{LookupWeight, column};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ const AHEAD: usize = 8 << 10;
 
 /// Adds the products of the columns of some tiles to `y`, for each row of the input.
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn run(copy: &Copy, rows: &[Tables], tiles: Range<usize>, y: Shared) {
+pub(super) fn run(copy: &LookupWeight, rows: &[Tables], tiles: Range<usize>, y: Shared) {
     let Some(planes) = rows.first().map(|tables| tables.planes) else {
         return;
     };
@@ -24,8 +24,8 @@ pub(super) fn run(copy: &Copy, rows: &[Tables], tiles: Range<usize>, y: Shared) 
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn pass<const P: usize>(copy: &Copy, rows: &[Tables], tiles: Range<usize>, y: Shared) {
-    let (n, width) = (copy.problem.n, tiles.len() * TILE);
+fn pass<const P: usize>(copy: &LookupWeight, rows: &[Tables], tiles: Range<usize>, y: Shared) {
+    let (n, width) = (copy.problem.n, tiles.len() * TILE_COLUMNS);
     // In the order of the sums; put in place at the end.
     let mut sums = vec![0f32; rows.len() * width];
     for group in 0..copy.shape.groups {
@@ -36,16 +36,16 @@ fn pass<const P: usize>(copy: &Copy, rows: &[Tables], tiles: Range<usize>, y: Sh
                 tables,
                 group,
             };
-            for (tile, sums) in sums.chunks_exact_mut(TILE).enumerate() {
+            for (tile, sums) in sums.chunks_exact_mut(TILE_COLUMNS).enumerate() {
                 // SAFETY: the tile is of the block, and there are 32 sums.
                 unsafe { group.tile(first + tile, sums.as_mut_ptr()) };
             }
         }
     }
     for (row, sums) in sums.chunks_exact(width).enumerate() {
-        for (tile, sums) in tiles.clone().zip(sums.chunks_exact(TILE)) {
+        for (tile, sums) in tiles.clone().zip(sums.chunks_exact(TILE_COLUMNS)) {
             for (i, sum) in sums.iter().enumerate() {
-                let column = tile * TILE + column(i / 8, i % 8);
+                let column = tile * TILE_COLUMNS + column(i / 8, i % 8);
                 if column < n {
                     // SAFETY: the column is in bounds, and this task's.
                     unsafe { *y.at(row * n + column) += sum };
@@ -57,7 +57,7 @@ fn pass<const P: usize>(copy: &Copy, rows: &[Tables], tiles: Range<usize>, y: Sh
 
 /// A group of rows, and the tables of one row of the input.
 struct Group<'a, const P: usize> {
-    copy: &'a Copy,
+    copy: &'a LookupWeight,
     tables: &'a Tables,
     group: usize,
 }
@@ -97,7 +97,7 @@ impl<const P: usize> Sums<P> {
                     let odd = _mm256_srli_epi16::<8>(two);
                     self.odd[plane] = _mm256_add_epi16(self.odd[plane], odd);
                 }
-                codes = codes.add(TILE);
+                codes = codes.add(TILE_COLUMNS);
                 tables = tables.add(2 * P * 16);
             }
         }
@@ -168,7 +168,7 @@ impl<const P: usize> Group<'_, P> {
                     sums.add(high, codes, tables);
                     sums.times_four();
                 }
-                sums.add(pairs, codes.add(high * TILE), pair_tables);
+                sums.add(pairs, codes.add(high * TILE_COLUMNS), pair_tables);
                 codes = codes.add(shape.chunk_bytes());
             }
             let chunk = tables.chunks[at];
@@ -183,7 +183,7 @@ impl<const P: usize> Group<'_, P> {
         unsafe {
             let low = self.copy.low(place);
             let scales = scales::<P>(codes, low);
-            let zeros = _mm256_load_si256(codes.add(2 * TILE).cast());
+            let zeros = _mm256_load_si256(codes.add(2 * TILE_COLUMNS).cast());
             let zeros = [
                 zeros,
                 _mm256_srli_epi32::<16>(zeros),

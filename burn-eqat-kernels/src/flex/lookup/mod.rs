@@ -1,4 +1,4 @@
-//! Products of few rows by looking them up: of four bits of codes there are 16 values, so what they
+//! Matmuls of few rows by looking them up: of four bits of codes there are 16 values, so what they
 //! contribute to a product stands in a table of 16 bytes, and one shuffle looks it up for 32 columns.
 //!
 //! The tables of an input hold, for each pair of its values, `c0 x0 + c1 x1` for all pairs of two-bit codes, as
@@ -11,44 +11,39 @@
 //! - Work: tasks of columns. A task goes through the groups one after the other; the tables of a group are in
 //!   the first cache, and the codes are read in one long run, each byte once: at the speed of memory.
 //!
-//! The codes have to lie in the order of the lookups, so they are read from a [`Copy`] of their own.
+//! The codes have to lie in the order of the lookups, so they are read from a [`LookupWeight`] of their own.
 
-mod copy;
 mod kernel;
 mod lines;
 mod shape;
 mod tables;
+mod weight;
 
-pub(crate) use copy::Copy;
+pub(crate) use weight::LookupWeight;
 
 use super::level::Level;
 use super::parallel::{self, Shared};
+use crate::Activations;
 use crate::problem::Problem;
 use tables::Tables;
 
-/// Rows of an input that are looked up; more are multiplied faster from the words.
-const EXACT_ROWS: usize = 4;
-
-/// The same with quantized activations.
-const FAST_ROWS: usize = 1;
-
-impl Copy {
-    /// Whether lookups are the fastest way for so many rows of an input.
-    pub fn takes(&self, rows: usize, fast: bool) -> bool {
-        let most = if fast { FAST_ROWS } else { EXACT_ROWS };
-        (1..=most).contains(&rows)
-    }
-
+impl LookupWeight {
     /// `y [m, n] = x [m, k] W + y`, where the result holds the bias, or zeros. False, and nothing done, for
     /// inputs that tables cannot hold.
-    pub fn forward(&self, level: Level, fast: bool, x: &[f32], y: &mut [f32]) -> bool {
+    pub fn forward(
+        &self,
+        level: Level,
+        activations: Activations,
+        x: &[f32],
+        y: &mut [f32],
+    ) -> bool {
         let Problem { k, n, .. } = self.problem;
         let m = y.len() / n;
         assert!(level.dots());
         let mut tables = Vec::with_capacity(m);
         for x in x.chunks_exact(k) {
             // SAFETY: the CPU has AVX2 where the level has dot products.
-            let Some(made) = (unsafe { Tables::new(self.shape, x, fast) }) else {
+            let Some(made) = (unsafe { Tables::new(self.shape, x, activations) }) else {
                 return false;
             };
             tables.push(made);

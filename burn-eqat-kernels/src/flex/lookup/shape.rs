@@ -3,7 +3,7 @@
 use crate::problem::Problem;
 
 /// Columns of a tile: a vector of bytes.
-pub(super) const TILE: usize = 32;
+pub(super) const TILE_COLUMNS: usize = 32;
 
 /// Rows of a chunk at most: over a chunk one scale holds, and sums stay below 16 bits.
 const CHUNK: usize = 64;
@@ -48,12 +48,12 @@ impl Shape {
 
     /// Bytes of a tile of a chunk.
     pub fn chunk_bytes(self) -> usize {
-        (self.high() + self.pairs()) * TILE
+        (self.high() + self.pairs()) * TILE_COLUMNS
     }
 
     /// Bytes of a tile of a group: its codes, the high halves of its step sizes, its zero points.
     pub fn bytes(self) -> usize {
-        self.chunks * self.chunk_bytes() + 2 * TILE + TILE
+        self.chunks * self.chunk_bytes() + 2 * TILE_COLUMNS + TILE_COLUMNS
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
     fn a_code_takes_its_bits_and_no_more() {
         for bits in [Bits::Two, Bits::Three] {
             let shape = shape(bits, 64).unwrap();
-            assert_eq!(shape.chunk_bytes() * 8, bits.get() * 64 * TILE);
+            assert_eq!(shape.chunk_bytes() * 8, bits.get() * 64 * TILE_COLUMNS);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Tables of an input.
 
 use super::shape::Shape;
+use crate::Activations;
 use std::arch::x86_64::*;
 
 /// Fractions of an entry while a table is made, a power of two: entries are rounded once, from sums.
@@ -31,12 +32,12 @@ pub(super) struct Chunk {
 impl Tables {
     /// None where a value is not finite, or a chunk so small that its unit would not be a number.
     ///
-    /// With `fast`, entries have 8 bits.
+    /// Entries have 8 bits where activations may.
     #[target_feature(enable = "avx2")]
-    pub fn new(shape: Shape, x: &[f32], fast: bool) -> Option<Self> {
-        match fast {
-            true => Self::make::<1>(shape, x),
-            false => Self::make::<3>(shape, x),
+    pub fn new(shape: Shape, x: &[f32], activations: Activations) -> Option<Self> {
+        match activations {
+            Activations::Int8 => Self::make::<1>(shape, x),
+            Activations::Exact => Self::make::<3>(shape, x),
         }
     }
 

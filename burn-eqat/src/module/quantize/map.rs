@@ -21,7 +21,7 @@ fn scale_paths<M: Module>(module: &M) -> Vec<String> {
         .into_iter()
         .map(|(path, attached)| match attached {
             Attached::Fake { .. } => format!("{path}.{}.scales", FakeQuant::NAME),
-            Attached::Packed(_) => path,
+            Attached::Packed { .. } => path,
         })
         .collect()
 }

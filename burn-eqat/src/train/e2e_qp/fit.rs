@@ -107,9 +107,9 @@ fn bits<M: LearnerModel>(model: &M) -> Result<Bits, TrainError> {
     let weights = |bits: Bits| -> usize {
         let with_bits = packed
             .iter()
-            .filter(|(_, weight)| weight.scheme.bits == bits);
+            .filter(|(_, packed)| packed.scheme.bits == bits);
         with_bits
-            .map(|(_, weight)| weight.d_input * weight.scales.dims()[1])
+            .map(|(_, packed)| packed.weight.d_input * packed.weight.d_output())
             .sum()
     };
     let most = [Bits::Two, Bits::Three, Bits::Four, Bits::Eight]
@@ -121,8 +121,8 @@ fn bits<M: LearnerModel>(model: &M) -> Result<Bits, TrainError> {
 
 /// Fails where a step size is not finite.
 pub(super) fn check_finite<M: LearnerModel>(model: &M) -> Result<(), TrainError> {
-    for (path, weight) in packed_weights(model) {
-        if !weight.scales.is_finite().all().into_scalar::<bool>() {
+    for (path, packed) in packed_weights(model) {
+        if !packed.weight.scales.is_finite().all().into_scalar::<bool>() {
             return Err(QuantizeError::NotFinite { path }.into());
         }
     }

@@ -3,7 +3,7 @@
 use super::super::parallel;
 use super::super::weight::Weight;
 use super::lines::Lines;
-use super::shape::{Shape, TILE};
+use super::shape::{Shape, TILE_COLUMNS};
 use crate::problem::Problem;
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ const TILES: usize = 32;
 /// A byte of codes belongs to one column: four rows of two bits, or eight of one. The step sizes and zero
 /// points of a tile are in the order of the kernel's sums, see [`column`].
 #[derive(Debug)]
-pub(crate) struct Copy {
+pub(crate) struct LookupWeight {
     pub problem: Problem,
     pub(super) shape: Shape,
     /// Tiles of a block.
@@ -32,23 +32,23 @@ pub(super) const fn column(vector: usize, lane: usize) -> usize {
     4 * lane + [0, 2, 1, 3][vector]
 }
 
-impl Copy {
+impl LookupWeight {
     /// None for codes or groups that are not looked up, and where memory is short.
     pub fn new(weight: &Weight) -> Option<Self> {
         let problem = weight.problem;
         let shape = Shape::new(&problem)?;
-        let tiles = problem.n.div_ceil(TILE);
+        let tiles = problem.n.div_ceil(TILE_COLUMNS);
         let threads = parallel::threads(problem.k * problem.n);
         let blocks = tiles.div_ceil(TILES).next_multiple_of(threads).max(1);
-        let mut copy = Copy {
+        let mut copy = LookupWeight {
             problem,
             shape,
             width: tiles.div_ceil(blocks).max(1),
             parts: Lines::new(shape.groups * tiles * shape.bytes())?,
-            low: Lines::new(shape.groups * tiles * 2 * TILE)?,
+            low: Lines::new(shape.groups * tiles * 2 * TILE_COLUMNS)?,
         };
         let parts = Out::new(copy.parts.bytes_mut(), shape.bytes());
-        let low = Out::new(copy.low.bytes_mut(), 2 * TILE);
+        let low = Out::new(copy.low.bytes_mut(), 2 * TILE_COLUMNS);
         let copy = copy;
         parallel::each(shape.groups * tiles, threads, |at| {
             let (group, tile) = (at / tiles, at % tiles);
@@ -58,13 +58,13 @@ impl Copy {
             let (codes, rest) = part.split_at_mut(shape.chunks * shape.chunk_bytes());
             for (chunk, codes) in codes.chunks_exact_mut(shape.chunk_bytes()).enumerate() {
                 let row = (group * shape.chunks + chunk) * shape.rows;
-                fill(weight, shape, row, tile * TILE, codes);
+                fill(weight, shape, row, tile * TILE_COLUMNS, codes);
             }
-            let (high, zeros) = rest.split_at_mut(2 * TILE);
+            let (high, zeros) = rest.split_at_mut(2 * TILE_COLUMNS);
             for vector in 0..4 {
                 for lane in 0..8 {
                     let within = column(vector, lane);
-                    let column = tile * TILE + within;
+                    let column = tile * TILE_COLUMNS + within;
                     if column >= problem.n {
                         continue;
                     }
@@ -92,7 +92,7 @@ impl Copy {
     }
 
     fn tiles(&self) -> usize {
-        self.problem.n.div_ceil(TILE)
+        self.problem.n.div_ceil(TILE_COLUMNS)
     }
 
     /// Which part is that of a group and a tile; that of the block's next tile is behind it.
@@ -109,16 +109,16 @@ impl Copy {
 
     /// Low halves of a part's step sizes.
     pub(super) fn low(&self, place: usize) -> *const u8 {
-        self.low.as_ptr().wrapping_add(place * 2 * TILE)
+        self.low.as_ptr().wrapping_add(place * 2 * TILE_COLUMNS)
     }
 }
 
 /// Fills in the codes of a tile of a chunk that begins at `row` and `column`.
 fn fill(weight: &Weight, shape: Shape, row: usize, column: usize, codes: &mut [u8]) {
-    let columns = (weight.problem.n - column).min(TILE);
-    let (high, pairs) = codes.split_at_mut(shape.high() * TILE);
+    let columns = (weight.problem.n - column).min(TILE_COLUMNS);
+    let (high, pairs) = codes.split_at_mut(shape.high() * TILE_COLUMNS);
     for i in 0..shape.rows {
-        let (pairs, pair_shift) = (&mut pairs[i / 4 * TILE..][..columns], i % 4 * 2);
+        let (pairs, pair_shift) = (&mut pairs[i / 4 * TILE_COLUMNS..][..columns], i % 4 * 2);
         for (c, byte) in pairs.iter_mut().enumerate() {
             let code = weight.code(row + i, column + c);
             *byte |= ((code & 3) << pair_shift) as u8;
@@ -126,7 +126,10 @@ fn fill(weight: &Weight, shape: Shape, row: usize, column: usize, codes: &mut [u
         if shape.high() == 0 {
             continue;
         }
-        for (c, byte) in high[i / 8 * TILE..][..columns].iter_mut().enumerate() {
+        for (c, byte) in high[i / 8 * TILE_COLUMNS..][..columns]
+            .iter_mut()
+            .enumerate()
+        {
             let code = weight.code(row + i, column + c);
             *byte |= ((code >> 2) << (i % 8)) as u8;
         }

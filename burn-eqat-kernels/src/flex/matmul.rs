@@ -1,4 +1,4 @@
-//! Products of many rows: tiles of the weight are unpacked into a buffer that fits a core's cache, and
+//! Matmuls of many rows: tiles of the weight are unpacked into a buffer that fits a core's cache, and
 //! multiplied from there. No more of the dense weight, or of its gradient, is anywhere.
 
 use super::level::Level;
@@ -11,13 +11,13 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 /// Most rows and columns of a tile, 256 KiB of f32.
-const TILE: usize = 256;
+const TILE_SIDE: usize = 256;
 
 /// Rows of inputs that a thread takes at least, so that unpacking a tile for each of them is little.
 const MIN_ROWS: usize = 64;
 
 thread_local! {
-    /// The tile, and the levels beside a tile of gradients.
+    /// The tile, and the centered codes beside a tile of gradients.
     static BUFFERS: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
@@ -32,14 +32,14 @@ fn with_buffers(len: usize, body: impl FnOnce(&mut [f32], &mut [f32])) {
     });
 }
 
-/// Cuts `len` into the fewest parts of at most [`TILE`], at multiples of `unit`.
+/// Cuts `len` into the fewest parts of at most [`TILE_SIDE`], at multiples of `unit`.
 fn tiles(len: usize, unit: usize) -> usize {
     let units = len.div_ceil(unit).max(1);
-    let most = (TILE / unit).max(1);
+    let most = (TILE_SIDE / unit).max(1);
     units.div_ceil(most)
 }
 
-/// How a product is split: `slabs` parts of the weight, and each of those in `chunks` of the inputs'
+/// How a matmul is split: `slabs` parts of the weight, and each of those in `chunks` of the inputs'
 /// rows where there are more threads than slabs.
 struct Split {
     threads: usize,
@@ -161,23 +161,23 @@ pub(super) fn scale(
             if len == 0 {
                 continue;
             }
-            with_buffers(len, |dw, levels| {
+            with_buffers(len, |dw, centered| {
                 let left = Matrix::rows(&x[part.start..], k).transposed();
                 let right = Matrix::rows(&grad[columns.start..], n);
                 let sizes = [part.len(), columns.len(), m];
                 let out = (dw.as_mut_ptr(), columns.len());
                 // SAFETY: sizes are those of the matrices, and the buffer is this thread's.
                 unsafe { multiply(sizes, out, false, 1.0, left, right) };
-                let to = (Shared::new(levels), columns.len());
+                let to = (Shared::new(centered), columns.len());
                 let (of, across) = (part.clone(), columns.clone());
-                tile::unpack(level, weight, of, across, Values::Levels, to);
+                tile::unpack(level, weight, of, across, Values::Centered, to);
                 for (row, i) in part.clone().enumerate() {
                     let at = row * columns.len()..(row + 1) * columns.len();
                     reduce(
                         weight,
                         i / group,
                         &columns,
-                        (&dw[at.clone()], &levels[at]),
+                        (&dw[at.clone()], &centered[at]),
                         (ds, dz),
                     );
                 }
@@ -191,12 +191,12 @@ pub(super) fn reduce(
     weight: &Weight,
     group: usize,
     columns: &Range<usize>,
-    (dw, levels): (&[f32], &[f32]),
+    (dw, centered): (&[f32], &[f32]),
     (ds, dz): (Shared, Shared),
 ) {
     let at = group * weight.problem.n + columns.start;
     let len = columns.len();
-    let s = &weight.s[at..at + len];
+    let s = &weight.scales[at..at + len];
     // SAFETY: the caller has these columns of these groups for itself.
     let (ds, dz) = unsafe {
         (
@@ -205,7 +205,7 @@ pub(super) fn reduce(
         )
     };
     for i in 0..len {
-        ds[i] += dw[i] * levels[i];
+        ds[i] += dw[i] * centered[i];
         dz[i] -= dw[i] * s[i];
     }
 }
@@ -233,7 +233,7 @@ mod tests {
             for at in 0..parts {
                 let part = parallel::part(len, unit, parts, at);
                 assert_eq!(part.start, end);
-                assert!(part.len() <= TILE.max(unit), "{part:?}");
+                assert!(part.len() <= TILE_SIDE.max(unit), "{part:?}");
                 end = part.end;
             }
             assert_eq!(end, len);

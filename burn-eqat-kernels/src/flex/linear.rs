@@ -1,0 +1,78 @@
+//! The linear layer: its bias and the matmul, by the strategy that is selected.
+
+use super::level::Level;
+use super::packed::PackedTensors;
+use super::select::{Strategy, strategies};
+use super::tensors::{Floats, finish, shape, values_mut, zeros};
+use super::weight::Weight;
+use super::{matmul, matvec};
+use crate::Activations;
+use crate::check::{expect_matrix, expect_shape, required};
+use burn::backend::Flex;
+use burn::backend::tensor::FloatTensor;
+
+/// `y = x W + y`, by the fastest strategy that takes the input.
+pub(super) fn forward(
+    level: Level,
+    weight: &Weight,
+    activations: Activations,
+    x: &[f32],
+    y: &mut [f32],
+) {
+    for strategy in strategies(level, &weight.problem, false, activations) {
+        let done = match strategy {
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            Strategy::Dots { digits } => super::dot::forward(level, weight, digits, x, y),
+            Strategy::Matvec => {
+                matvec::forward(level, weight, x, y);
+                true
+            }
+            Strategy::Tiles => {
+                matmul::forward(level, weight, x, y);
+                true
+            }
+            other => unreachable!("{other:?} needs what is not here"),
+        };
+        if done {
+            return;
+        }
+    }
+}
+
+/// `x W + bias`, where the weight was made for the shape of `x`.
+pub(super) fn linear(
+    op: &'static str,
+    x: FloatTensor<Flex>,
+    weight: PackedTensors,
+    bias: Option<FloatTensor<Flex>>,
+    activations: Activations,
+) -> FloatTensor<Flex> {
+    let (rows, columns, dtype) = (weight.problem.m, weight.problem.n, x.dtype());
+    required(expect_matrix(op, "y", &[rows, columns]));
+    let x = Floats::new(x);
+    let mut y = with_bias(op, [rows, columns], bias);
+    let values = values_mut(&mut y);
+    if !values.is_empty() {
+        weight.with(|weight| forward(Level::current(), weight, activations, x.values(), values));
+    }
+    finish(y, dtype)
+}
+
+/// A result that holds the bias in each row, or zeros.
+pub(super) fn with_bias(
+    op: &'static str,
+    [rows, columns]: [usize; 2],
+    bias: Option<FloatTensor<Flex>>,
+) -> FloatTensor<Flex> {
+    let mut y = zeros([rows, columns]);
+    if let Some(bias) = bias {
+        required(expect_shape(op, "bias", shape(&bias), &[columns]));
+        let bias = Floats::new(bias);
+        let values = values_mut(&mut y);
+        if !values.is_empty() {
+            let rows = values.chunks_exact_mut(columns);
+            rows.for_each(|row| row.copy_from_slice(bias.values()));
+        }
+    }
+    y
+}

@@ -1,0 +1,138 @@
+//! Which strategy computes a matmul with a packed weight: the one place that decides it.
+
+use super::level::Level;
+use crate::problem::Problem;
+use crate::{Activations, Bits};
+
+/// How a matmul with a packed weight is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strategy {
+    /// Looks products up in tables, from a copy of the weight ([`super::lookup`]).
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    Lookup,
+    /// Integer dot products of the codes with so many digits of the input ([`super::dot`]).
+    Dots { digits: usize },
+    /// Codes become floats in registers, for few rows ([`super::matvec`]).
+    Matvec,
+    /// Tiles of the weight are unpacked and multiplied ([`super::matmul`]).
+    Tiles,
+}
+
+/// Rows of an input that are looked up; more are multiplied faster from the words.
+const LOOKUP_ROWS: usize = 4;
+
+/// The same with quantized activations.
+const LOOKUP_ROWS_INT8: usize = 1;
+
+/// Rows of an input that are multiplied in exact integers; more are multiplied faster as floats.
+const EXACT_DOT_ROWS: usize = 2;
+
+/// Digits of an input that is exact.
+pub(super) const EXACT_DIGITS: usize = 3;
+
+/// Rows that [`super::matvec`] takes faster than tiles do.
+const MATVEC_ROWS: usize = 8;
+
+/// The strategies for a matmul, the fastest first. The last one takes every input; those before it may refuse an
+/// input that their integers cannot hold.
+///
+/// `copied` says that there is a copy of the weight for lookups.
+pub(super) fn strategies(
+    level: Level,
+    problem: &Problem,
+    copied: bool,
+    activations: Activations,
+) -> impl Iterator<Item = Strategy> {
+    let int8 = activations == Activations::Int8;
+    let lookup_rows = if int8 { LOOKUP_ROWS_INT8 } else { LOOKUP_ROWS };
+    let lookup = copied && dots(level) && (1..=lookup_rows).contains(&problem.m);
+    let dot_digits = match problem.bits {
+        // Sums of 8-bit codes would overflow 16 bits.
+        Bits::Eight => None,
+        _ if !dots(level) || !problem.aligned() => None,
+        _ if int8 => Some(1),
+        _ => (problem.m <= EXACT_DOT_ROWS).then_some(EXACT_DIGITS),
+    };
+    let last = if problem.m <= MATVEC_ROWS && problem.aligned() {
+        Strategy::Matvec
+    } else {
+        Strategy::Tiles
+    };
+    let lookup = lookup.then_some(Strategy::Lookup);
+    let dots = dot_digits.map(|digits| Strategy::Dots { digits });
+    lookup.into_iter().chain(dots).chain([last])
+}
+
+/// Whether the CPU has integer dot products at this level.
+fn dots(level: Level) -> bool {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    return level.dots();
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        let _ = level;
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(m: usize, bits: Bits, group: usize, copied: bool, int8: bool) -> Vec<Strategy> {
+        let problem = Problem {
+            m,
+            k: 4 * group,
+            n: 70,
+            groups: 4,
+            bits,
+        };
+        let level = Level::available().last().expect("the portable level");
+        let activations = if int8 {
+            Activations::Int8
+        } else {
+            Activations::Exact
+        };
+        strategies(level, &problem, copied, activations).collect()
+    }
+
+    #[test]
+    fn every_input_is_taken_in_the_end() {
+        for level in Level::available() {
+            for bits in Bits::ALL {
+                for (m, group) in [(0, 5), (1, 64), (8, 13), (9, 64), (300, 7)] {
+                    let (k, n, groups) = (group, 3, 1);
+                    let problem = Problem {
+                        m,
+                        k,
+                        n,
+                        groups,
+                        bits,
+                    };
+                    let last = strategies(level, &problem, true, Activations::Int8).last();
+                    assert!(matches!(last, Some(Strategy::Matvec | Strategy::Tiles)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_fastest_strategy_comes_first() {
+        use Strategy::{Dots, Lookup, Matvec, Tiles};
+        assert_eq!(chosen(8, Bits::Eight, 64, false, false), [Matvec]);
+        assert_eq!(chosen(9, Bits::Two, 64, false, false), [Tiles]);
+        // Blocks of words lie over two groups.
+        assert_eq!(chosen(1, Bits::Two, 5, false, true), [Tiles]);
+        let level = Level::available().last().expect("the portable level");
+        if dots(level) {
+            let (exact, int8) = (Dots { digits: 3 }, Dots { digits: 1 });
+            assert_eq!(
+                chosen(1, Bits::Two, 64, true, false),
+                [Lookup, exact, Matvec]
+            );
+            assert_eq!(chosen(4, Bits::Two, 64, true, false), [Lookup, Matvec]);
+            assert_eq!(chosen(1, Bits::Four, 64, false, false), [exact, Matvec]);
+            assert_eq!(chosen(4, Bits::Two, 64, true, true), [int8, Matvec]);
+            assert_eq!(chosen(40, Bits::Three, 64, false, true), [int8, Tiles]);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! From a dense weight to a packed one.
+
+use super::PackedWeight;
+use crate::check::expect_quantizer;
+use crate::{Bits, OpError, SCALE_MAX, SCALE_MIN, pack, pack_columns};
+use burn::tensor::{Int, Tensor};
+
+/// Codes of a weight that are there at a time while it is packed.
+const CODES: usize = 1 << 20;
+
+impl PackedWeight {
+    /// Quantizes a dense weight with the given step sizes and zero points, as
+    /// [`fake_quantize`](crate::fake_quantize) does: step sizes are clamped to `[1e-4, 1e4]`, zero points rounded and
+    /// clamped to the code range. Nothing of it is differentiated.
+    ///
+    /// # Shapes
+    ///
+    /// - `weight`: `[d_input, d_output]`
+    /// - `scales`, `zero_points`: `[groups, d_output]`, where `groups` divides `d_input`
+    ///
+    /// # Errors
+    ///
+    /// When the shapes do not fit together, or a code is none because an operand is not a number.
+    pub fn quantize(
+        weight: Tensor<2>,
+        scales: Tensor<2>,
+        zero_points: Tensor<2>,
+        bits: Bits,
+    ) -> Result<Self, OpError> {
+        let shapes = [weight.dims(), scales.dims(), zero_points.dims()];
+        const OP: &str = "PackedWeight::quantize";
+        let [groups, d_output] = expect_quantizer(OP, &shapes[0], &shapes[1], &shapes[2])?;
+        let refused = |error| OpError::Pack { op: OP, error };
+        let [d_input, _] = shapes[0];
+        let weight = weight.detach();
+        let scales = scales.detach().clamp(SCALE_MIN, SCALE_MAX);
+        let zero_points = round_zero_points(zero_points, bits);
+        // Some groups at a time: the integers that codes are before they are packed take as much room as the weight.
+        let rows = d_input / groups;
+        // Groups that fill whole words, 32 rows of any bits.
+        let unit = (1..=32).find(|groups| (groups * rows).is_multiple_of(32));
+        let unit = unit.expect("32 groups do");
+        let step = (CODES / (rows * d_output).max(1))
+            .next_multiple_of(unit)
+            .max(unit);
+        let words = (0..groups).step_by(step).map(|first| {
+            let part = first..(first + step).min(groups);
+            let weight = weight
+                .clone()
+                .slice_dim(0, part.start * rows..part.end * rows);
+            let scales = scales.clone().slice_dim(0, part.clone());
+            let zero_points = zero_points.clone().slice_dim(0, part);
+            pack(quantize_codes(weight, scales, zero_points, bits), bits).map_err(refused)
+        });
+        let words = words.collect::<Result<Vec<_>, _>>()?;
+        let zero_points = pack_columns(zero_points.int(), bits).map_err(refused)?;
+        Self::from_parts(Tensor::cat(words, 0), scales, zero_points, bits, d_input)
+    }
+}
+
+/// The codes of a weight: `clamp(round(w / s) + z, 0, 2^b - 1)`, with step sizes `s` clamped to `[1e-4, 1e4]`
+/// and zero points `z` rounded and clamped, as fake quantization does.
+///
+/// # Shapes
+///
+/// - `weight`: `[d_input, d_output]`
+/// - `scales`, `zero_points`: `[groups, d_output]`, where `groups` divides `d_input`
+/// - output: `[d_input, d_output]`
+///
+/// # Panics
+///
+/// When the shapes do not fit together.
+pub fn quantize_codes(
+    weight: Tensor<2>,
+    scales: Tensor<2>,
+    zero_points: Tensor<2>,
+    bits: Bits,
+) -> Tensor<2, Int> {
+    let ([d_input, d_output], [groups, _]) = (weight.dims(), scales.dims());
+    let max_code = f64::from(bits.max_code());
+    let w: Tensor<3> = weight
+        .detach()
+        .reshape([groups, d_input / groups, d_output]);
+    let s: Tensor<3> = scales.detach().clamp(SCALE_MIN, SCALE_MAX).unsqueeze_dim(1);
+    let z: Tensor<3> = round_zero_points(zero_points, bits).unsqueeze_dim(1);
+    let q = ((w / s).round() + z).clamp(0.0, max_code);
+    q.reshape([d_input, d_output]).int()
+}
+
+/// Zero points as they are used: whole, in the code range.
+fn round_zero_points(zero_points: Tensor<2>, bits: Bits) -> Tensor<2> {
+    let max_code = f64::from(bits.max_code());
+    zero_points.detach().round().clamp(0.0, max_code)
+}

@@ -1,0 +1,74 @@
+//! Where a packed weight keeps its private copy.
+
+use super::PackedWeight;
+use burn::tensor::Tensor;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A place for the private copy of a packed weight, see [`PackedWeight::keep_copy_in`].
+///
+/// It is empty at first. A clone is a new, empty place: it belongs to another weight, which may be trained.
+#[derive(Debug, Default)]
+pub struct RepackedCopy(Place);
+
+impl Clone for RepackedCopy {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl RepackedCopy {
+    pub(super) fn place(&self) -> Place {
+        self.0.clone()
+    }
+}
+
+/// The same place for all clones.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place(Arc<Mutex<Option<Arc<Repacked>>>>);
+
+impl Place {
+    /// `x W + bias` from the copy, or none where there is none, or another strategy suits the input better.
+    pub fn linear(
+        &self,
+        weight: &PackedWeight,
+        x: &Tensor<2>,
+        bias: Option<&Tensor<1>>,
+    ) -> Option<Tensor<2>> {
+        self.copy_of(weight)?.linear(x, bias)
+    }
+
+    /// The copy of these tensors, made now if it is not there or of others: training makes new step sizes.
+    fn copy_of(&self, weight: &PackedWeight) -> Option<Arc<Repacked>> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = &*kept
+            && kept.is_of(weight)
+        {
+            return Some(kept.clone());
+        }
+        *kept = Repacked::new(weight).map(Arc::new);
+        kept.clone()
+    }
+}
+
+#[cfg(all(feature = "flex", target_arch = "x86_64"))]
+use crate::flex::Repacked;
+
+/// No backend makes copies.
+#[cfg(not(all(feature = "flex", target_arch = "x86_64")))]
+#[derive(Debug)]
+enum Repacked {}
+
+#[cfg(not(all(feature = "flex", target_arch = "x86_64")))]
+impl Repacked {
+    fn new(_: &PackedWeight) -> Option<Self> {
+        None
+    }
+
+    fn is_of(&self, _: &PackedWeight) -> bool {
+        match *self {}
+    }
+
+    fn linear(&self, _: &Tensor<2>, _: Option<&Tensor<1>>) -> Option<Tensor<2>> {
+        match *self {}
+    }
+}
