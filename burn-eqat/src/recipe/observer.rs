@@ -1,10 +1,11 @@
 use super::Stage;
-use crate::train::{ModelError, TrainError, TrainEvent};
+use crate::train::{ModelError, ProgressLines, TrainError, TrainEvent};
 
 /// Who gets each stage of the recipe, and hears how training goes on. An error ends the recipe.
 ///
 /// A closure that takes a stage is one: `|stage: &Stage<'_, Model>| println!("{}", stage.name)`. It gives back nothing, or a
-/// `Result<(), E>` with any error. So is `()`, which does nothing.
+/// `Result<(), E>` with any error. So is [`ProgressLines`], which writes a line for each epoch, a pair of observers, and `()`,
+/// which does nothing.
 pub trait Observer<M> {
     /// The model stands at a stage: the place to measure it, and to save it.
     ///
@@ -26,6 +27,27 @@ pub trait Observer<M> {
 }
 
 impl<M> Observer<M> for () {}
+
+/// Writes a line for each epoch.
+impl<M> Observer<M> for ProgressLines {
+    fn event(&mut self, event: &TrainEvent) -> Result<(), TrainError> {
+        ProgressLines::event(self, event);
+        Ok(())
+    }
+}
+
+/// Two observers, one after the other.
+impl<M, A: Observer<M>, B: Observer<M>> Observer<M> for (A, B) {
+    fn stage(&mut self, stage: &Stage<'_, M>) -> Result<(), TrainError> {
+        self.0.stage(stage)?;
+        self.1.stage(stage)
+    }
+
+    fn event(&mut self, event: &TrainEvent) -> Result<(), TrainError> {
+        self.0.event(event)?;
+        self.1.event(event)
+    }
+}
 
 impl<M, R, F> Observer<M> for F
 where

@@ -2,7 +2,7 @@
 
 use super::any_model::{Mlp, Sample, loader, samples};
 use burn::tensor::Device;
-use burn_eqat::train::{LearningRates, Phase, TrainError, TrainEvent};
+use burn_eqat::train::{LearningRates, Phase, ProgressLines, TrainError, TrainEvent};
 use burn_eqat::{
     Bits, EfficientQatConfig, Method, Observer, Packed, PhaseLoaders, Quantize, Scheme, Stage,
     StageName, Weights,
@@ -84,9 +84,8 @@ fn a_method_ends_where_it_says() {
     for (method, expected) in [(Method::Rtn, 2), (Method::BlockAp, 3)] {
         let mut stages = 0;
         let recipe = config("w4g12").with_method(method).init();
-        let packed = recipe.run(model.clone(), data(&set), &mut |_: &Stage<'_, Mlp>| {
-            stages += 1
-        });
+        let mut observer = (ProgressLines::stderr(), |_: &Stage<'_, Mlp>| stages += 1);
+        let packed = recipe.run(model.clone(), data(&set), &mut observer);
         assert!(packed.unwrap().size_report().packed_weights > 0);
         assert_eq!(stages, expected, "{method}");
     }
