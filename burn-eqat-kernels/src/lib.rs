@@ -5,21 +5,23 @@
 //! rows and each column. This crate has the ops that training and running such a matrix needs,
 //! and knows nothing of models, files or training:
 //!
-//! | op | in | out | gradient |
+//! | op | in | out | gradient by |
 //! |---|---|---|---|
-//! | [`fake_quantize`] | `w [k, n]`, `s`, `z [g, n]` | `w' [k, n]` | `w`, `s`, `z` |
-//! | [`dequantize`] | words, `s`, `z [g, n]` | `w' [k, n]` | `s`, `z` |
-//! | [`quant_linear`] | `x [.., k]`, words, `s`, `z`, bias | `[.., n]` | `x`, `s`, `z`, bias |
-//! | [`quant_linear_packed`] | the same with `z` in words | `[.., n]` | `x`, `s`, bias |
-//! | [`pack`], [`unpack`], [`unpack_columns`] | codes / words | words / codes | - |
+//! | [`fake_quantize`] | dense weight, step sizes, zero points | dense weight | all three |
+//! | [`PackedWeight::quantize`] | dense weight, step sizes, zero points | packed weight | - |
+//! | [`PackedWeight::dequantize`] | packed weight | dense weight | step sizes |
+//! | [`PackedWeight::linear`] | packed weight, input, bias | output | input, step sizes, bias |
+//! | [`AffineWeight::linear`] | the same, with zero points as numbers | output | these, zero points |
+//! | [`pack`], [`unpack`], [`pack_columns`], [`unpack_columns`] | codes or words | words or codes | - |
 //!
 //! Besides these, [`transformer`] has what a transformer does between its matmuls: attention, norms, rotary positions and
 //! SwiGLU, which take less time and memory in training than Burn's ops put together.
 //!
 //! Every op has a portable body made of Burn ops ([`QuantOps`]'s defaults), so it runs on each of
-//! Burn's backends; a backend may fill in a faster one, as CubeCL's do (CUDA, ROCm, Metal, Vulkan,
-//! WebGPU, and its CPU runtime), and Flex, Burn's own on CPUs. Shapes, and what the device can do, are checked before anything runs:
-//! what cannot be done is an [`OpError`], not a panic.
+//! Burn's backends. Faster bodies are there for CubeCL's backends (CUDA, ROCm, Metal, Vulkan,
+//! WebGPU, and its CPU runtime) and for Flex, Burn's own backend on CPUs. Shapes, and what the device can do, are
+//! checked before anything runs: what cannot be done is an [`OpError`], not a panic. Where there is no result to
+//! return it in, as in a module's `forward`, [`OpError::raise`] and [`OpError::catch`] pass it on.
 //!
 //! # Packed layout
 //!

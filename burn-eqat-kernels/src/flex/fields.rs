@@ -86,9 +86,10 @@ pub(super) fn code<S: Simd, const BITS: usize>(words: &Words<S>, i: usize) -> Ve
 /// Bits below code `i` of a block where [`scaled_code`] leaves it.
 pub(super) const fn scaled_shift(bits: usize, i: usize) -> u32 {
     let shift = i * bits % 32;
-    match shift + bits > 32 {
-        true => 0,
-        false => (shift % 16) as u32,
+    if shift + bits > 32 {
+        0
+    } else {
+        (shift % 16) as u32
     }
 }
 
@@ -104,10 +105,7 @@ pub(super) fn scaled_code<S: Simd, const BITS: usize>(
     if shift + BITS > 32 {
         return code::<S, BITS>(words, i);
     }
-    let word = match shift < 16 {
-        true => words[at],
-        false => high[at],
-    };
+    let word = if shift < 16 { words[at] } else { high[at] };
     let mask = ((1u32 << BITS) - 1) << scaled_shift(BITS, i);
     (word & mask.splat()).reinterpret::<i32>().to_float()
 }

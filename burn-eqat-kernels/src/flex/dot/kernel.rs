@@ -217,9 +217,10 @@ impl<R: Registers, const BITS: usize, const DIGITS: usize, const ROWS: usize>
                     Ok(z) => R::load_floats(z.add(column)),
                     Err(z) => {
                         let low = fields::<BITS>(z, column);
-                        let high = match R::LANES > 8 {
-                            true => fields::<BITS>(z, column + 8),
-                            false => 0,
+                        let high = if R::LANES > 8 {
+                            fields::<BITS>(z, column + 8)
+                        } else {
+                            0
                         };
                         R::fields::<BITS>(low, high)
                     }
@@ -246,9 +247,10 @@ unsafe fn fields<const BITS: usize>(row: *const u32, column: usize) -> u32 {
     // SAFETY: as of the caller; the next word is there if fields are in it.
     unsafe {
         let word = *row.add(bit / 32) >> (bit % 32);
-        match bit % 32 + 8 * BITS > 32 {
-            true => word | *row.add(bit / 32 + 1) << (32 - bit % 32),
-            false => word,
+        if bit % 32 + 8 * BITS > 32 {
+            word | *row.add(bit / 32 + 1) << (32 - bit % 32)
+        } else {
+            word
         }
     }
 }

@@ -32,9 +32,10 @@ pub(super) const fn code(bits: usize, vector: usize, byte: usize) -> usize {
 /// By which power of two the input is divided (to the nearest) for vector `vector`: where it has
 /// digits to spare, two-bit codes are left times four, which saves shifts.
 pub(super) const fn shift(bits: usize, digits: usize, vector: usize) -> u32 {
-    match bits == 2 && digits > 1 {
-        true => vector as u32 % 2 * 2,
-        false => 0,
+    if bits == 2 && digits > 1 {
+        vector as u32 % 2 * 2
+    } else {
+        0
     }
 }
 

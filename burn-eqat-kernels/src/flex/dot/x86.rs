@@ -44,12 +44,7 @@ pub(super) fn cut(weight: &Weight, x: &[f32], rows: usize, digits: usize) -> Opt
 pub(super) unsafe fn run(level: Level, task: Task) {
     let vnni = level.name() == "avx512" && is_x86_feature_detected!("avx512vnni");
     // SAFETY: the CPU has what the level stands for, and VNNI was asked for.
-    unsafe {
-        match vnni {
-            true => run_vnni(task),
-            false => run_avx2(task),
-        }
-    }
+    unsafe { if vnni { run_vnni(task) } else { run_avx2(task) } }
 }
 
 impl Registers for Avx2 {
