@@ -72,3 +72,8 @@ pub use layout::{Fields, PackError, pack_codes, unpack_codes};
 pub use ops::QuantOps;
 pub use packed_weight::{AffineWeight, PackedWeight, RepackedCopy, quantize_codes};
 pub use portable::{SCALE_MAX, SCALE_MIN};
+
+/// The readme's example, compiled and run.
+#[cfg(all(doctest, feature = "flex"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -46,6 +46,10 @@ pub struct Epoch {
 
 /// What happens in a training phase, in the order in which it happens.
 #[derive(Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, handed over and gone"
+)]
 pub enum TrainEvent {
     /// A phase begins.
     PhaseStart {
