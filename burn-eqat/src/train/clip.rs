@@ -2,11 +2,10 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
-/// Scales gradients so that their common norm is at most `max_norm`, and gives back the norm that
-/// they had before.
+/// Scales gradients so that their norm is at most `max_norm`; returns them and the norm that they had before.
 ///
-/// The norm is taken over all gradients together, as PyTorch's `clip_grad_norm_` does; Burn's own
-/// clipping takes each parameter for itself.
+/// The norm is that of all gradients together, as in PyTorch's `clip_grad_norm_`. Burn's own clipping takes each parameter
+/// for itself.
 pub fn clip_grad_norm<M: Module>(
     module: &M,
     grads: GradientsParams,
@@ -36,12 +35,11 @@ pub fn clip_grad_norm<M: Module>(
     let norm = squares
         .sum
         .map_or(0.0, |sum| sum.into_scalar::<f64>().sqrt());
-    match norm > max_norm {
-        true => {
-            let factor = max_norm / (norm + 1e-6);
-            (scale_grads(module, grads, factor), norm)
-        }
-        false => (grads, norm),
+    if norm > max_norm {
+        let factor = max_norm / (norm + 1e-6);
+        (scale_grads(module, grads, factor), norm)
+    } else {
+        (grads, norm)
     }
 }
 

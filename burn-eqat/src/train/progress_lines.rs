@@ -19,7 +19,7 @@ use std::io::Write;
 /// # }
 /// ```
 ///
-/// Without `SupervisedTraining` it takes the [events](TrainEvent) of a phase:
+/// It is an observer of the recipe, too. Where a phase runs by itself, it takes the phase's [events](TrainEvent):
 ///
 /// ```
 /// # use burn_eqat::train::{ProgressLines, TrainError, TrainEvent};
