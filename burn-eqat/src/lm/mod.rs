@@ -1,11 +1,67 @@
 //! What every language model needs around it, to be quantized and measured.
 //!
-//! - Text: [`read_documents`], [`load_tokenizer`], [`encode_windows`] make [`TokenWindows`]; [`Calibration`]
+//! - Text: [`read_documents`], [`load_tokenizer`] and [`encode_windows`] make [`TokenWindows`]; [`Calibration`]
 //!   splits them, and [`TokenWindows::loader`] feeds Burn's training.
 //! - Loss: [`next_token_loss`], and [`frozen_head_loss`] where the output layer is not trained.
 //! - [`perplexity`] of any model that has [`NextTokenLoss`].
 //! - [`generate`] and [`sample_windows`] for any model that has [`NextTokenLogits`].
 //! - [`BlockFiles`] for models that are larger than memory.
+//!
+//! # Example
+//!
+//! A model that knows one token for the next has both traits; a decoder has them in the same way.
+//!
+//! ```
+//! use burn::module::Module;
+//! use burn::nn::{Embedding, EmbeddingConfig};
+//! use burn::tensor::{Device, Int, Tensor};
+//! use burn_eqat::lm::*;
+//!
+//! #[derive(Module, Debug)]
+//! struct Bigrams {
+//!     logits: Embedding,
+//! }
+//!
+//! impl NextTokenLoss for Bigrams {
+//!     fn loss(&self, batch: TokenBatch) -> Result<Tensor<1>, ModelError> {
+//!         let logits = self.logits.forward(batch.tokens.clone());
+//!         Ok(next_token_loss(logits, batch.tokens))
+//!     }
+//! }
+//!
+//! impl NextTokenLogits for Bigrams {
+//!     /// It needs nothing of what came before.
+//!     type Cache = ();
+//!
+//!     fn new_cache(&self) {}
+//!
+//!     fn next_token_logits(&self, tokens: Tensor<2, Int>, _: &mut ()) -> Result<Tensor<2>, ModelError> {
+//!         let [batch, new] = tokens.dims();
+//!         let last = self.logits.forward(tokens.slice_dim(1, new - 1..new));
+//!         let [_, _, vocab] = last.dims();
+//!         Ok(last.reshape([batch, vocab]))
+//!     }
+//! }
+//!
+//! let device = Device::flex();
+//! let model = Bigrams {
+//!     logits: EmbeddingConfig::new(50, 50).init(&device),
+//! };
+//! // Windows of 8 tokens; from text with `encode_windows`.
+//! let windows = TokenWindows::new((0..4000).map(|i| i * i % 50).collect(), 8);
+//! let sizes = CalibrationSizes { train: 256, valid: 32, e2e: 256 };
+//! let data = Calibration::split(&windows, sizes, 42)?;
+//! assert_eq!(data.used(), sizes);
+//!
+//! let before = perplexity(&model, &data.eval, &device, &mut |_done, _total| Ok(()))?;
+//! // ... data.train.loader(4, None, &device) goes to the phases ...
+//!
+//! let limits = GenerationLimits { max_new_tokens: 20, max_positions: 64, eos: vec![0] };
+//! let mut sampler = Sampler::new(0.7, 0.9, 42);
+//! let text = generate(&model, &[3, 9], &limits, &mut sampler, &device, &mut |_token| Ok(()))?;
+//! assert!(before > 1.0 && text.sampled <= 20);
+//! # Ok::<_, LmError>(())
+//! ```
 
 mod block_files;
 mod cache;

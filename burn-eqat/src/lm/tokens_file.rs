@@ -38,3 +38,100 @@ pub fn read_tokens(path: &Path, tensor: &str, vocab_size: usize) -> Result<Token
     windows.check_vocabulary(vocab_size, &format!("{}: tensor {tensor}", path.display()))?;
     Ok(windows)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lm::{Calibration, CalibrationSizes};
+    use safetensors::{Dtype, serialize_to_file, tensor::TensorView};
+    use std::path::PathBuf;
+
+    /// A file with tensors of i32, by name and shape; token `i` of each is `i % 10`.
+    fn file(dir: &Path, tensors: &[(&str, &[usize])]) -> PathBuf {
+        let path = dir.join("tokens.safetensors");
+        let bytes: Vec<Vec<u8>> = (tensors.iter())
+            .map(|(_, shape)| {
+                let tokens = 0..shape.iter().product::<usize>() as i32;
+                tokens.flat_map(|i| (i % 10).to_le_bytes()).collect()
+            })
+            .collect();
+        let views = tensors.iter().zip(&bytes).map(|((name, shape), bytes)| {
+            let view = TensorView::new(Dtype::I32, shape.to_vec(), bytes).unwrap();
+            (name.to_string(), view)
+        });
+        serialize_to_file(views, None, &path).unwrap();
+        path
+    }
+
+    #[test]
+    fn tensors_of_another_form_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(
+            dir.path(),
+            &[
+                ("good", &[3, 4]),
+                ("flat", &[4]),
+                ("short", &[4, 1]),
+                ("none", &[0, 4]),
+            ],
+        );
+        let windows = read_tokens(&path, "good", 10).unwrap();
+        assert_eq!(
+            (windows.len(), windows.window(1)),
+            (3, [4, 5, 6, 7].as_slice())
+        );
+        for (tensor, vocab_size, message) in [
+            (
+                "flat",
+                10,
+                "tensor flat: has shape [4], expected [samples, seq_len]",
+            ),
+            (
+                "short",
+                10,
+                "tensor short: holds I32 [4, 1], expected i32 of 2 tokens or more",
+            ),
+            ("none", 10, "tensor none: holds no window"),
+            ("absent", 10, "tensor absent: missing"),
+            ("good", 9, "tensor good: token 9 at position 1 of window 2"),
+        ] {
+            let error = read_tokens(&path, tensor, vocab_size)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(&format!("tokens.safetensors: {message}")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_what_is_asked_for_has_to_be_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = file(dir.path(), &[("e2e", &[5, 3]), ("eval", &[2, 3])]);
+        let mut sizes = CalibrationSizes {
+            train: 0,
+            valid: 0,
+            e2e: 4,
+        };
+        let data = Calibration::from_tokens(&path, sizes, 10).unwrap();
+        assert_eq!(
+            (data.used(), data.eval.len(), data.available),
+            (sizes, 2, 7)
+        );
+        sizes.e2e = 6;
+        let error = Calibration::from_tokens(&path, sizes, 10)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("tensor e2e: has 5 windows, expected 6 or more"),
+            "{error}"
+        );
+        sizes.e2e = 0;
+        sizes.train = 1;
+        let error = Calibration::from_tokens(&path, sizes, 10)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("tensor calib: missing"), "{error}");
+    }
+}
