@@ -6,6 +6,7 @@ mod families;
 mod files;
 mod foreign;
 mod hostile;
+mod lm;
 mod phases;
 mod published;
 mod pytorch;
