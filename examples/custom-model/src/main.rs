@@ -129,9 +129,9 @@ mod tests {
     #[test]
     fn both_models_go_all_the_way() {
         let settings = Settings {
-            images: 1024,
-            epochs: 2,
-            calibration: 128,
+            images: 4096,
+            epochs: 6,
+            calibration: 1024,
             unseen: 200,
             schemes: &["w4g32", "w2g32"],
         };
