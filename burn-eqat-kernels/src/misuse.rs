@@ -5,6 +5,9 @@ use crate::{Bits, OpError, QuantOps};
 use burn::backend::tensor::{Device, FloatTensor, IntTensor};
 use burn::tensor::{DType, TensorData};
 
+/// An op, which operands it has, and its call, which must panic.
+type Misuse<'a> = (&'static str, &'static [usize], &'a dyn Fn());
+
 /// Sizes of a weight: rows, columns, groups, and rows of an input.
 const K: usize = 96;
 const N: usize = 40;
@@ -58,7 +61,7 @@ pub(crate) fn refuses<B: QuantOps>(device: &Device<B>, dtype: DType) {
         let (scales, zeros, x, grad, bias) =
             (|| f(scales), || f(zeros), || f(x), || f(grad), || f(bias));
         // Which operands an op has, and the op.
-        let ops: [(&str, &[usize], &dyn Fn()); 9] = [
+        let ops: [Misuse<'_>; 9] = [
             ("linear", &[0, 1, 2, 4], &|| {
                 drop(B::quant_linear(x(), codes(), scales(), zeros(), bits));
             }),
