@@ -4,7 +4,7 @@
 //! `weight`; Burn keeps `[d_input, d_output]` and says `gamma`. A packed weight `x.weight` is in a
 //! file as `x.qweight`, `x.qzeros` and `x.scales`, as in GPTQ checkpoints.
 
-use crate::module::ATTACHMENT;
+use crate::module::{ATTACHMENT, LINEAR};
 use crate::{FakeQuant, Packed};
 use burn::module::{Module, ModuleVisitor, Param, Reparameterization};
 use burn::tensor::{Bool, Int, Shape, Tensor};
@@ -134,7 +134,7 @@ impl ModuleVisitor for Visitor {
             return self.push(self.path.join("."), shape, Role::FakeQuant);
         }
         let field = self.path.last().cloned().unwrap_or_default();
-        let linear = self.owner() == "Struct:Linear";
+        let linear = self.owner() == LINEAR;
         match field.as_str() {
             "weight" if linear && D == 2 => {
                 let transposed = Shape::new([shape[1], shape[0]]);

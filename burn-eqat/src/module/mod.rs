@@ -26,3 +26,4 @@ pub(crate) use matrices::{
 pub(crate) use quantize::{attach_fake_quant, attach_skeletons};
 pub(crate) use trained::pack_trained;
 pub(crate) use walk::ATTACHMENT;
+pub(crate) use weights::LINEAR;

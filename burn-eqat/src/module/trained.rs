@@ -1,11 +1,12 @@
 //! From a model in training back to one that runs: what a part of it learned, packed.
 
 use super::attached::{Attached, attached};
+use super::quantize::map::to_stored;
 use super::quantize::pack::{AttachPacked, pack_weight};
 use super::walk::Walk;
 use super::{Packed, QuantizeError};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use std::any::Any;
 use std::collections::HashMap;
 
@@ -35,8 +36,7 @@ pub(crate) fn pack_trained<M: Module>(
         let packed = pack_weight(&path, weight, scales, zero_points, scheme.bits)?;
         let mut scales = packed.scales.clone();
         if round_scales {
-            let dtype = scales.dtype();
-            scales = scales.cast(DType::F16).cast(dtype);
+            scales = to_stored(scales);
         }
         table.insert(path, (scales, Packed::from_weight(packed, scheme)));
     }

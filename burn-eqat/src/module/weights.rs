@@ -33,8 +33,8 @@ enum Choice {
     Group(ParamGroup),
 }
 
-/// Layers whose `weight` is the matrix of a linear map, as Burn's visitors call them.
-const LINEARS: [&str; 2] = ["Struct:Linear", "Struct:QuantLinear"];
+/// What Burn's visitors call a linear layer, [`QuantLinear`](crate::QuantLinear) too.
+pub(crate) const LINEAR: &str = "Struct:Linear";
 
 impl Weights {
     /// The weight of every [`Linear`](burn::nn::Linear) and [`QuantLinear`](crate::QuantLinear).
@@ -75,9 +75,7 @@ impl Weights {
     pub(super) fn select(&self, matrix: &Matrix) -> bool {
         let path = matrix.path.as_str();
         let chosen = match &self.choice {
-            Choice::Linears => {
-                LINEARS.contains(&matrix.owner.as_str()) && matrix.field() == "weight"
-            }
+            Choice::Linears => matrix.owner == LINEAR && matrix.field() == "weight",
             Choice::Matrices => true,
             Choice::Under(modules) => modules.iter().any(|module| is_under(path, module)),
             Choice::Matching(pattern) => pattern.matches(path),

@@ -6,13 +6,16 @@ use crate::module::walk::Walk;
 use burn::module::{Module, ModuleMapper, Param, ParamGroup, Reparameterization};
 use burn::tensor::{DType, Tensor};
 
+/// Step sizes rounded to what a 16-bit float can hold, in their own type.
+pub(in crate::module) fn to_stored(scales: Tensor<2>) -> Tensor<2> {
+    let dtype = scales.dtype();
+    scales.cast(DType::F16).cast(dtype)
+}
+
 /// Rounds the step sizes of fake-quantized and packed weights to 16-bit floats.
 pub(super) fn round_scales<M: Module>(module: M) -> M {
     let group = ParamGroup::from_paths(scale_paths(&module));
-    map_group(module, group, &|scales| {
-        let dtype = scales.dtype();
-        scales.cast(DType::F16).cast(dtype)
-    })
+    map_group(module, group, &to_stored)
 }
 
 /// Paths of the step sizes of fake-quantized and packed weights.

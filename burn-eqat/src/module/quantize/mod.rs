@@ -1,7 +1,7 @@
 //! Quantization of whole modules.
 
 mod attach;
-mod map;
+pub(super) mod map;
 pub(super) mod pack;
 
 pub(crate) use attach::{attach_fake_quant, attach_skeletons};
