@@ -30,6 +30,7 @@ mod nn;
 mod pattern;
 mod quantizer;
 pub mod recipe;
+mod run_dir;
 mod scheme;
 mod schemes;
 pub mod train;
@@ -43,5 +44,6 @@ pub use quantizer::{min_max_start, quantize_codes};
 pub use recipe::{
     EfficientQat, EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName,
 };
+pub use run_dir::{RunDir, RunDirError};
 pub use scheme::{GroupSize, Scheme, SchemeError};
 pub use schemes::{SchemeOverride, Schemes};

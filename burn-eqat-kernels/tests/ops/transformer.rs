@@ -222,7 +222,9 @@ fn softmax_over_seen([q, k, v]: [&Tensor<4>; 3], window: Option<usize>) -> Tenso
 fn attention_of_many_positions() {
     let on_cpu_runtime = std::env::var("BURN_DEVICE").as_deref() == Ok("cpu");
     if on_cpu_runtime && cfg!(not(feature = "autotune")) {
-        println!("skipped: without autotune Burn refuses matmuls of these shapes on CubeCL's CPU runtime");
+        println!(
+            "skipped: without autotune Burn refuses matmuls of these shapes on CubeCL's CPU runtime"
+        );
         return;
     }
     for dtype in [DType::F32, DType::F16, DType::BF16] {

@@ -207,6 +207,7 @@ impl Checkpoint {
             quantization: self.quantization(module, prefix)?,
             floats: LoadedFloats::F32,
             prefix,
+            inside: &|_| true,
         })
     }
 }

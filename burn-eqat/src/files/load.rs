@@ -32,6 +32,8 @@ pub(super) struct Source<'a> {
     pub floats: LoadedFloats,
     /// What names begin with for the module at hand, `model.layers.3.`.
     pub prefix: &'a str,
+    /// The paths of the parameters to load; others of the module stay as they are.
+    pub inside: &'a dyn Fn(&str) -> bool,
 }
 
 /// A module, its parameters, and a tensor for each that is yet to be read.
@@ -73,12 +75,12 @@ impl Source<'_> {
         module: M,
         ignore: impl Fn(&str) -> bool,
     ) -> Result<Ready<M>, FileError> {
-        let packed = self.packed(&slots(&module))?;
+        let packed = self.packed(&self.slots(&module))?;
         let schemes = packed
             .iter()
             .map(|(path, (stored, _))| (path.clone(), stored.scheme));
         let module = attach_skeletons(module, schemes.collect());
-        let wanted = slots(&module);
+        let wanted = self.slots(&module);
         let mut files = OpenFiles::default();
         self.check_unused(&wanted, &packed, ignore, &mut files)?;
         let tensors = wanted
@@ -90,6 +92,13 @@ impl Source<'_> {
             wanted,
             tensors,
         })
+    }
+
+    /// The parameters to load.
+    fn slots<M: Module>(&self, module: &M) -> Vec<Slot> {
+        let mut slots = slots(module);
+        slots.retain(|slot| (self.inside)(&slot.path));
+        slots
     }
 
     fn error(&self, slot: &Slot, message: impl Into<String>) -> FileError {

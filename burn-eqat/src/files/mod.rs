@@ -44,4 +44,4 @@ pub use staged::StagedDir;
 pub use staged_file::StagedFile;
 pub use stored::Format;
 
-pub(crate) use single::{load_module, save_module};
+pub(crate) use single::{digest_part, load_module, load_part, save_module, save_part};

@@ -24,9 +24,20 @@ pub(super) fn view(
 pub(super) fn each_parameter<M: Module>(
     module: &M,
     path: &Path,
+    take: impl FnMut(Slot, TensorData) -> Result<(), FileError>,
+) -> Result<(), FileError> {
+    each_parameter_of(module, &|_| true, path, take)
+}
+
+/// [`each_parameter`] for those whose paths are `inside`.
+pub(super) fn each_parameter_of<M: Module>(
+    module: &M,
+    inside: &dyn Fn(&str) -> bool,
+    path: &Path,
     mut take: impl FnMut(Slot, TensorData) -> Result<(), FileError>,
 ) -> Result<(), FileError> {
-    let slots = slots(module);
+    let mut slots = slots(module);
+    slots.retain(|slot| inside(&slot.path));
     let mut names = HashSet::new();
     if let Some(slot) = slots.iter().find(|slot| !names.insert(slot.name.clone())) {
         let message = "two parameters of the model have this name in files";

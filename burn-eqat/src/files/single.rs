@@ -3,7 +3,7 @@
 use super::error::FileError;
 use super::layout::{Role, slots};
 use super::load::{LoadedFloats, Source};
-use super::parameters::{each_parameter, view};
+use super::parameters::{each_parameter_of, view};
 use super::quantization::{Overrides, Quantization};
 use super::schemes::PackedSchemes;
 use super::staged_file::StagedFile;
@@ -35,34 +35,38 @@ struct Entry {
 
 /// Writes a module to one safetensors file; one that is there is replaced when the new one is whole.
 pub(crate) fn save_module<M: Module>(module: &M, path: &Path) -> Result<(), FileError> {
+    let staged = StagedFile::begin(path)?;
+    save_part(module, &|_| true, staged.path())?;
+    staged.commit()
+}
+
+/// Writes the parameters of a module whose paths are `inside` to a safetensors file.
+pub(crate) fn save_part<M: Module>(
+    module: &M,
+    inside: &dyn Fn(&str) -> bool,
+    path: &Path,
+) -> Result<(), FileError> {
     let mut views = Vec::new();
-    each_parameter(module, path, |slot, data| {
+    each_parameter_of(module, inside, path, |slot, data| {
         let view = view(path, &slot, data, Floats::AsIs)?;
         views.push((slot.name, view));
         Ok(())
     })?;
+    let mut schemes = PackedSchemes::by_path(module);
+    schemes.retain(|weight, _| inside(weight));
     let entry = Entry {
         version: VERSION,
-        schemes: PackedSchemes::by_path(module),
+        schemes,
     };
     let entry = serde_json::to_string(&entry).expect("names and schemes are writable");
-    let metadata = HashMap::from([
-        ("format".to_string(), "pt".to_string()),
-        (ENTRY.to_string(), entry),
-    ]);
-    let staged = StagedFile::begin(path)?;
-    safetensors::serialize_to_file(views, Some(metadata), staged.path())
-        .map_err(|error| FileError::invalid(path, error))?;
-    staged.commit()
+    // One entry: two would be written in an order of chance, and the same module not always as the same bytes.
+    let metadata = HashMap::from([(ENTRY.to_string(), entry)]);
+    safetensors::serialize_to_file(views, Some(metadata), path)
+        .map_err(|error| FileError::invalid(path, error))
 }
 
 /// Loads a module from a file of [`save_module`].
 pub(crate) fn load_module<M: Module>(module: M, path: &Path) -> Result<M, FileError> {
-    let Entry { version, schemes } = read_entry(path)?;
-    if version != VERSION {
-        let message = format!("has version {version} of the format, expected {VERSION}");
-        return Err(FileError::invalid(path, message));
-    }
     // What is attached to the weights is replaced by what the file has.
     let attached = |role| matches!(role, Role::Scales | Role::FakeQuant);
     let module = if slots(&module).iter().any(|slot| attached(slot.role)) {
@@ -70,6 +74,20 @@ pub(crate) fn load_module<M: Module>(module: M, path: &Path) -> Result<M, FileEr
     } else {
         module
     };
+    load_part(module, &|_| true, path)
+}
+
+/// Loads the parameters of a module whose paths are `inside` from a file of [`save_part`]. None of them is packed before.
+pub(crate) fn load_part<M: Module>(
+    module: M,
+    inside: &dyn Fn(&str) -> bool,
+    path: &Path,
+) -> Result<M, FileError> {
+    let Entry { version, schemes } = read_entry(path)?;
+    if version != VERSION {
+        let message = format!("has version {version} of the format, expected {VERSION}");
+        return Err(FileError::invalid(path, message));
+    }
     let packed = schemes.values().next().copied();
     let quantization = packed.map(|scheme| Quantization {
         format: Format::BurnEqat,
@@ -83,8 +101,25 @@ pub(crate) fn load_module<M: Module>(module: M, path: &Path) -> Result<M, FileEr
         quantization,
         floats: LoadedFloats::AsStored,
         prefix: "",
+        inside,
     };
     source.load(module, |_| false)
+}
+
+/// Adds the parameters of a module whose paths are `inside` to a hash: their names, shapes, types and values. `path` is for
+/// messages.
+pub(crate) fn digest_part<M: Module>(
+    module: &M,
+    inside: &dyn Fn(&str) -> bool,
+    path: &Path,
+    hasher: &mut crc32fast::Hasher,
+) -> Result<(), FileError> {
+    each_parameter_of(module, inside, path, |slot, data| {
+        let head = format!("{} {:?} {:?};", slot.name, data.shape(), data.dtype());
+        hasher.update(head.as_bytes());
+        hasher.update(data.as_bytes());
+        Ok(())
+    })
 }
 
 /// The entry of a file's metadata.

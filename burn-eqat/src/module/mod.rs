@@ -23,7 +23,7 @@ pub(crate) use attached::packed_weights;
 pub(crate) use matrices::{
     Selected, check_overrides, is_under, select, selected_under, some_paths,
 };
-pub(crate) use quantize::{attach_fake_quant, attach_skeletons};
+pub(crate) use quantize::{attach_fake_quant, attach_skeletons, map_scales};
 pub(crate) use trained::pack_trained;
 pub(crate) use walk::ATTACHMENT;
 pub(crate) use weights::LINEAR;

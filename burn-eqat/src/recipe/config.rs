@@ -98,6 +98,7 @@ impl EfficientQatConfig {
     pub fn init(&self) -> EfficientQat {
         EfficientQat {
             config: self.clone(),
+            run_dir: None,
         }
     }
 

@@ -1,8 +1,8 @@
 use super::rtn::round_to_nearest;
 use super::{EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName};
-use crate::Quantize;
 use crate::module::packed_weights;
 use crate::train::{Blockwise, LearningRates, StepLoss, TrainError, TrainEvent};
+use crate::{Quantize, RunDir};
 use burn::module::Module;
 use burn::train::{InferenceStep, LearnerModel, TrainStep};
 use std::time::Instant;
@@ -11,12 +11,20 @@ use std::time::Instant;
 #[derive(Clone, Debug)]
 pub struct EfficientQat {
     pub(super) config: EfficientQatConfig,
+    pub(super) run_dir: Option<RunDir>,
 }
 
 impl EfficientQat {
     /// The configuration.
     pub fn config(&self) -> &EfficientQatConfig {
         &self.config
+    }
+
+    /// Keeps what is finished in a run directory, and goes on from what it has. A resumed run gives every stage to the observer
+    /// again.
+    pub fn with_run_dir(mut self, run: RunDir) -> Self {
+        self.run_dir = Some(run);
+        self
     }
 
     /// Quantizes a full-precision model; returns it packed. `data` is `(train, valid)` or [`PhaseLoaders`].
@@ -61,7 +69,10 @@ impl EfficientQat {
             }
             let mut timer = Timer::start();
             let (train, valid) = data.block_ap;
-            let phase = config.block_ap().init();
+            let mut phase = config.block_ap().init();
+            if let Some(run) = &self.run_dir {
+                phase = phase.with_run_dir(run.clone());
+            }
             let packed = phase.run(model, train, valid, &mut |event| {
                 timer.event(&event, observer)
             })?;
@@ -77,7 +88,10 @@ impl EfficientQat {
         }
         let mut timer = Timer::start();
         let (train, valid) = data.e2e_qp;
-        let phase = config.e2e_qp().init();
+        let mut phase = config.e2e_qp().init();
+        if let Some(run) = &self.run_dir {
+            phase = phase.with_run_dir(run.clone());
+        }
         let tuned = phase.run(packed, train, valid, &mut |event| {
             timer.event(&event, observer)
         })?;

@@ -16,6 +16,25 @@ impl<T> BestSoFar<T> {
         }
     }
 
+    /// Goes on with the best of before, and the epochs since.
+    pub fn resume(patience: usize, loss: f64, value: T, worse: usize) -> Self {
+        Self {
+            patience,
+            best: Some((loss, value)),
+            worse,
+        }
+    }
+
+    /// The best of all so far, and its loss.
+    pub fn best(&self) -> Option<(f64, &T)> {
+        self.best.as_ref().map(|(loss, value)| (*loss, value))
+    }
+
+    /// Epochs since the best one.
+    pub fn worse(&self) -> usize {
+        self.worse
+    }
+
     /// Takes the result of an epoch; true when it is time to stop.
     pub fn offer(&mut self, loss: f64, value: T) -> bool {
         if self.best.as_ref().is_none_or(|(least, _)| loss < *least) {

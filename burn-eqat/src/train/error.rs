@@ -1,6 +1,7 @@
 use super::{ModelError, Phase};
-use crate::QuantizeError;
+use crate::files::FileError;
 use crate::module::some_paths;
+use crate::{QuantizeError, RunDirError};
 use burn_eqat_kernels::OpError;
 
 /// Training that could not go on.
@@ -50,6 +51,9 @@ pub enum TrainError {
     /// An op that the model runs was refused.
     #[error(transparent)]
     Op(#[from] OpError),
+    /// The run directory cannot be used, or is of another run.
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
     /// The model names no block.
     #[error("the model has no blocks: expected one path or more")]
     NoBlocks,
@@ -94,6 +98,12 @@ pub enum TrainError {
     /// Stopped on request.
     #[error("training was interrupted")]
     Interrupted,
+}
+
+impl From<FileError> for TrainError {
+    fn from(error: FileError) -> Self {
+        RunDirError::from(error).into()
+    }
 }
 
 fn place(phase: &Phase, block: &Option<usize>) -> String {

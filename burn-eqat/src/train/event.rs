@@ -62,6 +62,13 @@ pub enum TrainEvent {
         /// The learning rates that it starts with, as configured or chosen by the size of the model.
         rates: LearningRates,
     },
+    /// What a run directory has finished of a phase is not done again.
+    Resumed {
+        /// The phase.
+        phase: Phase,
+        /// Blocks (Block-AP) or optimizer steps (E2E-QP) that were done before.
+        done: usize,
+    },
     /// An epoch begins to train, or to validate.
     SplitStart {
         /// The epoch.

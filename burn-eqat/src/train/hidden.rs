@@ -1,10 +1,13 @@
-use burn::tensor::{Bool, Int, Tensor};
+use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 /// What flows between blocks, or beside them: tensors, and pairs, triples, lists and
 /// options of them.
 pub trait Flow: Clone {
     /// The same values where gradients are recorded.
     fn train(self) -> Self;
+
+    /// Calls `each` with the values of every tensor in turn.
+    fn each_tensor(&self, each: &mut dyn FnMut(TensorData));
 }
 
 /// What flows from block to block, and what a reconstruction is measured on.
@@ -15,11 +18,17 @@ pub trait Hidden: Flow {
 
 impl Flow for () {
     fn train(self) {}
+
+    fn each_tensor(&self, _each: &mut dyn FnMut(TensorData)) {}
 }
 
 impl<const D: usize> Flow for Tensor<D> {
     fn train(self) -> Self {
         Tensor::from_inner(self)
+    }
+
+    fn each_tensor(&self, each: &mut dyn FnMut(TensorData)) {
+        each(self.to_data());
     }
 }
 
@@ -27,11 +36,19 @@ impl<const D: usize> Flow for Tensor<D, Bool> {
     fn train(self) -> Self {
         Tensor::from_inner(self)
     }
+
+    fn each_tensor(&self, each: &mut dyn FnMut(TensorData)) {
+        each(self.to_data());
+    }
 }
 
 impl<const D: usize> Flow for Tensor<D, Int> {
     fn train(self) -> Self {
         Tensor::from_inner(self)
+    }
+
+    fn each_tensor(&self, each: &mut dyn FnMut(TensorData)) {
+        each(self.to_data());
     }
 }
 
@@ -39,11 +56,20 @@ impl<T: Flow> Flow for Option<T> {
     fn train(self) -> Self {
         self.map(Flow::train)
     }
+
+    fn each_tensor(&self, each: &mut dyn FnMut(TensorData)) {
+        self.iter().for_each(|value| value.each_tensor(each));
+    }
 }
 
 impl<A: Flow, B: Flow> Flow for (A, B) {
     fn train(self) -> Self {
         (self.0.train(), self.1.train())
+    }
+
+    fn each_tensor(&self, each: &mut dyn FnMut(TensorData)) {
+        self.0.each_tensor(each);
+        self.1.each_tensor(each);
     }
 }
 
@@ -51,11 +77,21 @@ impl<A: Flow, B: Flow, C: Flow> Flow for (A, B, C) {
     fn train(self) -> Self {
         (self.0.train(), self.1.train(), self.2.train())
     }
+
+    fn each_tensor(&self, each: &mut dyn FnMut(TensorData)) {
+        self.0.each_tensor(each);
+        self.1.each_tensor(each);
+        self.2.each_tensor(each);
+    }
 }
 
 impl<T: Flow> Flow for Vec<T> {
     fn train(self) -> Self {
         self.into_iter().map(Flow::train).collect()
+    }
+
+    fn each_tensor(&self, each: &mut dyn FnMut(TensorData)) {
+        self.iter().for_each(|value| value.each_tensor(each));
     }
 }
 

@@ -78,6 +78,13 @@ impl ProgressLines {
                 };
                 self.line(&format!("{phase}: learning rates {rates}"));
             }
+            TrainEvent::Resumed { phase, done } => {
+                let unit = match phase {
+                    super::Phase::BlockAp => "blocks",
+                    super::Phase::E2eQp => "steps",
+                };
+                self.line(&format!("{phase}: {done} {unit} were done before"));
+            }
             TrainEvent::SplitEnd { split, loss, .. } => match split {
                 DataSplit::Train => self.train_loss = Some(*loss),
                 DataSplit::Valid => self.valid_loss = Some(*loss),

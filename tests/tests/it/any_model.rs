@@ -220,10 +220,19 @@ pub(crate) fn samples(
 }
 
 pub(crate) fn loader(samples: &[Sample], batch: usize) -> Arc<dyn DataLoader<Batch>> {
+    builder(batch).build(InMemDataset::new(samples.to_vec()))
+}
+
+/// A loader that shuffles anew for each epoch.
+pub(crate) fn shuffled(samples: &[Sample], batch: usize, seed: u64) -> Arc<dyn DataLoader<Batch>> {
+    let builder = builder(batch).shuffle(seed);
+    builder.build(InMemDataset::new(samples.to_vec()))
+}
+
+fn builder(batch: usize) -> DataLoaderBuilder<Sample, Batch> {
     DataLoaderBuilder::new(Samples)
         .batch_size(batch)
         .set_device(Device::flex())
-        .build(InMemDataset::new(samples.to_vec()))
 }
 
 pub(crate) fn training<M>(train: &[Sample], valid: &[Sample]) -> SupervisedTraining<M>

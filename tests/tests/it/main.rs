@@ -14,5 +14,6 @@ mod recipe;
 mod reference_quantizer;
 mod reference_training;
 mod repacked;
+mod run_dir;
 mod select;
 mod single_file;

@@ -5,6 +5,7 @@ use crate::module::attached::{Attached, attached};
 use crate::module::walk::Walk;
 use burn::module::{Module, ModuleMapper, Param, ParamGroup, Reparameterization};
 use burn::tensor::{DType, Tensor};
+use std::collections::HashMap;
 
 /// Step sizes rounded to what a 16-bit float can hold, in their own type.
 pub(in crate::module) fn to_stored(scales: Tensor<2>) -> Tensor<2> {
@@ -15,7 +16,20 @@ pub(in crate::module) fn to_stored(scales: Tensor<2>) -> Tensor<2> {
 /// Rounds the step sizes of fake-quantized and packed weights to 16-bit floats.
 pub(super) fn round_scales<M: Module>(module: M) -> M {
     let group = ParamGroup::from_paths(scale_paths(&module));
-    map_group(module, group, &to_stored)
+    map_group(module, group, &|_, scales| to_stored(scales))
+}
+
+/// Puts other step sizes into packed weights, by the paths of the weights; they stay what they are in training.
+pub(crate) fn map_scales<M: Module>(module: M, values: HashMap<String, Tensor<2>>) -> M {
+    let group = ParamGroup::from_paths(values.keys().cloned().collect());
+    map_group(module, group, &|path, scales: Tensor<2>| {
+        let value = values[path].clone();
+        if scales.is_autodiff() {
+            Tensor::from_inner(value)
+        } else {
+            value
+        }
+    })
 }
 
 /// Paths of the step sizes of fake-quantized and packed weights.
@@ -33,12 +47,12 @@ fn scale_paths<M: Module>(module: &M) -> Vec<String> {
 fn map_group<M: Module>(
     module: M,
     group: ParamGroup,
-    function: &dyn Fn(Tensor<2>) -> Tensor<2>,
+    function: &dyn Fn(&str, Tensor<2>) -> Tensor<2>,
 ) -> M {
     struct Mapper<'a> {
         walk: Walk,
         group: ParamGroup,
-        function: &'a dyn Fn(Tensor<2>) -> Tensor<2>,
+        function: &'a dyn Fn(&str, Tensor<2>) -> Tensor<2>,
     }
     impl ModuleMapper for Mapper<'_> {
         fn enter_module(&mut self, name: &str, container: &str) {
@@ -55,7 +69,7 @@ fn map_group<M: Module>(
             param.map(|value| {
                 let (shape, tracked) = (value.dims(), value.is_require_grad());
                 let value = value.detach().reshape([shape[0], shape[1]]);
-                let mapped = (self.function)(value).reshape(shape);
+                let mapped = (self.function)(&path, value).reshape(shape);
                 mapped.set_require_grad(tracked)
             })
         }

@@ -5,6 +5,7 @@ pub(super) mod map;
 pub(super) mod pack;
 
 pub(crate) use attach::{attach_fake_quant, attach_skeletons};
+pub(crate) use map::map_scales;
 
 use super::matrices::select;
 use super::{QuantizeError, SizeReport, Weights};

@@ -43,6 +43,10 @@ impl Blocks {
         self.0.len()
     }
 
+    pub fn paths(&self) -> &[String] {
+        &self.0
+    }
+
     pub fn path(&self, index: usize) -> &str {
         &self.0[index]
     }

@@ -42,6 +42,7 @@ impl BlockApConfig {
     pub fn init(&self) -> BlockAp {
         BlockAp {
             config: self.clone(),
+            run_dir: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod config;
+mod finished;
 mod phase;
 mod strategy;
 mod train;

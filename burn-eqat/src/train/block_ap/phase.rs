@@ -1,11 +1,13 @@
 use super::blocks::Blocks;
+use super::finished::Finished;
 use super::train::BlockRun;
 use super::{BlockApConfig, BlockSample, BlockTrainer};
+use crate::RunDir;
 use crate::module::{check_overrides, select, selected_under};
 use crate::train::error::catch_ops;
 use crate::train::event::OnEvent;
 use crate::train::launch::for_each_batch;
-use crate::train::{Blockwise, Phase, TrainError, TrainEvent};
+use crate::train::{Blockwise, LearningRates, Phase, TrainError, TrainEvent};
 use burn::data::dataloader::DataLoader;
 use std::sync::Arc;
 
@@ -20,12 +22,22 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct BlockAp {
     pub(super) config: BlockApConfig,
+    pub(super) run_dir: Option<RunDir>,
 }
 
 impl BlockAp {
     /// The configuration.
     pub fn config(&self) -> &BlockApConfig {
         &self.config
+    }
+
+    /// Keeps each finished block in a run directory, and does not train those again that it has.
+    ///
+    /// The blocks are run again on the data as far as they are finished, since the next block needs what they make. For a
+    /// resumed run to end as one that was never stopped, the model and the loaders have to be made in the same way.
+    pub fn with_run_dir(mut self, run: RunDir) -> Self {
+        self.run_dir = Some(run);
+        self
     }
 
     /// Epochs that the whole of a model takes: those of each of its blocks.
@@ -118,8 +130,18 @@ impl BlockAp {
             Some(device) => device.inner(),
             None => return Err(TrainError::NoBlocks),
         };
-        let mut train = embed(&model, &*train.to_device(&device))?;
-        let mut valid = embed(&model, &*valid.to_device(&device))?;
+        let rates = config.rates(blocks.count_params(&model));
+        let finished = Finished::new(self.run_dir.as_ref(), &blocks, &model, config)?;
+        let done = finished.count()?;
+        let (train, valid) = (train.to_device(&device), valid.to_device(&device));
+        if done == blocks.len() {
+            // A loader that is shared with the next phase shuffles as if it had been read here.
+            drop((train.iter(), valid.iter()));
+            on_event(self.start(&blocks, rates))?;
+            return load_all(model, &blocks, &finished, on_event);
+        }
+        let mut train = embed(&model, &*train)?;
+        let mut valid = embed(&model, &*valid)?;
         if train.is_empty() {
             return Err(TrainError::NoData);
         }
@@ -127,13 +149,13 @@ impl BlockAp {
             let message = "early_stopping of Block-AP needs validation data, and there is none";
             return Err(TrainError::Setting(message.to_string()));
         }
-        let rates = config.rates(blocks.count_params(&model));
-        on_event(TrainEvent::PhaseStart {
-            phase: Phase::BlockAp,
-            blocks: blocks.len(),
-            epochs: blocks.len() * config.epochs,
-            rates,
-        })?;
+        finished.check_data("train", train.iter().map(|sample| &sample.input))?;
+        finished.check_data("valid", valid.iter().map(|sample| &sample.input))?;
+        on_event(self.start(&blocks, rates))?;
+        if done > 0 {
+            let phase = Phase::BlockAp;
+            on_event(TrainEvent::Resumed { phase, done })?;
+        }
         let (schemes, mut quantized) = (config.schemes(), Vec::new());
         for index in 0..blocks.len() {
             let path = blocks.path(index);
@@ -144,20 +166,26 @@ impl BlockAp {
                     sample.target = run(&model, index, &sample.target, &sample.context)?;
                 }
             }
-            // A block may have nothing to quantize; it stays as it is then.
             let selected = selected_under(&model, &config.weights, &schemes, Some(path))?;
-            if !selected.is_empty() {
-                let trainer = BlockTrainer::new(model.clone(), index, config)?;
-                let block = BlockRun {
-                    config,
-                    rates,
-                    index,
-                    blocks: blocks.len(),
-                    train: &train,
-                    valid: &valid,
-                };
-                let trained = block.run(trainer, on_event)?;
-                model = BlockTrainer::pack(model, &trained, path, config)?;
+            let original = finished.original(&model, index)?;
+            if let Some(loaded) = finished.load(&model, index, &original)? {
+                model = loaded;
+            } else {
+                // A block may have nothing to quantize; it stays as it is then.
+                if !selected.is_empty() {
+                    let trainer = BlockTrainer::new(model.clone(), index, config)?;
+                    let block = BlockRun {
+                        config,
+                        rates,
+                        index,
+                        blocks: blocks.len(),
+                        train: &train,
+                        valid: &valid,
+                    };
+                    let trained = block.run(trainer, on_event)?;
+                    model = BlockTrainer::pack(model, &trained, path, config)?;
+                }
+                finished.store(&model, index, original)?;
             }
             quantized.extend(selected);
             for samples in [&mut train, &mut valid] {
@@ -174,6 +202,37 @@ impl BlockAp {
         check_overrides(&quantized, &schemes)?;
         Ok(model)
     }
+
+    fn start(&self, blocks: &Blocks, rates: LearningRates) -> TrainEvent {
+        TrainEvent::PhaseStart {
+            phase: Phase::BlockAp,
+            blocks: blocks.len(),
+            epochs: blocks.len() * self.config.epochs,
+            rates,
+        }
+    }
+}
+
+/// The model once all blocks are finished.
+fn load_all<M: Blockwise>(
+    mut model: M,
+    blocks: &Blocks,
+    finished: &Finished<'_>,
+    on_event: OnEvent<'_>,
+) -> Result<M, TrainError> {
+    let (phase, done) = (Phase::BlockAp, blocks.len());
+    on_event(TrainEvent::Resumed { phase, done })?;
+    for index in 0..done {
+        model.load_block(index).map_err(TrainError::Model)?;
+        blocks.check_loaded(&model, index)?;
+        let original = finished.original(&model, index)?;
+        model = match finished.load(&model, index, &original)? {
+            Some(loaded) => loaded,
+            None => return Err(finished.gone(index)),
+        };
+        on_event(TrainEvent::BlockEnd { block: index })?;
+    }
+    Ok(model)
 }
 
 fn run<M: Blockwise>(

@@ -34,6 +34,9 @@ pub struct E2eQpConfig {
     /// rounded.
     #[config(default = true)]
     pub round_scales: bool,
+    /// Optimizer steps after which a run directory keeps the state again, if there is one.
+    #[config(default = 10)]
+    pub save_every: usize,
 }
 
 impl E2eQpConfig {
@@ -41,6 +44,7 @@ impl E2eQpConfig {
     pub fn init(&self) -> E2eQp {
         E2eQp {
             config: self.clone(),
+            run_dir: None,
         }
     }
 

@@ -1,11 +1,12 @@
 //! The epochs of E2E-QP.
 
 use super::E2eQpConfig;
+use super::state::Position;
+use super::trainee::Trainee;
 use crate::module::packed_weights;
 use crate::train::best::BestSoFar;
 use crate::train::clip::{clip_grad_norm, scale_grads};
 use crate::train::launch::{data_error, for_each_batch};
-use crate::train::optimizer::adamw;
 use crate::train::rates::params;
 use crate::train::{
     CosineSchedule, DataSplit, Epoch, LearningRates, Phase, StepLoss, TrainError, TrainEvent,
@@ -16,11 +17,11 @@ use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
-use burn::train::{InferenceStep, Learner, LearnerModel, TrainLoader, TrainStep, ValidLoader};
+use burn::train::{InferenceStep, LearnerModel, TrainLoader, TrainStep, ValidLoader};
 use std::sync::{Arc, OnceLock};
 
 /// Who hears what happens in E2E-QP: a callback, or Burn's event processor.
-pub(super) trait Listener<M: LearnerModel> {
+pub(super) trait Listener<M: LearnerModel, T> {
     /// Anything but a batch.
     fn event(&mut self, event: TrainEvent) -> Result<(), TrainError>;
 
@@ -46,7 +47,7 @@ pub(super) trait Listener<M: LearnerModel> {
     ) -> Result<(), TrainError>;
 
     /// An epoch is over; true where the phase ends with it.
-    fn is_enough(&mut self, _learner: &Learner<M>, _epoch: usize) -> bool {
+    fn is_enough(&mut self, _trainee: &T, _epoch: usize) -> bool {
         false
     }
 }
@@ -68,6 +69,13 @@ impl Schedule {
     }
 }
 
+impl Schedule {
+    /// Goes on after that many steps.
+    pub fn go_on_from(&mut self, done: usize) {
+        self.done = done;
+    }
+}
+
 impl LrScheduler for Schedule {
     fn step(&mut self) -> f64 {
         self.done += 1;
@@ -85,11 +93,11 @@ impl LrScheduler for Schedule {
     }
 }
 
-/// A learner for a packed model, where only its step sizes train, and its schedule.
+/// A packed model where only its step sizes train, and its schedule.
 pub(super) fn start<M: LearnerModel>(
     config: &E2eQpConfig,
     model: M,
-) -> Result<(Learner<M>, Schedule), TrainError> {
+) -> Result<(M, Schedule), TrainError> {
     let model = model.valid();
     let schedule = Schedule {
         config: config.clone(),
@@ -97,8 +105,7 @@ pub(super) fn start<M: LearnerModel>(
         steps: Arc::default(),
         done: 0,
     };
-    let model = model.train_scales_only().train();
-    Ok((Learner::new(model, adamw(), schedule.clone()), schedule))
+    Ok((model.train_scales_only().train(), schedule))
 }
 
 /// The bits of most of a model's packed weights.
@@ -150,9 +157,11 @@ impl<L> Fit<L> {
     }
 
     /// Trains for the configured epochs, from one of them on (the first is 1).
-    pub fn run<M>(
+    ///
+    /// A trainee that goes on with a run goes back to where that was left: in the epoch, and in the order of its batches.
+    pub fn run<M, T>(
         &mut self,
-        learner: &mut Learner<M>,
+        trainee: &mut T,
         train: TrainLoader<M>,
         valid: ValidLoader<M>,
         starting_epoch: usize,
@@ -161,14 +170,15 @@ impl<L> Fit<L> {
         M: LearnerModel,
         <M as TrainStep>::Output: StepLoss,
         <M as InferenceStep>::Output: StepLoss,
-        L: Listener<M>,
+        L: Listener<M, T>,
+        T: Trainee<M>,
     {
         let config = self.schedule.config.clone();
         if config.early_stopping.is_some() && valid.num_items() == 0 {
             let message = "early_stopping of E2E-QP needs validation data, and there is none";
             return Err(TrainError::Setting(message.to_string()));
         }
-        let device = learner.model().devices()[0].clone();
+        let device = trainee.model().devices()[0].clone();
         let inner = device.clone().inner();
         // Burn's loaders shuffle each copy in its own order: the first copy is trained on, another one counted.
         let loader = train.to_device(&device.autodiff());
@@ -178,7 +188,14 @@ impl<L> Fit<L> {
             .steps
             .set(per_epoch * config.epochs)
             .expect("a learner is trained once");
-        self.step = per_epoch * (starting_epoch - 1);
+        let mut position = Position {
+            epoch: starting_epoch,
+            batches: 0,
+            step: per_epoch * (starting_epoch - 1),
+            loss_sum: 0,
+            worse: 0,
+            best: None,
+        };
         self.listener.event(TrainEvent::PhaseStart {
             phase: Phase::E2eQp,
             blocks: 0,
@@ -186,38 +203,73 @@ impl<L> Fit<L> {
             rates: self.schedule.rates,
         })?;
         let mut best = config.early_stopping.map(BestSoFar::new);
-        for number in starting_epoch..=config.epochs {
+        if let Some((resumed, resumed_best)) = trainee.resume()? {
+            position = resumed;
+            if let (Some(patience), Some(resumed)) = (config.early_stopping, resumed_best) {
+                best = Some(BestSoFar::resume(
+                    patience,
+                    resumed.loss,
+                    resumed.model,
+                    resumed.worse,
+                ));
+            }
+            // A loader shuffles anew whenever it is read.
+            for _ in 1..position.epoch {
+                drop((loader.iter(), valid.iter()));
+            }
+            let (phase, done) = (Phase::E2eQp, position.step);
+            self.listener.event(TrainEvent::Resumed { phase, done })?;
+        }
+        self.step = position.step;
+        for number in position.epoch..=config.epochs {
             let epoch = Epoch {
                 phase: Phase::E2eQp,
                 block: None,
                 number,
                 epochs: config.epochs,
             };
-            self.train(learner, &loader, epoch)?;
-            let loss = self.validate(&learner.model(), &valid, epoch)?;
-            if self.listener.is_enough(learner, number) {
-                break;
+            self.train(trainee, &loader, epoch, &position, best.as_ref())?;
+            let loss = self.validate::<M, T>(&trainee.model(), &valid, epoch)?;
+            let mut enough = self.listener.is_enough(trainee, number);
+            if let (Some(loss), Some(best), false) = (loss, &mut best, enough) {
+                enough = best.offer(loss, trainee.model());
             }
-            if let (Some(loss), Some(best)) = (loss, &mut best)
-                && best.offer(loss, learner.model())
-            {
+            let next = if enough { config.epochs } else { number };
+            position = self.position(next + 1, 0, 0.0);
+            trainee.keep(&position, best.as_ref())?;
+            if enough {
                 break;
             }
         }
         let best = best.and_then(BestSoFar::into_best);
-        Ok(best.unwrap_or_else(|| learner.model()))
+        Ok(best.unwrap_or_else(|| trainee.model()))
     }
 
-    fn train<M>(
+    fn position(&self, epoch: usize, batches: usize, loss_sum: f64) -> Position {
+        Position {
+            epoch,
+            batches,
+            step: self.step,
+            loss_sum: loss_sum.to_bits(),
+            worse: 0,
+            best: None,
+        }
+    }
+
+    /// Trains on an epoch, from a position in it on.
+    fn train<M, T>(
         &mut self,
-        learner: &mut Learner<M>,
+        trainee: &mut T,
         loader: &TrainLoader<M>,
         epoch: Epoch,
+        from: &Position,
+        best: Option<&BestSoFar<M>>,
     ) -> Result<(), TrainError>
     where
         M: LearnerModel,
         <M as TrainStep>::Output: StepLoss,
-        L: Listener<M>,
+        L: Listener<M, T>,
+        T: Trainee<M>,
     {
         let (split, total) = (DataSplit::Train, loader.num_items());
         self.listener.event(TrainEvent::SplitStart {
@@ -226,26 +278,35 @@ impl<L> Fit<L> {
             total,
         })?;
         let mut accumulator = GradientsAccumulator::new();
-        let (mut waiting, mut iteration, mut sum) = (0, 0, 0.0);
+        let mut waiting = 0;
+        let (mut iteration, mut sum) = (from.batches, f64::from_bits(from.loss_sum));
         let mut iterator = loader.iter();
+        for batch in iterator.by_ref().take(from.batches) {
+            batch.map_err(data_error)?;
+        }
         while let Some(batch) = iterator.next() {
             let batch = batch.map_err(data_error)?;
             let progress = iterator.progress();
             iteration += 1;
-            let output = learner.train_step(batch);
+            let output = TrainStep::step(&trainee.model(), batch);
             let loss = output.item.loss().inner();
             sum += self.check_loss(&loss, self.step)?;
-            accumulator.accumulate(&learner.model(), output.grads);
+            accumulator.accumulate(&trainee.model(), output.grads);
             waiting += 1;
             if waiting >= self.accumulation {
-                self.optimize(learner, accumulator.grads(), waiting)?;
+                self.optimize(trainee, accumulator.grads(), waiting)?;
                 waiting = 0;
+                let save_every = self.schedule.config.save_every.max(1);
+                if self.step.is_multiple_of(save_every) {
+                    let position = self.position(epoch.number, iteration, sum);
+                    trainee.keep(&position, best)?;
+                }
             }
-            let rates = (self.step > 0).then(|| learner.lr_current());
+            let rates = (self.step > 0).then(|| trainee.rates());
             (self.listener).trained(epoch, progress, iteration, rates, loss, output.item)?;
         }
         if waiting > 0 {
-            self.optimize(learner, accumulator.grads(), waiting)?;
+            self.optimize(trainee, accumulator.grads(), waiting)?;
         }
         if iteration == 0 {
             return Err(TrainError::NoData);
@@ -255,13 +316,13 @@ impl<L> Fit<L> {
     }
 
     /// A step with the mean of the gradients of that many batches, clipped.
-    fn optimize<M: LearnerModel>(
+    fn optimize<M: LearnerModel, T: Trainee<M>>(
         &mut self,
-        learner: &mut Learner<M>,
+        trainee: &mut T,
         grads: GradientsParams,
         batches: usize,
     ) -> Result<(), TrainError> {
-        let model = learner.model();
+        let model = trainee.model();
         let grads = match batches {
             1 => grads,
             n => scale_grads(&model, grads, 1.0 / n as f64),
@@ -278,14 +339,13 @@ impl<L> Fit<L> {
             });
         }
         drop(model);
-        learner.lr_step();
-        learner.optimizer_step(grads);
+        trainee.step(grads);
         self.step += 1;
         Ok(())
     }
 
     /// Mean validation loss; `None` where there is no validation data.
-    fn validate<M>(
+    fn validate<M, T>(
         &mut self,
         model: &M,
         loader: &ValidLoader<M>,
@@ -294,7 +354,7 @@ impl<L> Fit<L> {
     where
         M: LearnerModel,
         <M as InferenceStep>::Output: StepLoss,
-        L: Listener<M>,
+        L: Listener<M, T>,
     {
         if loader.num_items() == 0 {
             self.listener.event(TrainEvent::EpochEnd { epoch })?;

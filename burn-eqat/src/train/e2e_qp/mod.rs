@@ -3,7 +3,9 @@
 mod config;
 mod fit;
 mod phase;
+mod state;
 mod strategy;
+mod trainee;
 
 pub use config::E2eQpConfig;
 pub use phase::E2eQp;

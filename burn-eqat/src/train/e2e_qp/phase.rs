@@ -1,9 +1,10 @@
 use super::E2eQpConfig;
 use super::fit::{Fit, Listener, check_finite, start};
-use crate::Quantize;
+use super::trainee::Resumable;
 use crate::train::error::catch_ops;
 use crate::train::event::OnEvent;
 use crate::train::{DataSplit, Epoch, StepLoss, TrainError, TrainEvent};
+use crate::{Quantize, RunDir};
 use burn::data::dataloader::{DataLoader, Progress};
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::tensor::Tensor;
@@ -20,12 +21,23 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct E2eQp {
     pub(super) config: E2eQpConfig,
+    pub(super) run_dir: Option<RunDir>,
 }
 
 impl E2eQp {
     /// The configuration.
     pub fn config(&self) -> &E2eQpConfig {
         &self.config
+    }
+
+    /// Keeps the state in a run directory every [`save_every`](E2eQpConfig::save_every) optimizer steps, and goes on from what
+    /// it has: step sizes, moments of the optimizer, the position in the schedule and in the data, and the best epoch so far.
+    ///
+    /// Batches that were trained on are read again and left out. For a resumed run to end as one that was never stopped, the
+    /// loaders have to be made in the same way, and give the same batches in the same order.
+    pub fn with_run_dir(mut self, run: RunDir) -> Self {
+        self.run_dir = Some(run);
+        self
     }
 
     /// Trains the step sizes of a packed model; returns it. The training data is read once more than there are epochs, to count
@@ -53,12 +65,31 @@ impl E2eQp {
         <M as InferenceStep>::Output: StepLoss,
     {
         catch_ops(|| {
-            let (mut learner, schedule) = start(&self.config, model)?;
+            let (model, schedule) = start(&self.config, model)?;
+            self.agree(&model)?;
             let accumulation = self.config.grad_accumulation;
+            let mut trainee = Resumable::new(model, schedule.clone(), self.run_dir.clone());
             let mut fit = Fit::new(schedule, accumulation, Callback(on_event));
-            let model = fit.run(&mut learner, train, valid, 1)?;
+            let model = fit.run(&mut trainee, train, valid, 1)?;
             self.finish(model)
         })
+    }
+
+    /// Fails where the run directory is that of another configuration or model.
+    fn agree<M: LearnerModel>(&self, model: &M) -> Result<(), TrainError> {
+        let Some(run) = &self.run_dir else {
+            return Ok(());
+        };
+        let config = E2eQpConfig {
+            // It changes nothing of the result.
+            save_every: 0,
+            ..self.config.clone()
+        };
+        let config = serde_json::to_value(&config);
+        let config = config.map_err(|error| TrainError::Setting(error.to_string()))?;
+        run.agree("e2e_qp", config)?;
+        let digest = run.digest(&model.valid(), &|_| true)?;
+        Ok(run.agree("packed_model", digest.into())?)
     }
 
     /// The model as it leaves the phase.
@@ -76,7 +107,7 @@ impl E2eQp {
 /// A callback that hears of events.
 struct Callback<'a>(OnEvent<'a>);
 
-impl<M: LearnerModel> Listener<M> for Callback<'_> {
+impl<M: LearnerModel, T> Listener<M, T> for Callback<'_> {
     fn event(&mut self, event: TrainEvent) -> Result<(), TrainError> {
         (self.0)(event)
     }

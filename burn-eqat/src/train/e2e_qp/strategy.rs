@@ -4,6 +4,7 @@ use super::E2eQp;
 use super::fit::{Fit, Listener, Schedule, start};
 use crate::train::error::catch_ops;
 use crate::train::launch::{ErrorSlot, check_stop, launch};
+use crate::train::optimizer::adamw;
 use crate::train::{DataSplit, Epoch, Phase, StepLoss, TrainError, TrainEvent};
 use burn::data::dataloader::Progress;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
@@ -36,7 +37,13 @@ impl E2eQp {
         <M as TrainStep>::Output: StepLoss,
         <M as InferenceStep>::Output: StepLoss,
     {
-        let (learner, schedule) = start(&self.config, model)?;
+        if self.run_dir.is_some() {
+            let message =
+                "E2E-QP keeps a run directory in run only: take checkpoints of the training here";
+            return Err(TrainError::Setting(message.to_string()));
+        }
+        let (model, schedule) = start(&self.config, model)?;
+        let learner = Learner::new(model, adamw(), schedule.clone());
         let error = ErrorSlot::default();
         let strategy = Strategy {
             phase: self.clone(),
@@ -148,7 +155,7 @@ impl<M: LearnerModel> Forward<M> {
     }
 }
 
-impl<M: LearnerModel> Listener<M> for Forward<M> {
+impl<M: LearnerModel> Listener<M, Learner<M>> for Forward<M> {
     fn event(&mut self, event: TrainEvent) -> Result<(), TrainError> {
         match event {
             TrainEvent::SplitStart {
@@ -174,6 +181,7 @@ impl<M: LearnerModel> Listener<M> for Forward<M> {
             },
             TrainEvent::EpochEnd { epoch } => self.train(LearnerEvent::EndEpoch(epoch.number)),
             TrainEvent::PhaseStart { .. }
+            | TrainEvent::Resumed { .. }
             | TrainEvent::Batch { .. }
             | TrainEvent::BlockEnd { .. } => check_stop(&self.interrupter),
         }

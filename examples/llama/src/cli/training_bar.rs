@@ -19,6 +19,13 @@ impl TrainingBar {
     pub(super) fn event(&mut self, event: &TrainEvent) -> Result<(), TrainError> {
         match event {
             TrainEvent::PhaseStart { phase, .. } => self.bar = Some(bar(0, name(*phase))),
+            TrainEvent::Resumed { phase, done } => {
+                let unit = match phase {
+                    Phase::BlockAp => "blocks",
+                    Phase::E2eQp => "steps",
+                };
+                eprintln!("{}: {done} {unit} were done before", name(*phase));
+            }
             TrainEvent::SplitStart {
                 epoch,
                 split,

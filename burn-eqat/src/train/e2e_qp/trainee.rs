@@ -1,0 +1,116 @@
+//! What E2E-QP trains: a model with its optimizer and schedule.
+
+use super::fit::Schedule;
+use super::state::{Best, Position, State};
+use crate::RunDir;
+use crate::train::TrainError;
+use crate::train::best::BestSoFar;
+use crate::train::optimizer::adamw;
+use burn::lr_scheduler::LrScheduler;
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::train::{Learner, LearnerModel, TrainStep};
+
+/// A model that takes optimizer steps.
+pub(super) trait Trainee<M: LearnerModel> {
+    /// The model as it is now, where gradients are recorded.
+    fn model(&self) -> M;
+
+    /// The learning rates of the last step.
+    fn rates(&self) -> ModuleLearningRate;
+
+    /// Takes a step.
+    fn step(&mut self, grads: GradientsParams);
+
+    /// Goes back to where a run was left, if it was.
+    fn resume(&mut self) -> Result<Option<(Position, Option<Best<M>>)>, TrainError> {
+        Ok(None)
+    }
+
+    /// Keeps where the run is.
+    fn keep(
+        &mut self,
+        _position: &Position,
+        _best: Option<&BestSoFar<M>>,
+    ) -> Result<(), TrainError> {
+        Ok(())
+    }
+}
+
+/// Burn's learner, whose checkpoints are Burn's.
+impl<M: LearnerModel> Trainee<M> for Learner<M> {
+    fn model(&self) -> M {
+        Learner::model(self)
+    }
+
+    fn rates(&self) -> ModuleLearningRate {
+        self.lr_current()
+    }
+
+    fn step(&mut self, grads: GradientsParams) {
+        self.lr_step();
+        self.optimizer_step(grads);
+    }
+}
+
+/// A learner of our own: it can be kept in a run directory.
+pub(super) struct Resumable<M> {
+    /// Absent only while the optimizer has it.
+    model: Option<M>,
+    optim: ModuleOptimizer,
+    schedule: Schedule,
+    rates: ModuleLearningRate,
+    run_dir: Option<RunDir>,
+}
+
+impl<M: LearnerModel> Resumable<M> {
+    pub fn new(model: M, schedule: Schedule, run_dir: Option<RunDir>) -> Self {
+        Self {
+            model: Some(model),
+            optim: adamw(),
+            schedule,
+            rates: 0.0.into(),
+            run_dir,
+        }
+    }
+}
+
+impl<M: LearnerModel> Trainee<M> for Resumable<M> {
+    fn model(&self) -> M {
+        self.model.clone().expect("it comes back from each step")
+    }
+
+    fn rates(&self) -> ModuleLearningRate {
+        self.rates.clone()
+    }
+
+    fn step(&mut self, grads: GradientsParams) {
+        self.rates = self.schedule.step().into();
+        // The optimizer updates in place what nobody else holds.
+        let model = self.model.take().expect("it comes back from each step");
+        let rates = self.rates.clone();
+        self.model = Some(TrainStep::optimize(model, &mut self.optim, rates, grads));
+    }
+
+    fn resume(&mut self) -> Result<Option<(Position, Option<Best<M>>)>, TrainError> {
+        let Some(run) = &self.run_dir else {
+            return Ok(None);
+        };
+        let Some(state) = State::load(run)? else {
+            return Ok(None);
+        };
+        let model = self.model();
+        let best = state.best(&model)?;
+        self.optim = state.optimizer(&model, adamw())?;
+        self.model = Some(state.model(model)?);
+        self.schedule.go_on_from(state.position.step);
+        Ok(Some((state.position, best)))
+    }
+
+    fn keep(&mut self, position: &Position, best: Option<&BestSoFar<M>>) -> Result<(), TrainError> {
+        match &self.run_dir {
+            Some(run) => State::keep(run, position, &self.model(), &self.optim, best),
+            None => Ok(()),
+        }
+    }
+}
