@@ -2,6 +2,7 @@ use super::{LmError, TokenWindows, read_tokens};
 use crate::files::FileError;
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
+use safetensors::{Dtype, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
@@ -126,6 +127,39 @@ impl Calibration {
         })
     }
 
+    /// Writes the windows to a safetensors file as [`from_tokens`](Self::from_tokens) reads them.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), FileError> {
+        let kinds = [
+            ("calib", &self.train),
+            ("val", &self.valid),
+            ("e2e", &self.e2e),
+            ("eval", &self.eval),
+        ];
+        let mut tensors = Vec::new();
+        for (name, windows) in kinds.into_iter().filter(|(_, windows)| !windows.is_empty()) {
+            let bytes = windows
+                .tokens()
+                .iter()
+                .flat_map(|token| token.to_le_bytes());
+            let shape = vec![windows.len(), windows.seq_len()];
+            tensors.push((name, shape, bytes.collect::<Vec<u8>>()));
+        }
+        let mut views = Vec::new();
+        for (name, shape, bytes) in &tensors {
+            let view = TensorView::new(Dtype::I32, shape.clone(), bytes);
+            views.push((
+                *name,
+                view.map_err(|error| FileError::invalid(path, error))?,
+            ));
+        }
+        safetensors::serialize_to_file(views, None, path)
+            .map_err(|error| FileError::invalid(path, error))
+    }
+
     /// How many windows each kind has.
     pub fn used(&self) -> CalibrationSizes {
         CalibrationSizes {
@@ -175,6 +209,18 @@ mod tests {
         let used = data.used();
         assert_eq!((used.train, used.valid, used.e2e), (16, 2, 16));
         assert_eq!(data.eval.len(), 3);
+    }
+
+    #[test]
+    fn saved_windows_are_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("windows.safetensors");
+        let mut data = Calibration::split(&windows(60), SIZES, 3).unwrap();
+        data.valid = TokenWindows::new(Vec::new(), 2);
+        data.save(&path).unwrap();
+        let read = Calibration::from_tokens(&path, data.used(), 120).unwrap();
+        assert_eq!((&read.train, &read.valid), (&data.train, &data.valid));
+        assert_eq!((&read.e2e, &read.eval), (&data.e2e, &data.eval));
     }
 
     #[test]

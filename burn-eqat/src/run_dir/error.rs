@@ -5,7 +5,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
     /// A run that was to begin is there already.
-    #[error("{path}: holds a run already: resume it, or remove the directory")]
+    #[error("{path}: holds a run already")]
     Exists {
         /// The directory.
         path: PathBuf,

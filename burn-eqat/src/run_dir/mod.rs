@@ -68,7 +68,7 @@ impl RunDir {
     pub fn create(path: &Path) -> Result<Self, RunDirError> {
         fs::create_dir_all(path).map_err(FileError::io(path))?;
         let lock = lock(path)?;
-        if path.join(MANIFEST).exists() {
+        if Self::is_run(path) {
             let path = path.to_path_buf();
             return Err(RunDirError::Exists { path });
         }
@@ -83,7 +83,7 @@ impl RunDir {
     ///
     /// When there is no run, its manifest is damaged, another process uses it, or it cannot be read.
     pub fn open(path: &Path) -> Result<Self, RunDirError> {
-        if !path.join(MANIFEST).is_file() {
+        if !Self::is_run(path) {
             let path = path.to_path_buf();
             return Err(RunDirError::NoRun { path });
         }
@@ -99,11 +99,16 @@ impl RunDir {
     ///
     /// As [`create`](Self::create) and [`open`](Self::open).
     pub fn open_or_create(path: &Path) -> Result<Self, RunDirError> {
-        if path.join(MANIFEST).is_file() {
+        if Self::is_run(path) {
             Self::open(path)
         } else {
             Self::create(path)
         }
+    }
+
+    /// Whether there is a run at `path`.
+    pub fn is_run(path: &Path) -> bool {
+        path.join(MANIFEST).exists()
     }
 
     fn new(path: &Path, manifest: Manifest, lock: File) -> Self {

@@ -1,8 +1,8 @@
 use crate::ConfigError;
-use burn_eqat::QuantizeError;
 use burn_eqat::files::FileError;
 use burn_eqat::lm::LmError;
 use burn_eqat::train::TrainError;
+use burn_eqat::{QuantizeError, RunDirError};
 use std::path::{Path, PathBuf};
 
 /// What can go wrong between the command line and the model.
@@ -37,6 +37,9 @@ pub enum Error {
     /// A model that has no lossless form in GGUF.
     #[error(transparent)]
     Gguf(#[from] crate::export::GgufError),
+    /// A run directory.
+    #[error("{0}{hint}", hint = run_hint(.0))]
+    Run(#[from] RunDirError),
     /// A setting that makes no sense.
     #[error("{0}")]
     Setting(String),
@@ -61,6 +64,14 @@ pub enum Error {
 fn hint(error: &FileError) -> &'static str {
     match error {
         FileError::NotEmpty { .. } => " (replace it with --force)",
+        _ => "",
+    }
+}
+
+/// What the command line has to offer for an error of a run directory.
+fn run_hint(error: &RunDirError) -> &'static str {
+    match error {
+        RunDirError::Exists { .. } => " (go on with --resume, or begin anew with --force)",
         _ => "",
     }
 }
@@ -94,6 +105,7 @@ impl From<TrainError> for Error {
     fn from(error: TrainError) -> Self {
         match error {
             TrainError::Interrupted => Error::Interrupted,
+            TrainError::RunDir(error) => Error::Run(error),
             TrainError::Callback(error) => match error.downcast::<Error>() {
                 Ok(error) => *error,
                 Err(error) => Error::Train(TrainError::Callback(error)),

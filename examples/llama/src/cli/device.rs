@@ -1,8 +1,10 @@
 use burn::tensor::Device;
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 /// Where tensors live: one value for each backend that is compiled in.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum DeviceName {
     /// Burn's own CPU backend.
     #[cfg(feature = "flex")]
@@ -63,17 +65,17 @@ impl DeviceName {
 }
 
 /// `--device`, shared by the commands.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct DeviceArg {
-    /// Where to compute; more names are there when their cargo features are
-    #[arg(long, value_enum, default_value_t = default_device(), value_name = "NAME")]
-    device: DeviceName,
+    /// Where to compute; more names are there when their cargo features are [default: the first of them]
+    #[arg(long, value_enum, value_name = "NAME")]
+    device: Option<DeviceName>,
 }
 
 impl DeviceArg {
     /// The device.
     pub(super) fn device(&self) -> Device {
-        self.device.device()
+        self.device.unwrap_or_else(default_device).device()
     }
 }
 

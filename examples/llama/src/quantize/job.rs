@@ -7,7 +7,8 @@ use burn::tensor::Device;
 use burn_eqat::files::saved_size;
 use burn_eqat::lm::{Calibration, LmError, TokenWindows, perplexity};
 use burn_eqat::train::{TrainError, TrainEvent};
-use burn_eqat::{Observer, PhaseLoaders, Stage, StageName};
+use burn_eqat::{Observer, PhaseLoaders, RunDir, Stage, StageName};
+use serde_json::json;
 
 /// Callbacks of the job.
 pub struct Hooks<'a> {
@@ -32,6 +33,8 @@ pub struct Quantized {
 /// Quantizes a full-precision model; gives back the packed one and what was measured. One that is packed
 /// already is trained on by E2E-QP.
 ///
+/// With a run directory, what is finished is kept there, and not done again.
+///
 /// # Errors
 ///
 /// When the scheme does not fit the model, a loss is not finite, or the job is interrupted.
@@ -40,6 +43,7 @@ pub fn quantize(
     data: &Calibration,
     settings: &QuantizeSettings,
     device: &Device,
+    run: Option<RunDir>,
     hooks: &mut Hooks<'_>,
 ) -> Result<Quantized, Error> {
     let mut job = Job {
@@ -47,11 +51,15 @@ pub fn quantize(
         data,
         device,
         hooks,
+        run: run.clone(),
         meter: Meter::start(),
         stages: Vec::new(),
         rates: Rates::default(),
     };
-    let recipe = settings.recipe(Llama::quantized_weights()).init();
+    let mut recipe = settings.recipe(Llama::quantized_weights()).init();
+    if let Some(run) = run {
+        recipe = recipe.with_run_dir(run);
+    }
     let data = loaders(data, settings, device);
     let model = recipe.run(loaded.model.clone(), data, &mut job)?;
     let Job { stages, rates, .. } = job;
@@ -89,6 +97,8 @@ struct Job<'a, 'h> {
     data: &'a Calibration,
     device: &'a Device,
     hooks: &'a mut Hooks<'h>,
+    /// Keeps what was measured.
+    run: Option<RunDir>,
     /// Runs since the last stage was measured.
     meter: Meter,
     stages: Vec<MeasuredStage>,
@@ -97,6 +107,35 @@ struct Job<'a, 'h> {
 
 impl Job<'_, '_> {
     fn measure(&mut self, stage: &Stage<'_, Llama>) -> Result<(), Error> {
+        let measured = match self.measured_before(stage.name)? {
+            Some(measured) => measured,
+            None => self.measure_now(stage)?,
+        };
+        (self.hooks.finished)(&measured, stage.model)?;
+        self.stages.push(measured);
+        match (stage.name, stage.rates) {
+            (StageName::BlockAp, Some(rates)) => {
+                self.rates.quant = Some(rates.quantizer);
+                self.rates.weight = Some(rates.weights);
+            }
+            (StageName::E2eQp, Some(rates)) => self.rates.e2e = Some(rates.e2e),
+            _ => {}
+        }
+        self.meter = Meter::start();
+        Ok(())
+    }
+
+    /// What a run that goes on has measured of a stage.
+    fn measured_before(&self, name: StageName) -> Result<Option<MeasuredStage>, Error> {
+        let Some(run) = &self.run else {
+            return Ok(None);
+        };
+        let name = note(name);
+        let measured = run.note(&name).map(serde_json::from_value).transpose();
+        measured.map_err(|error| Error::input(run.path(), format!("{name}: {error}")))
+    }
+
+    fn measure_now(&mut self, stage: &Stage<'_, Llama>) -> Result<MeasuredStage, Error> {
         let (usage, model) = (self.meter.stop(), stage.model);
         let evaluating = &mut self.hooks.evaluating;
         let perplexity = perplexity(model, &self.data.eval, self.device, &mut |done, total| {
@@ -119,19 +158,16 @@ impl Job<'_, '_> {
             cpu_seconds: usage.cpu_seconds,
             peak_rss_mb: usage.peak_rss_mb,
         };
-        (self.hooks.finished)(&measured, model)?;
-        self.stages.push(measured);
-        match (stage.name, stage.rates) {
-            (StageName::BlockAp, Some(rates)) => {
-                self.rates.quant = Some(rates.quantizer);
-                self.rates.weight = Some(rates.weights);
-            }
-            (StageName::E2eQp, Some(rates)) => self.rates.e2e = Some(rates.e2e),
-            _ => {}
+        if let Some(run) = &self.run {
+            run.set_note(&note(stage.name), json!(measured))?;
         }
-        self.meter = Meter::start();
-        Ok(())
+        Ok(measured)
     }
+}
+
+/// What a run directory calls the measurements of a stage.
+fn note(name: StageName) -> String {
+    format!("stage {name}")
 }
 
 impl Observer<Llama> for Job<'_, '_> {

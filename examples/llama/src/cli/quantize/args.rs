@@ -1,6 +1,7 @@
 use crate::cli::device::DeviceArg;
 use burn_eqat::{Method, Scheme, SchemeOverride};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Take a Llama to 2, 3 or 4 bits per weight
@@ -8,7 +9,8 @@ use std::path::{Path, PathBuf};
 /// Prints perplexity and size after each stage (full precision, round to nearest, Block-AP, E2E-QP)
 /// and saves the packed model. Without arguments it quantizes the small model that comes with this
 /// program, in a few minutes on two cores.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(in crate::cli) struct Args {
     /// Hugging Face directory of a full-precision model, or of a packed one to train on by E2E-QP
     /// [default: the bundled model]
@@ -21,14 +23,23 @@ pub(in crate::cli) struct Args {
     /// Another scheme for the weights whose path matches a regular expression, as in
     /// down_proj=w4g64; may be repeated, the last match counts
     #[arg(long = "override", value_name = "REGEX=SCHEME")]
+    #[serde(rename = "override")]
     pub(super) overrides: Vec<SchemeOverride>,
-    /// How far to go
-    #[arg(long, value_parser = method_parser(), default_value = "efficientqat")]
-    pub(super) method: Method,
-    /// Where to save the packed model; with E2E-QP to come, what Block-AP made is saved there first
-    /// [default: not saved]
+    /// How far to go [default: efficientqat]
+    #[arg(long, value_parser = method_parser())]
+    pub(super) method: Option<Method>,
+    /// Where to save the packed model [default: not saved]
     #[arg(long, value_name = "DIR")]
     pub(super) output: Option<PathBuf>,
+    /// Where to keep what is finished, so that a run that is stopped can be resumed [default: the output
+    /// with .run behind its name, which is removed when the model is saved]
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
+    pub(super) run: Option<PathBuf>,
+    /// Go on with a run that was stopped, with its settings
+    #[arg(long, value_name = "DIR", conflicts_with = "run")]
+    #[serde(skip)]
+    pub(super) resume: Option<PathBuf>,
     /// Calibration text: a .txt or .jsonl file, or `self` to have the model write it [default: self]
     #[arg(long, value_name = "FILE|self")]
     pub(super) calibration: Option<PathBuf>,
@@ -45,9 +56,9 @@ pub(in crate::cli) struct Args {
     /// Windows that the phases are validated on [default: 32]
     #[arg(long, value_name = "N")]
     pub(super) val_size: Option<usize>,
-    /// Tokens of a window
-    #[arg(long, default_value_t = 256, value_name = "N")]
-    pub(super) seq_len: usize,
+    /// Tokens of a window [default: 256]
+    #[arg(long, value_name = "N")]
+    pub(super) seq_len: Option<usize>,
     /// Windows of a Block-AP step [default: 4]
     #[arg(long, value_name = "N")]
     pub(super) batch_size: Option<usize>,
@@ -75,23 +86,41 @@ pub(in crate::cli) struct Args {
     /// parameters 2e-4 at 2 bits, 1e-4 at 3, 1.5e-5 at 4, 1e-6 at 8; else 2e-5 at 2 bits, 1e-5 at others]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) e2e_lr: Option<f64>,
-    /// Seed of everything random
-    #[arg(long, default_value_t = 42, value_name = "N")]
-    pub(super) seed: u64,
+    /// Seed of everything random [default: 42]
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
     #[command(flatten)]
+    #[serde(flatten)]
     pub(super) device: DeviceArg,
-    /// Replace the output directory if there is one
+    /// Replace the output directory if there is one, and a run that was stopped
     #[arg(long)]
+    #[serde(skip)]
     pub(super) force: bool,
     /// Write what is printed as JSON, too
     #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
     pub(super) report: Option<PathBuf>,
 }
 
 impl Args {
+    /// How far to go.
+    pub(super) fn method(&self) -> Method {
+        self.method.unwrap_or(Method::EfficientQat)
+    }
+
+    /// Tokens of a window.
+    pub(super) fn seq_len(&self) -> usize {
+        self.seq_len.unwrap_or(256)
+    }
+
+    /// Seed of everything random.
+    pub(super) fn seed(&self) -> u64 {
+        self.seed.unwrap_or(42)
+    }
+
     /// Whether each block is needed once: nothing is trained, and the model writes no text.
     pub(in crate::cli) fn goes_through_once(&self) -> bool {
-        self.method == Method::Rtn && !self.writes_calibration()
+        self.method() == Method::Rtn && !self.writes_calibration()
     }
 
     /// Whether there is a text to measure perplexity on that is not calibration text.
@@ -101,7 +130,7 @@ impl Args {
 
     /// Whether calibration text is needed: to train on, or to measure perplexity on.
     pub(super) fn needs_calibration(&self) -> bool {
-        self.method > Method::Rtn || !self.has_eval_text()
+        self.method() > Method::Rtn || !self.has_eval_text()
     }
 
     /// The file with calibration text; `None` where the model writes it.

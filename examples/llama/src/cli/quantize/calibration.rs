@@ -7,14 +7,46 @@ use crate::error::Error;
 use crate::load::LoadedLlama;
 use crate::quantize::QuantizeSettings;
 use burn::tensor::Device;
-use burn_eqat::lm::{Calibration, LmError, TokenWindows, sample_windows};
+use burn_eqat::RunDir;
+use burn_eqat::lm::{Calibration, CalibrationSizes, LmError, TokenWindows, sample_windows};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Windows that are written where nothing is trained, for a tenth of them to be measured on.
 const ONLY_MEASURED: usize = 320;
 
+/// What the run directory calls the windows.
+const WINDOWS: &str = "windows.safetensors";
+
+/// What it calls how many there were.
+const SIZES: &str = "windows";
+
+/// The windows of a run that goes on; else what the settings ask for, which a run keeps.
+pub(super) fn kept_calibration(
+    args: &Args,
+    settings: &QuantizeSettings,
+    loaded: &LoadedLlama,
+    device: &Device,
+    run: Option<&RunDir>,
+) -> Result<Calibration, Error> {
+    let Some(run) = run else {
+        return calibration(args, settings, loaded, device);
+    };
+    if let (Some(path), Some(sizes)) = (run.kept_file(WINDOWS)?, run.note(SIZES)) {
+        let (used, available): (CalibrationSizes, usize) = serde_json::from_value(sizes)
+            .map_err(|error| Error::input(run.path(), format!("{SIZES}: {error}")))?;
+        let data = Calibration::from_tokens(&path, used, loaded.config.vocab_size)?;
+        return Ok(Calibration { available, ..data });
+    }
+    let data = calibration(args, settings, loaded, device)?;
+    // In this order: a file that is there has its sizes.
+    run.set_note(SIZES, json!((data.used(), data.available)))?;
+    run.keep_file(WINDOWS, |path| data.save(path))?;
+    Ok(data)
+}
+
 /// Reads or writes what the settings ask for.
-pub(super) fn calibration(
+fn calibration(
     args: &Args,
     settings: &QuantizeSettings,
     loaded: &LoadedLlama,
@@ -36,13 +68,13 @@ pub(super) fn calibration(
         }
         return Ok(data);
     }
-    check_length(args.seq_len)?;
+    check_length(args.seq_len())?;
     let eval = match eval_path(args) {
         Some(path) => Some(eval_windows(&path, args, loaded)?),
         None => None,
     };
     if let Some(eval) = eval.as_ref().filter(|_| !args.needs_calibration()) {
-        let none = || TokenWindows::new(Vec::new(), args.seq_len);
+        let none = || TokenWindows::new(Vec::new(), args.seq_len());
         return Ok(Calibration {
             train: none(),
             valid: none(),
@@ -52,11 +84,11 @@ pub(super) fn calibration(
         });
     }
     let windows = match args.calibration_file() {
-        Some(path) => loaded.read_windows(path, args.seq_len)?,
+        Some(path) => loaded.read_windows(path, args.seq_len())?,
         None => self_calibration(args, settings, loaded, device)?,
     };
     windows.check_vocabulary(vocab_size, "tokenizer.json")?;
-    let split = Calibration::split(&windows, settings.sizes(), args.seed);
+    let split = Calibration::split(&windows, settings.sizes(), args.seed());
     let mut data = split.map_err(|error| match (error, args.calibration_file()) {
         (error @ LmError::TooFewWindows { .. }, Some(path)) => Error::input(path, error),
         (error, _) => error.into(),
@@ -75,9 +107,9 @@ fn eval_path(args: &Args) -> Option<PathBuf> {
 }
 
 fn eval_windows(path: &Path, args: &Args, loaded: &LoadedLlama) -> Result<TokenWindows, Error> {
-    let windows = loaded.read_windows(path, args.seq_len)?;
+    let windows = loaded.read_windows(path, args.seq_len())?;
     if windows.is_empty() {
-        let message = format!("is shorter than a window of {} tokens", args.seq_len);
+        let message = format!("is shorter than a window of {} tokens", args.seq_len());
         return Err(Error::input(path, message));
     }
     windows.check_vocabulary(loaded.config.vocab_size, "tokenizer.json")?;
@@ -89,7 +121,7 @@ fn say_what_there_was(args: &Args, settings: &QuantizeSettings, data: &Calibrati
     let (asked, used) = (settings.sizes(), data.used());
     if used != asked {
         let file = args.calibration_file().unwrap_or(Path::new("self"));
-        let (file, available, seq_len) = (file.display(), data.available, args.seq_len);
+        let (file, available, seq_len) = (file.display(), data.available, args.seq_len());
         eprintln!("{file}: has {available} windows of {seq_len} tokens, of which are used: {used}");
         eprintln!("{file}: asked for were: {asked}");
     }
@@ -110,9 +142,16 @@ fn self_calibration(
     let count = (wanted * 10).div_ceil(9).max(10);
     let config = &loaded.config;
     let bos = config.bos_token_id.or(config.eos_token()).unwrap_or(0);
-    let shape = [count, args.seq_len];
+    let shape = [count, args.seq_len()];
     let bar = bar(0, "sample calibration text");
     let mut progress = moving(&bar);
-    let windows = sample_windows(&loaded.model, bos, shape, args.seed, device, &mut progress)?;
+    let windows = sample_windows(
+        &loaded.model,
+        bos,
+        shape,
+        args.seed(),
+        device,
+        &mut progress,
+    )?;
     Ok(windows)
 }

@@ -1,5 +1,6 @@
 mod args;
 mod calibration;
+mod run;
 mod settings;
 
 pub(super) use args::Args;
@@ -15,9 +16,10 @@ use crate::quantize::{Hooks, MeasuredStage, QuantizeSettings, quantize};
 use burn::tensor::Device;
 use burn_eqat::files::{StagedDir, check_room};
 use burn_eqat::lm::LmError;
-use burn_eqat::{Bits, GroupSize, Method, Quantize, Scheme, Schemes, StageName};
-use calibration::calibration;
+use burn_eqat::{Bits, GroupSize, Quantize, Scheme, Schemes, StageName};
+use calibration::kept_calibration;
 use indicatif::ProgressBar;
+use run::Run;
 use serde::Serialize;
 use settings::{check_method, check_numbers, check_packed, settings};
 use std::cell::RefCell;
@@ -33,15 +35,21 @@ struct Report<'a> {
 }
 
 pub(super) fn run(args: Args) -> Result<(), Error> {
+    let (mut args, resumed) = run::resume(args)?;
+    // Nothing was there as the run began.
+    args.force |= resumed.as_ref().is_some_and(Run::was_saving);
     check_numbers(&args)?;
     check_method(&args)?;
     if let Some(output) = &args.output {
         StagedDir::check(output, args.force)?;
         check_room(output, 0)?;
     }
+    if resumed.is_none() {
+        run::check(&args)?;
+    }
     check_report(args.report.as_deref())?;
     let device = args.device.device();
-    device.seed(args.seed);
+    device.seed(args.seed());
     let dir = resolve(args.model.clone())?;
     // A model that writes its calibration text has to be there as a whole; else a block at a time will do.
     let writes = args.writes_calibration();
@@ -70,49 +78,62 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
             scheme
         }
     };
-    let mut settings = settings(&args, scheme, packed.is_some());
-    let data = calibration(&args, &settings, &loaded, &device)?;
-    if writes && packed.is_none() {
+    let settings = settings(&args, scheme, packed.is_some());
+    let run = match resumed {
+        Some(run) => Some(run),
+        None => run::begin(&args)?,
+    };
+    match (work(&args, loaded, &dir, settings, run.as_ref()), run) {
+        (Ok(()), Some(run)) => run.end(),
+        (Err(error), Some(run)) => {
+            run.say_how_to_go_on();
+            Err(error)
+        }
+        (result, None) => result,
+    }
+}
+
+/// The job itself, once everything that it was asked for makes sense.
+fn work(
+    args: &Args,
+    mut loaded: LoadedLlama,
+    dir: &Path,
+    settings: QuantizeSettings,
+    run: Option<&Run>,
+) -> Result<(), Error> {
+    let (device, scheme) = (args.device.device(), settings.scheme);
+    let run_dir = run.map(|run| run.dir.clone());
+    let data = kept_calibration(args, &settings, &loaded, &device, run_dir.as_ref())?;
+    if args.writes_calibration() && loaded.scheme.is_none() {
         // Its text is written; from here on a block at a time will do.
-        loaded = LoadedLlama::open_by_block(&dir, &device)?;
+        loaded = LoadedLlama::open_by_block(dir, &device)?;
     }
 
-    println!("{}  {}", dir.display(), schemes(&args, scheme));
+    println!("{}  {}", dir.display(), schemes(args, scheme));
     println!("{}", table_head());
-    let (mut evaluation, training, mut saved) = (None, RefCell::new(TrainingBar::default()), false);
+    let (mut evaluation, training) = (None, RefCell::new(TrainingBar::default()));
     let mut hooks = Hooks {
         training: &mut |event| training.borrow_mut().event(event),
         evaluating: &mut |stage, done, total| {
             training.borrow_mut().clear();
             show_evaluation(&mut evaluation, stage, done, total)
         },
-        finished: &mut |stage, model| {
+        finished: &mut |stage, _model| {
             println!("{}", table_row(stage));
-            // Block-AP takes long; what it made is safe while E2E-QP goes on.
-            let more = args.method > Method::BlockAp;
-            if let Some(output) = args
-                .output
-                .as_ref()
-                .filter(|_| more && stage.name == StageName::BlockAp)
-            {
-                saved = true;
-                loaded.save_packed_or_rescue(model, output, args.force)?;
-            }
             Ok(())
         },
     };
-    let quantized = quantize(&loaded, &data, &settings, &device, &mut hooks)?;
+    let quantized = quantize(&loaded, &data, &settings, &device, run_dir, &mut hooks)?;
     if let Some(output) = &args.output {
-        // The directory may hold the model after Block-AP by now, which this one replaces.
-        let force = args.force || saved;
-        loaded.save_packed_or_rescue(&quantized.model, output, force)?;
+        run.map_or(Ok(()), Run::saves)?;
+        loaded.save_packed_or_rescue(&quantized.model, output, args.force)?;
         println!("saved to {}", output.display());
     }
     if let Some(path) = &args.report {
-        settings = settings.with_sizes(data.used());
+        let mut settings = settings.with_sizes(data.used());
         settings.rates = quantized.rates;
         let report = Report {
-            model: &dir,
+            model: dir,
             scheme,
             stages: &quantized.stages,
             settings: &settings,

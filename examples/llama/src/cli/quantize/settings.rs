@@ -38,7 +38,7 @@ enum Use {
 
 /// Refuses flags that mean nothing with the method.
 pub(super) fn check_method(args: &Args) -> Result<(), Error> {
-    let method = args.method;
+    let method = args.method();
     let refuse = |what: &str, why: &str| {
         let message = format!("{what} has no effect with --method {method}: {why}");
         Err(Error::Setting(message))
@@ -65,8 +65,8 @@ pub(super) fn check_method(args: &Args) -> Result<(), Error> {
 
 /// Refuses flags that mean nothing with a model that is packed already.
 pub(super) fn check_packed(args: &Args, packed: Scheme) -> Result<(), String> {
-    if args.method != Method::EfficientQat {
-        let method = args.method;
+    if args.method() != Method::EfficientQat {
+        let method = args.method();
         return Err(format!(
             "is packed already ({packed}), expected full precision for --method {method}"
         ));
@@ -113,8 +113,8 @@ pub(super) fn check_numbers(args: &Args) -> Result<(), Error> {
             return Err(Error::Setting(message));
         }
     }
-    if args.seq_len < 2 {
-        let message = format!("--seq-len is {}, expected 2 or more", args.seq_len);
+    if args.seq_len() < 2 {
+        let message = format!("--seq-len is {}, expected 2 or more", args.seq_len());
         return Err(Error::Setting(message));
     }
     Ok(())
@@ -122,7 +122,7 @@ pub(super) fn check_numbers(args: &Args) -> Result<(), Error> {
 
 /// The settings of a model that is packed already, or is not.
 pub(super) fn settings(args: &Args, scheme: Scheme, packed: bool) -> QuantizeSettings {
-    let trains = args.method > Method::Rtn;
+    let trains = args.method() > Method::Rtn;
     let block_ap = BlockApSettings {
         train_size: args.train_size.unwrap_or(256),
         batch_size: args.batch_size.unwrap_or(4),
@@ -136,19 +136,19 @@ pub(super) fn settings(args: &Args, scheme: Scheme, packed: bool) -> QuantizeSet
     QuantizeSettings {
         scheme,
         overrides: args.overrides.clone(),
-        method: args.method,
+        method: args.method(),
         block_ap: (trains && !packed).then_some(block_ap),
         val_size: if trains {
             args.val_size.unwrap_or(32)
         } else {
             0
         },
-        e2e_qp: (args.method == Method::EfficientQat).then_some(e2e_qp),
+        e2e_qp: (args.method() == Method::EfficientQat).then_some(e2e_qp),
         rates: Rates {
             quant: args.quant_lr,
             weight: args.weight_lr,
             e2e: args.e2e_lr,
         },
-        seed: args.seed,
+        seed: args.seed(),
     }
 }

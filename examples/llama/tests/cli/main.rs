@@ -1,5 +1,7 @@
 //! The command line as a user meets it, on the bundled model.
 
+mod resume;
+
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -585,10 +587,10 @@ fn a_model_from_nothing() {
     assert!(out.contains("e2e-qp"), "{out}");
 }
 
-/// Ctrl-C, or a request to end, in the middle of the work: nothing is left behind.
+/// Ctrl-C, or a request to end, in the middle of the work: nothing is left behind but a run to go on with.
 #[cfg(unix)]
 #[test]
-fn an_interrupt_leaves_nothing_behind() {
+fn an_interrupt_leaves_a_run() {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
@@ -606,7 +608,10 @@ fn an_interrupt_leaves_nothing_behind() {
         let stderr = String::from_utf8_lossy(&ended.stderr);
         assert_eq!(ended.status.code(), Some(130), "{signal}: {stderr}");
         assert!(stderr.contains("interrupted"), "{signal}: {stderr}");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let left = fs::read_dir(dir.path()).unwrap().flatten();
+        let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+        assert_eq!(left, ["packed.run"]);
+        assert!(stderr.contains("--resume"), "{stderr}");
     }
 }
 

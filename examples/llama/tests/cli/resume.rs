@@ -1,0 +1,185 @@
+//! Runs that are killed and go on.
+
+use super::{command, fails, quantize, succeeds, text};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The files of a directory.
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(dir).unwrap().flatten();
+    entries
+        .map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (name, fs::read(entry.path()).unwrap())
+        })
+        .collect()
+}
+
+fn quiet(mut command: Command) -> Command {
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Numbers without a pattern, from a seed.
+fn numbers(mut state: u64) -> impl FnMut() -> f64 {
+    move || {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (state >> 33) as f64 / (1u64 << 31) as f64
+    }
+}
+
+/// Killed at random moments, by SIGKILL or asked to end, and resumed each time, a run ends with the bytes of one that was not.
+/// `EQAT_KILLS` says how often; `tests/scripts/kill_and_resume.sh` does it a hundred times.
+#[cfg(unix)]
+#[test]
+fn a_killed_run_ends_with_the_same_bytes() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    let kills = std::env::var("EQAT_KILLS").map_or(5, |kills| kills.parse().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let whole = dir.path().join("whole");
+    let start = Instant::now();
+    succeeds(&quantize(&["--output", text(&whole)]));
+    let took = start.elapsed();
+    assert!(!dir.path().join("whole.run").exists());
+    let expected = files(&whole);
+
+    let (output, run) = (dir.path().join("killed"), dir.path().join("killed.run"));
+    let begin = quantize(&["--output", text(&output)]);
+    let resume = ["quantize", "--resume", text(&run)];
+    let is_run = || run.join("run.json").exists();
+    let mut number = numbers(7);
+    let (mut killed, mut resumed, mut finished) = (0, 0, 0);
+    while killed < kills {
+        let arguments = if is_run() { &resume[..] } else { &begin[..] };
+        resumed += usize::from(is_run());
+        let mut child = quiet(command(arguments)).spawn().unwrap();
+        let moment = took.mul_f64(number() * 0.6);
+        let deadline = Instant::now() + moment;
+        let ended = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() >= deadline {
+                let signal = if number() < 0.8 {
+                    Signal::SIGKILL
+                } else {
+                    Signal::SIGTERM
+                };
+                kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+                break child.wait().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        if ended.success() || (output.exists() && !is_run()) {
+            // It was done before the moment came: another one.
+            assert!(
+                files(&output) == expected,
+                "another result after {killed} kills"
+            );
+            fs::remove_dir_all(&output).unwrap();
+            let _ = fs::remove_dir_all(&run);
+            finished += 1;
+        } else {
+            let by_us = matches!(ended.code(), None | Some(130));
+            assert!(by_us, "after {killed} kills: {ended}");
+            killed += 1;
+        }
+    }
+    let arguments = if is_run() { &resume[..] } else { &begin[..] };
+    succeeds(arguments);
+    println!("{killed} kills, {resumed} resumed, {finished} done before the moment came");
+    assert!(files(&output) == expected, "a killed run ends elsewhere");
+    assert!(!run.exists());
+}
+
+/// What a run cannot be resumed with, and that one is not begun over another.
+#[test]
+fn a_run_goes_on_as_it_began() {
+    let dir = tempfile::tempdir().unwrap();
+    let (output, run) = (dir.path().join("packed"), dir.path().join("packed.run"));
+    let arguments = quantize(&["--output", text(&output)]);
+    let mut child = quiet(command(&arguments)).spawn().unwrap();
+    let start = Instant::now();
+    while !run.join("block-0000.safetensors").exists() {
+        assert!(start.elapsed().as_secs() < 300 && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Another process may not use it.
+    let stderr = fails(&["quantize", "--resume", text(&run)]);
+    assert!(stderr.contains("another process uses this run"), "{stderr}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let stderr = fails(&arguments);
+    assert!(
+        stderr.contains("packed.run: holds a run already"),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("--resume") && stderr.contains("--force"),
+        "{stderr}"
+    );
+    let resume = ["quantize", "--resume", text(&run)];
+    let stderr = fails(&[&resume[..], &["--train-size", "9"]].concat());
+    assert!(
+        stderr.contains("--train-size is 9, but the run began with 8"),
+        "{stderr}"
+    );
+    let stderr = fails(&["quantize", "--resume", text(dir.path())]);
+    assert!(stderr.contains("holds no run"), "{stderr}");
+
+    // A block file that has changed is named; one that is gone is made again.
+    let block = run.join("block-0000.safetensors");
+    let mut content = fs::read(&block).unwrap();
+    let last = content.len() - 1;
+    content[last] ^= 8;
+    fs::write(&block, content).unwrap();
+    let stderr = fails(&resume);
+    assert!(
+        stderr.contains("block-0000.safetensors: is not what was written"),
+        "{stderr}"
+    );
+    fs::remove_file(&block).unwrap();
+
+    // The same settings may be said again.
+    let out = succeeds(&[&resume[..], &["--train-size", "8"]].concat());
+    assert!(out.contains("e2e-qp") && out.contains("saved to"), "{out}");
+    assert!(output.join("model.safetensors").exists() && !run.exists());
+}
+
+/// A final save that fails leaves a run that has the model.
+#[cfg(unix)]
+#[test]
+fn a_save_that_fails_can_be_done_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (output, run) = (dir.path().join("packed"), dir.path().join("kept"));
+    let arguments = quantize(&["--output", text(&output), "--run", text(&run)]);
+    let mut child = quiet(command(&arguments)).spawn().unwrap();
+    let start = Instant::now();
+    while !run.join("block-0000.safetensors").exists() {
+        assert!(start.elapsed().as_secs() < 300 && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Somebody puts something of theirs where the model is to go.
+    fs::create_dir(&output).unwrap();
+    fs::write(output.join("thesis.tex"), "mine").unwrap();
+    let ended = child.wait().unwrap();
+    assert!(!ended.success());
+    assert_eq!(
+        fs::read_to_string(output.join("thesis.tex")).unwrap(),
+        "mine"
+    );
+    let rescued = dir.path().join("packed.rescued");
+    let rescued = files(&rescued);
+    fs::remove_dir_all(&output).unwrap();
+    succeeds(&["quantize", "--resume", text(&run)]);
+    assert!(files(&output) == rescued);
+    // It was asked for by its name, so it stays.
+    assert!(run.join("run.json").exists());
+}
