@@ -141,7 +141,7 @@ impl Work {
             .collect();
         let forward = median(device, budget, |call| {
             let [w, _] = operands[call % operands.len()].clone();
-            drop(Dispatch::quant_fake(
+            drop(Dispatch::fake_quantize(
                 w.into_dispatch(),
                 s.clone().into_dispatch(),
                 z.clone().into_dispatch(),
@@ -150,7 +150,7 @@ impl Work {
         });
         let backward = median(device, budget, |call| {
             let [w, grad] = operands[call % operands.len()].clone();
-            drop(Dispatch::quant_fake_backward(
+            drop(Dispatch::fake_quantize_backward(
                 w.into_dispatch(),
                 s.clone().into_dispatch(),
                 z.clone().into_dispatch(),

@@ -499,7 +499,7 @@ fn the_trait_refuses_lengths_that_do_not_fit() {
     // Fake quantization.
     let dense = || floats(&[d_input, n]);
     let fake = |scales, zero_points| {
-        message(|| CubeBackend::quant_fake(dense(), scales, zero_points, bits))
+        message(|| CubeBackend::fake_quantize(dense(), scales, zero_points, bits))
     };
     refuses("scales", fake(few(), few()));
     refuses("zero_points", fake(per_group(), few()));
@@ -507,7 +507,7 @@ fn the_trait_refuses_lengths_that_do_not_fit() {
         "grad",
         message(|| {
             let grad = floats(&[d_input - 1, n]);
-            CubeBackend::quant_fake_backward(dense(), per_group(), per_group(), grad, bits)
+            CubeBackend::fake_quantize_backward(dense(), per_group(), per_group(), grad, bits)
         }),
     );
 }

@@ -84,8 +84,8 @@ pub(crate) fn input(grad: CubeTensor, weight: &DeviceWeight) -> Result<CubeTenso
     Ok(dx.unwrap_or_else(|| empty(&grad, shape, dtype)))
 }
 
-/// The gradients by `s` and `z`, `[groups, n]`, in the type of `s`; the slabs are of the gradient of the
-/// dense weight, in f32.
+/// The gradients by step sizes and zero points, `[groups, n]`, in the type of the step sizes. The slabs are parts of
+/// the dense weight's gradient, in f32.
 pub(crate) fn scale(
     x: CubeTensor,
     grad: CubeTensor,

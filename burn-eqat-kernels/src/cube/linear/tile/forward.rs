@@ -58,8 +58,8 @@ impl ForwardTile {
 fn stage<X: Float, S: Float, E: Float, NX: Size, N: Size>(
     x: &[Vector<X, NX>],
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     left: &mut Shared<[Vector<E, NX>]>,
     right: &mut Shared<[Vector<E, N>]>,
     weight: &WeightSizes,
@@ -81,8 +81,8 @@ fn stage<X: Float, S: Float, E: Float, NX: Size, N: Size>(
     stage_matrix::<X, E, NX>(x, left, &window, plan.rows, DEPTH, plan);
     stage_weights::<S, E, N>(
         words,
-        s,
-        z,
+        scales,
+        zero_points,
         right,
         weight,
         k,
@@ -99,8 +99,8 @@ fn stage<X: Float, S: Float, E: Float, NX: Size, N: Size>(
 pub(crate) fn forward_units_kernel<X: Float, S: Float, O: Float, NX: Size, N: Size>(
     x: &[Vector<X, NX>],
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     bias: ComptimeOption<&[Vector<O, N>]>,
     out: &mut [Vector<O, N>],
     weight: WeightSizes,
@@ -132,7 +132,19 @@ pub(crate) fn forward_units_kernel<X: Float, S: Float, O: Float, NX: Size, N: Si
     }
     for k in range_stepped(place.start, place.end, DEPTH) {
         stage::<X, S, f32, NX, N>(
-            x, words, s, z, &mut left, &mut right, &weight, m, &place, k, plan, block, aligned,
+            x,
+            words,
+            scales,
+            zero_points,
+            &mut left,
+            &mut right,
+            &weight,
+            m,
+            &place,
+            k,
+            plan,
+            block,
+            aligned,
         );
         sync_cube();
         for d in 0..comptime!(DEPTH / x_width) {
@@ -175,8 +187,8 @@ pub(crate) fn forward_units_kernel<X: Float, S: Float, O: Float, NX: Size, N: Si
 pub(crate) fn forward_matrix_kernel<X: Float, S: Float, O: Float, NX: Size, N: Size>(
     x: &[Vector<X, NX>],
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     bias: ComptimeOption<&[Vector<O, N>]>,
     out: &mut [Vector<O, N>],
     weight: WeightSizes,
@@ -213,7 +225,19 @@ pub(crate) fn forward_matrix_kernel<X: Float, S: Float, O: Float, NX: Size, N: S
     let mut sums = zero_sums(plan);
     for k in range_stepped(place.start, place.end, DEPTH) {
         stage::<X, S, X, NX, N>(
-            x, words, s, z, &mut left, &mut right, &weight, m, &place, k, plan, block, aligned,
+            x,
+            words,
+            scales,
+            zero_points,
+            &mut left,
+            &mut right,
+            &weight,
+            m,
+            &place,
+            k,
+            plan,
+            block,
+            aligned,
         );
         sync_cube();
         multiply::<X, NX, N>(

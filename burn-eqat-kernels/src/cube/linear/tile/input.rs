@@ -55,8 +55,8 @@ impl InputTile {
 fn stage<G: Float, S: Float, E: Float, N: Size>(
     grad: &[Vector<G, N>],
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     left: &mut Shared<[Vector<E, N>]>,
     right: &mut Shared<[Vector<E, N>]>,
     weight: &WeightSizes,
@@ -77,8 +77,8 @@ fn stage<G: Float, S: Float, E: Float, N: Size>(
     stage_matrix::<G, E, N>(grad, left, &window, plan.rows, DEPTH, plan);
     stage_weights::<S, E, N>(
         words,
-        s,
-        z,
+        scales,
+        zero_points,
         right,
         weight,
         place.column,
@@ -95,8 +95,8 @@ fn stage<G: Float, S: Float, E: Float, N: Size>(
 pub(crate) fn input_units_kernel<G: Float, S: Float, O: Float, N: Size>(
     grad: &[Vector<G, N>],
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     out: &mut [O],
     weight: WeightSizes,
     m: usize,
@@ -128,7 +128,18 @@ pub(crate) fn input_units_kernel<G: Float, S: Float, O: Float, N: Size>(
     }
     for vector in range_stepped(place.start, place.end, step_vectors) {
         stage::<G, S, f32, N>(
-            grad, words, s, z, &mut left, &mut right, &weight, m, &place, vector, plan, block,
+            grad,
+            words,
+            scales,
+            zero_points,
+            &mut left,
+            &mut right,
+            &weight,
+            m,
+            &place,
+            vector,
+            plan,
+            block,
             aligned,
         );
         sync_cube();
@@ -173,8 +184,8 @@ pub(crate) fn input_units_kernel<G: Float, S: Float, O: Float, N: Size>(
 pub(crate) fn input_matrix_kernel<G: Float, S: Float, O: Float, N: Size>(
     grad: &[Vector<G, N>],
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     out: &mut [O],
     weight: WeightSizes,
     m: usize,
@@ -207,7 +218,18 @@ pub(crate) fn input_matrix_kernel<G: Float, S: Float, O: Float, N: Size>(
     let mut sums = zero_sums(plan);
     for vector in range_stepped(place.start, place.end, step_vectors) {
         stage::<G, S, G, N>(
-            grad, words, s, z, &mut left, &mut right, &weight, m, &place, vector, plan, block,
+            grad,
+            words,
+            scales,
+            zero_points,
+            &mut left,
+            &mut right,
+            &weight,
+            m,
+            &place,
+            vector,
+            plan,
+            block,
             aligned,
         );
         sync_cube();

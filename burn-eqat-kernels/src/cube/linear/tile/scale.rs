@@ -93,7 +93,7 @@ fn stage<X: Float, E: Float, NX: Size, N: Size>(
 fn finish<S: Float, N: Size>(
     meeting_s: &Shared<[Vector<f32, N>]>,
     meeting_z: &Shared<[Vector<f32, N>]>,
-    s: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
     ds: &mut [Vector<f32, N>],
     dz: &mut [Vector<f32, N>],
     weight: &WeightSizes,
@@ -111,7 +111,7 @@ fn finish<S: Float, N: Size>(
                 sum_s += meeting_s[part * tile_vectors + at];
                 sum_z += meeting_z[part * tile_vectors + at];
             }
-            let scale = Vector::<f32, N>::cast_from(s[place.group * weight.vectors + vector]);
+            let scale = Vector::<f32, N>::cast_from(scales[place.group * weight.vectors + vector]);
             let out = place.chunk * weight.vectors + vector;
             ds[out] = sum_s;
             dz[out] = Vector::new(0.0f32) - sum_z * scale;
@@ -123,8 +123,8 @@ fn finish<S: Float, N: Size>(
 pub(crate) fn scale_units_kernel<X: Float, S: Float, NX: Size, N: Size>(
     x: &[Vector<X, NX>],
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     grad: &[Vector<X, N>],
     ds: &mut [Vector<f32, N>],
     dz: &mut [Vector<f32, N>],
@@ -182,7 +182,7 @@ pub(crate) fn scale_units_kernel<X: Float, S: Float, NX: Size, N: Size>(
     let mut sum_s = Vector::<f32, N>::new(0.0);
     let mut sum_z = Vector::<f32, N>::new(0.0);
     if vector < weight.vectors {
-        let zero = Vector::<f32, N>::cast_from(z[place.group * weight.vectors + vector]);
+        let zero = Vector::<f32, N>::cast_from(zero_points[place.group * weight.vectors + vector]);
         #[unroll]
         for i in 0..rows {
             let row = place.start + part * rows + i;
@@ -199,7 +199,7 @@ pub(crate) fn scale_units_kernel<X: Float, S: Float, NX: Size, N: Size>(
     finish::<S, N>(
         &meeting_s,
         &meeting_z,
-        s,
+        scales,
         ds,
         dz,
         &weight,
@@ -213,8 +213,8 @@ pub(crate) fn scale_units_kernel<X: Float, S: Float, NX: Size, N: Size>(
 pub(crate) fn scale_matrix_kernel<X: Float, S: Float, NX: Size, N: Size>(
     x: &[Vector<X, NX>],
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     grad: &[Vector<X, N>],
     ds: &mut [Vector<f32, N>],
     dz: &mut [Vector<f32, N>],
@@ -299,8 +299,9 @@ pub(crate) fn scale_matrix_kernel<X: Float, S: Float, NX: Size, N: Size>(
                 let mut sum_s = Vector::<f32, N>::new(0.0);
                 let mut sum_z = Vector::<f32, N>::new(0.0);
                 if vector < weight.vectors {
-                    let zero =
-                        Vector::<f32, N>::cast_from(z[place.group * weight.vectors + vector]);
+                    let zero = Vector::<f32, N>::cast_from(
+                        zero_points[place.group * weight.vectors + vector],
+                    );
                     for r in 0..half {
                         let row = place.start + fragment_row + first + r;
                         if row < place.end {
@@ -328,7 +329,7 @@ pub(crate) fn scale_matrix_kernel<X: Float, S: Float, NX: Size, N: Size>(
     finish::<S, N>(
         &meeting_s,
         &meeting_z,
-        s,
+        scales,
         ds,
         dz,
         &weight,

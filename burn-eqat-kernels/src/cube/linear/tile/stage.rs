@@ -61,8 +61,8 @@ pub(crate) fn stage_matrix<T: Float, E: Float, N: Size>(
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn stage_weights<S: Float, E: Float, N: Size>(
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     tile: &mut Shared<[Vector<E, N>]>,
     weight: &WeightSizes,
     row: usize,
@@ -86,8 +86,8 @@ pub(crate) fn stage_weights<S: Float, E: Float, N: Size>(
         if first < weight.rows && column < weight.vectors {
             let weights = block_weights::<S, N>(
                 words,
-                s,
-                z,
+                scales,
+                zero_points,
                 weight,
                 first / block.fields,
                 column,
