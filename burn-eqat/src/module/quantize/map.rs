@@ -6,7 +6,7 @@ use crate::module::walk::Walk;
 use burn::module::{Module, ModuleMapper, Param, ParamGroup, Reparameterization};
 use burn::tensor::{DType, Tensor};
 
-/// Step sizes rounded to what a 16-bit float can hold, in their own type.
+/// Step sizes rounded to 16-bit floats, in their own type.
 pub(in crate::module) fn to_stored(scales: Tensor<2>) -> Tensor<2> {
     let dtype = scales.dtype();
     scales.cast(DType::F16).cast(dtype)
