@@ -10,9 +10,9 @@ use burn::tensor::Tensor;
 use std::any::Any;
 use std::collections::HashMap;
 
-/// Puts a part of `trained` into `model`, which is the same model without fake quantization in that part. Fake-quantized
-/// weights become packed ones, all other floats are copied. `inside` says which paths are in the part. The rest of `model`
-/// does not change.
+/// Puts a part of `trained` into `model`, which is the same model without fake quantization in that part.
+/// Fake-quantized weights become packed ones, all other floats are copied. `inside` says which paths are in the part.
+/// The rest of `model` does not change.
 pub(crate) fn pack_trained<M: Module>(
     model: M,
     trained: &M,

@@ -19,7 +19,7 @@ use burn::tensor::Tensor;
 use burn::train::{InferenceStep, Learner, LearnerModel, TrainLoader, TrainStep, ValidLoader};
 use std::sync::{Arc, OnceLock};
 
-/// Who hears what happens in E2E-QP: a callback, or Burn's event processor.
+/// The receiver of E2E-QP's events: a callback, or Burn's event processor.
 pub(super) trait Listener<M: LearnerModel> {
     /// Anything but a batch.
     fn event(&mut self, event: TrainEvent) -> Result<(), TrainError>;
@@ -51,7 +51,7 @@ pub(super) trait Listener<M: LearnerModel> {
     }
 }
 
-/// The cosine over all steps, whose number is known once the training data was counted. Clones share that number.
+/// The cosine over all steps. The number of steps is known once the training data is counted; clones share it.
 #[derive(Clone)]
 pub(super) struct Schedule {
     config: E2eQpConfig,
@@ -85,7 +85,7 @@ impl LrScheduler for Schedule {
     }
 }
 
-/// A learner for a packed model, where only its step sizes train, and its schedule.
+/// A learner for a packed model that trains only the step sizes, and its schedule.
 pub(super) fn start<M: LearnerModel>(
     config: &E2eQpConfig,
     model: M,
@@ -119,7 +119,7 @@ fn bits<M: LearnerModel>(model: &M) -> Result<Bits, TrainError> {
     most.ok_or(TrainError::NoPackedWeights)
 }
 
-/// Fails where a step size is not finite.
+/// Fails if a step size is not finite.
 pub(super) fn check_finite<M: LearnerModel>(model: &M) -> Result<(), TrainError> {
     for (path, packed) in packed_weights(model) {
         if !packed.weight.scales.is_finite().all().into_scalar::<bool>() {
@@ -129,7 +129,7 @@ pub(super) fn check_finite<M: LearnerModel>(model: &M) -> Result<(), TrainError>
     Ok(())
 }
 
-/// What lasts from one epoch to the next.
+/// State that is kept between epochs.
 pub(super) struct Fit<L> {
     schedule: Schedule,
     /// Batches whose gradients are averaged for a step.
@@ -284,7 +284,7 @@ impl<L> Fit<L> {
         Ok(())
     }
 
-    /// Mean validation loss; `None` where there is no validation data.
+    /// Mean validation loss; `None` without validation data.
     fn validate<M>(
         &mut self,
         model: &M,
@@ -344,7 +344,7 @@ impl<L> Fit<L> {
     }
 }
 
-/// How many batches a loader gives.
+/// The number of batches of a loader.
 fn count<T>(loader: &dyn DataLoader<T>) -> Result<usize, TrainError> {
     let mut count = 0;
     for_each_batch(loader, |_| count += 1)?;

@@ -1,7 +1,7 @@
 use burn::tensor::Device;
 use clap::ValueEnum;
 
-/// Where tensors live: one value for each backend that is compiled in.
+/// The device of the tensors: one value for each compiled backend.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum DeviceName {
     /// Burn's own CPU backend.
@@ -65,7 +65,7 @@ impl DeviceName {
 /// `--device`, shared by the commands.
 #[derive(clap::Args, Debug)]
 pub(super) struct DeviceArg {
-    /// Where to compute; more names are there when their cargo features are
+    /// Where to compute; each cargo feature of a backend adds a name
     #[arg(long, value_enum, default_value_t = default_device(), value_name = "NAME")]
     device: DeviceName,
 }
@@ -77,7 +77,7 @@ impl DeviceArg {
     }
 }
 
-/// Flex where it is compiled in, else the first that is.
+/// Flex if it is compiled in, else the first compiled backend.
 fn default_device() -> DeviceName {
     DeviceName::value_variants()[0]
 }

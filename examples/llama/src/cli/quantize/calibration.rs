@@ -1,4 +1,4 @@
-//! The windows that the job trains on and is measured on.
+//! The training and evaluation windows of the job.
 
 use super::Args;
 use crate::cli::bundled;
@@ -10,10 +10,10 @@ use burn::tensor::Device;
 use burn_eqat::lm::{Calibration, LmError, TokenWindows, sample_windows};
 use std::path::{Path, PathBuf};
 
-/// Windows that are written where nothing is trained, for a tenth of them to be measured on.
+/// The number of windows to generate if nothing is trained. A tenth of them is for evaluation.
 const ONLY_MEASURED: usize = 320;
 
-/// Reads or writes what the settings ask for.
+/// Reads or generates the windows for the settings.
 pub(super) fn calibration(
     args: &Args,
     settings: &QuantizeSettings,
@@ -68,7 +68,7 @@ pub(super) fn calibration(
     Ok(data)
 }
 
-/// The text to measure perplexity on, where it is not a part of the calibration.
+/// The text to measure perplexity on, if it is not a part of the calibration.
 fn eval_path(args: &Args) -> Option<PathBuf> {
     let bundled = || args.model.is_none().then(bundled::eval_text);
     args.eval_text.clone().or_else(bundled)
@@ -84,18 +84,18 @@ fn eval_windows(path: &Path, args: &Args, loaded: &LoadedLlama) -> Result<TokenW
     Ok(windows)
 }
 
-/// Says so where there are fewer windows than asked for.
+/// Prints a note if there are fewer windows than requested.
 fn say_what_there_was(args: &Args, settings: &QuantizeSettings, data: &Calibration) {
     let (asked, used) = (settings.sizes(), data.used());
     if used != asked {
         let file = args.calibration_file().unwrap_or(Path::new("self"));
         let (file, available, seq_len) = (file.display(), data.available, args.seq_len);
-        eprintln!("{file}: has {available} windows of {seq_len} tokens, of which are used: {used}");
-        eprintln!("{file}: asked for were: {asked}");
+        eprintln!("{file}: has {available} windows of {seq_len} tokens; used: {used}");
+        eprintln!("{file}: requested: {asked}");
     }
 }
 
-/// Windows that the model writes itself: as many as the phases want, and a tenth for evaluation.
+/// Windows that the model writes itself: as many as the phases need, and a tenth for evaluation.
 fn self_calibration(
     args: &Args,
     settings: &QuantizeSettings,
