@@ -1,5 +1,5 @@
-//! Matmuls by slabs: a part of the weight is dequantized into a workspace of bounded size and
-//! multiplied by Burn's own matmul, which knows every device's matrix units.
+//! Matmuls by slabs: a part of the weight is dequantized into a workspace of bounded size, and multiplied by
+//! Burn's own matmul, which can use every device's matrix units.
 
 use super::unavailable::Unavailable;
 use crate::cube::dequantize::{Region, dequantize, dequantize_backward};
@@ -28,7 +28,7 @@ fn columns(tensor: &CubeTensor, range: &Range<usize>) -> CubeTensor {
     CubeBackend::float_slice(tensor.clone(), &[Slice::full(), Slice::from(range.clone())])
 }
 
-/// Puts `part` into columns `range` of `whole`, or is all of it.
+/// Puts `part` into columns `range` of `whole`. Returns `part` itself if it has all columns.
 fn assemble(
     whole: Option<CubeTensor>,
     part: CubeTensor,

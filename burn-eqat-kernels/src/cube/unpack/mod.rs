@@ -12,7 +12,7 @@ use crate::cube::words::WeightSizesLaunch;
 use burn_cubecl::tensor::CubeTensor;
 use kernel::{unpack_columns_kernel, unpack_kernel};
 
-/// The codes `[len, n]` of words, in their type.
+/// The codes `[len, n]` of words, in the type of the words.
 pub(crate) fn unpack(words: CubeTensor, bits: Bits, len: usize, limits: &Limits) -> CubeTensor {
     let dtype = words.dtype;
     let words = word_rows(words);
@@ -43,7 +43,7 @@ pub(crate) fn unpack(words: CubeTensor, bits: Bits, len: usize, limits: &Limits)
     out
 }
 
-/// The codes `[rows, len]` of words that run along the columns, in their type.
+/// The codes `[rows, len]` of words that are packed along the columns, in the type of the words.
 pub(crate) fn unpack_columns(words: CubeTensor, bits: Bits, len: usize) -> CubeTensor {
     let dtype = words.dtype;
     let words = word_rows(words);

@@ -30,7 +30,7 @@ pub(super) struct Args {
     older_readers: bool,
     #[command(flatten)]
     device: DeviceArg,
-    /// Replace what is there
+    /// Replace an existing output
     #[arg(long)]
     force: bool,
 }

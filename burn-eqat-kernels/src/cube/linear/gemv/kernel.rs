@@ -2,11 +2,11 @@
 //!
 //! - Supports: 1 to 8 rows; 2, 3, 4 and 8 bits; every group size; any float types of the device;
 //!   sums in f32.
-//! - Refuses: more rows (the plan is not made), an input whose shortest range does not fit in shared
-//!   memory.
+//! - Refuses: more rows, and an input whose shortest range does not fit in shared memory (there is no plan
+//!   then).
 //! - Work: see [`GemvPlan`]. The words are read in vectors of columns, each once. The input of a
-//!   cube's range is staged in shared memory, divided by the power of two at which each code stands
-//!   in its window, so that a code costs a mask, a subtraction and a multiply-add, and no shift.
+//!   cube's range is staged in shared memory, divided by the power of two of each code's position in its
+//!   window, so that a code costs a mask, a subtraction and a multiply-add, but no shift.
 
 use crate::block::Block;
 use crate::cube::plan::gemv::GemvPlan;

@@ -3,11 +3,11 @@
 //! - Supports: any number of rows; 2, 3, 4 and 8 bits; every group size; any float types of the
 //!   device, sums in f32. On the matrix units: inputs of a type that the device multiplies with sums in
 //!   f32, 8 or 16 rows and columns at a time.
-//! - Refuses: a device whose shared memory does not hold the tiles (the plan is not made).
-//! - Work: a cube makes one tile of the output, from one range of `k` where there are several
-//!   ([`TilePlan`]). It steps along `k`, staging a tile of the input and a tile of unpacked weights;
-//!   the dense weight exists nowhere else. Either each unit multiplies in registers, a few rows by one
-//!   column vector, or each plane feeds the matrix units.
+//! - Refuses: a device whose shared memory cannot hold the tiles (there is no plan then).
+//! - Work: a cube computes one tile of the output, from one range of `k` if there are several ([`TilePlan`]).
+//!   It steps along `k`, and stages a tile of the input and a tile of unpacked weights; no more of the dense
+//!   weight is ever stored. Either each unit multiplies a few rows by one column vector in registers, or each
+//!   plane uses the matrix units.
 
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix, stage_weights};
@@ -18,7 +18,7 @@ use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
 use cubecl::prelude::*;
 
-/// What a cube makes of the output.
+/// The part of the output of a cube.
 #[derive(CubeType, Clone, Copy)]
 struct ForwardTile {
     row: usize,
@@ -52,7 +52,7 @@ impl ForwardTile {
     }
 }
 
-/// Stages the tiles of one step along `k`, which begins at row `k` of the weight.
+/// Stages the tiles of one step along `k`, from row `k` of the weight on.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn stage<X: Float, S: Float, E: Float, NX: Size, N: Size>(

@@ -1,10 +1,10 @@
 //! The gradient by the input: `dx = dy W^T`, from the packed words.
 //!
 //! - Supports and refuses: as the forward matmul.
-//! - Work: a cube makes one tile of `dx`, from one range of the columns of the weight where there are
-//!   several. It steps along the columns, staging a tile of `dy` and a tile of unpacked weights, both
-//!   as they lie. A unit multiplies vectors along the columns and adds their lanes up at the end; the
-//!   matrix units read the weights transposed.
+//! - Work: a cube computes one tile of `dx`, from one range of the weight's columns if there are several. It
+//!   steps along the columns, and stages a tile of `dy` and a tile of unpacked weights, neither transposed. A
+//!   unit multiplies vectors along the columns, and adds up their lanes at the end; the matrix units read the
+//!   weights transposed.
 
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix, stage_weights};
@@ -15,7 +15,7 @@ use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
 use cubecl::prelude::*;
 
-/// What a cube makes of the output: its first row and column, and its range of column vectors.
+/// The part of the output of a cube: its first row and column, and its range of column vectors.
 #[derive(CubeType, Clone, Copy)]
 struct InputTile {
     row: usize,
@@ -49,7 +49,7 @@ impl InputTile {
     }
 }
 
-/// Stages the tiles of one step, which begins at column vector `vector`.
+/// Stages the tiles of one step, from column vector `vector` on.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn stage<G: Float, S: Float, E: Float, N: Size>(

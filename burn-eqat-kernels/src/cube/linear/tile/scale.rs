@@ -1,11 +1,11 @@
-//! The gradients by step sizes and zero points, fused: `x^T dy` is made tile by tile and reduced over
-//! the rows of its group at once, so the gradient of the dense weight is never stored.
+//! The gradients by step sizes and zero points, fused: `x^T dy` is computed tile by tile, and each tile is
+//! reduced over the rows of its group at once, so the gradient of the dense weight is never stored.
 //!
 //! `ds = sum over rows i of a group of (q - z)[i] * (x^T dy)[i]`, `dz = -s * sum (x^T dy)[i]`.
 //!
 //! - Supports and refuses: as the forward matmul.
 //! - Work: a cube takes a chunk of the rows of one group and a tile of columns, and steps along the
-//!   rows of the input. Where a group has several chunks, their sums are added by a second kernel.
+//!   rows of the input. If a group has several chunks, a second kernel adds up their sums.
 
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix};
@@ -16,7 +16,7 @@ use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
 use cubecl::prelude::*;
 
-/// What a cube reduces.
+/// The part that a cube reduces.
 #[derive(CubeType, Clone, Copy)]
 struct ChunkTile {
     /// The group.
@@ -54,7 +54,7 @@ impl ChunkTile {
     }
 }
 
-/// Stages the tiles of one step, which begins at row `row` of the input.
+/// Stages the tiles of one step, from row `row` of the input on.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn stage<X: Float, E: Float, NX: Size, N: Size>(
@@ -87,7 +87,7 @@ fn stage<X: Float, E: Float, NX: Size, N: Size>(
     stage_matrix::<X, E, N>(grad, right, &grads, DEPTH, plan.columns, plan);
 }
 
-/// Adds up what meets for each column of the tile, and writes the chunk's sums.
+/// Adds up the partial sums of each column of the tile, and writes the chunk's sums.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn finish<S: Float, N: Size>(

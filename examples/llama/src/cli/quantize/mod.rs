@@ -88,7 +88,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         },
         finished: &mut |stage, model| {
             println!("{}", table_row(stage));
-            // Block-AP takes long; what it made is safe while E2E-QP goes on.
+            // Block-AP takes long, so its result is saved before E2E-QP.
             let more = args.method > Method::BlockAp;
             if let Some(output) = args
                 .output
