@@ -85,7 +85,9 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 fn parse_bits(text: &str) -> Result<Bits, String> {
-    let bits: usize = text.parse().map_err(|_| format!("{text:?} is not a number"))?;
+    let bits: usize = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not a number"))?;
     Bits::try_from(bits).map_err(|error| error.to_string())
 }
 

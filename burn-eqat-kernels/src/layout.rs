@@ -21,7 +21,7 @@ pub enum PackError {
         /// The width of a field.
         bits: Bits,
     },
-    /// The buffer does not hold a matrix of the given shape.
+    /// The buffer does not have the size of the matrix.
     #[error("{len} elements do not make a [{rows}, {columns}] matrix")]
     Length {
         /// Elements in the buffer.

@@ -28,7 +28,7 @@
 //! The layout is that of GPTQ checkpoints, version 2. Codes are packed along `d_input`, from the low
 //! bit up: word `[i, j]` holds the codes of rows `i * 32 / b ..` of column `j`. 3-bit codes are one
 //! dense bit stream (32 codes in 3 words), so a code may lie across two words. The last word is
-//! padded with zeros where `d_input * b` is no multiple of 32. Zero points are packed the same way
+//! padded with zeros if `d_input * b` is not a multiple of 32. Zero points are packed the same way
 //! along `d_output`. A tensor of words is an integer tensor whose 32-bit elements hold the bits of
 //! the unsigned words (always `i32`, since not every backend has `u32`).
 #![deny(missing_docs)]

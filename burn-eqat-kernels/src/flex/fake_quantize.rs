@@ -69,7 +69,7 @@ impl Quantizer<'_> {
         self.weight.len() / (self.groups * self.n).max(1)
     }
 
-    /// Runs `task` for each group, and parts of its columns where there are more threads than groups.
+    /// Runs `task` for each group, and for parts of its columns if there are more threads than groups.
     fn each(&self, task: impl Fn(usize, Range<usize>) + Send + Sync) {
         // Each weight takes a division and a few more operations.
         let threads = parallel::threads(self.weight.len() * 4);

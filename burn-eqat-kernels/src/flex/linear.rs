@@ -58,7 +58,7 @@ pub(super) fn linear(
     finish(y, dtype)
 }
 
-/// A result that holds the bias in each row, or zeros.
+/// A result with the bias in each row, or zeros.
 pub(super) fn with_bias(
     op: &'static str,
     [rows, columns]: [usize; 2],

@@ -17,7 +17,7 @@ const TILE_SIDE: usize = 256;
 const MIN_ROWS: usize = 64;
 
 thread_local! {
-    /// The tile, and the centered codes beside a tile of gradients.
+    /// The tile, and the centered codes for a tile of gradients.
     static BUFFERS: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
@@ -82,7 +82,7 @@ impl Split {
     }
 }
 
-/// `y [m, n] = x [m, k] W + y`: the result holds the bias, or zeros.
+/// `y [m, n] = x [m, k] W + y`, where `y` has the bias or zeros before.
 pub(super) fn forward(level: Level, weight: &Weight, x: &[f32], y: &mut [f32]) {
     let Problem { m, k, n, .. } = weight.problem;
     let y = Shared::new(y);

@@ -20,8 +20,8 @@ const MOST_ROWS: usize = 8;
 /// cache.
 const COLUMNS: usize = 2048;
 
-/// `y [m, n] = x [m, k] W + y`, where the result holds the bias, or zeros. No block of words
-/// may lie across two groups.
+/// `y [m, n] = x [m, k] W + y`, where `y` has the bias or zeros before. No block of words may lie across two
+/// groups.
 pub(super) fn forward(level: Level, weight: &Weight, x: &[f32], y: &mut [f32]) {
     let Problem { m, k, n, .. } = weight.problem;
     let y = Shared::new(y);

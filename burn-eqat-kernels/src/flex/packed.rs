@@ -17,7 +17,7 @@ pub(super) struct PackedTensors {
     pub problem: Problem,
 }
 
-/// Zero points, as numbers or as they are stored.
+/// Zero points, as numbers or in packed words.
 pub(super) enum ZeroPoints {
     Numbers(FloatTensor<Flex>),
     Packed(IntTensor<Flex>),

@@ -1,4 +1,4 @@
-//! A copy of a packed weight beside its tensors.
+//! A repacked copy of a packed weight, and the tensors it was made from.
 
 use super::level::Level;
 use super::linear::with_bias;

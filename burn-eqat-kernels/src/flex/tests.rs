@@ -73,7 +73,7 @@ impl Case {
         }
     }
 
-    /// The weight with zero points as numbers, and as they are stored.
+    /// The weight with zero points as numbers, and in packed words.
     fn weights(&self) -> [Weight<'_>; 2] {
         [Zeros::Numbers(&self.z), Zeros::Packed(&self.zero_words)].map(|zero_points| Weight {
             problem: self.problem,

@@ -16,7 +16,7 @@ pub(super) struct Weight<'a> {
     pub zero_points: Zeros<'a>,
 }
 
-/// Zero points, as numbers or as they are stored.
+/// Zero points, as numbers or in packed words.
 #[derive(Clone, Copy)]
 pub(super) enum Zeros<'a> {
     /// `[g, n]`.

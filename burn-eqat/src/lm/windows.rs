@@ -14,7 +14,7 @@ impl TokenBatch {
     ///
     /// # Panics
     ///
-    /// When the number of tokens is no multiple of `seq_len`.
+    /// When the number of tokens is not a multiple of `seq_len`.
     pub fn new(tokens: Vec<i32>, seq_len: usize, device: &Device) -> Self {
         let shape = [tokens.len() / seq_len.max(1), seq_len];
         Self {

@@ -13,7 +13,9 @@ pub enum QuantizeError {
         error: SchemeError,
     },
     /// No weight is selected.
-    #[error("no weight to quantize: the selection is {weights}; the model's matrices are {matrices}")]
+    #[error(
+        "no weight to quantize: the selection is {weights}; the model's matrices are {matrices}"
+    )]
     NothingSelected {
         /// The selection.
         weights: String,

@@ -23,7 +23,7 @@ impl Method {
     /// All methods, shortest first.
     pub const ALL: [Method; 3] = [Method::Rtn, Method::BlockAp, Method::EfficientQat];
 
-    /// The name as it is written: `rtn`, `block-ap` or `efficientqat`.
+    /// The written name: `rtn`, `block-ap` or `efficientqat`.
     pub fn name(self) -> &'static str {
         match self {
             Method::Rtn => "rtn",

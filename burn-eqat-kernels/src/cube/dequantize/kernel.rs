@@ -65,7 +65,7 @@ pub(crate) fn dequantize_kernel<S: Float, O: Float, N: Size>(
 /// Sums `grad * (q - z)` and `-grad * s` over a chunk of a group: the gradients of `s` and `z`.
 ///
 /// A cube takes `lanes` column vectors of one chunk of one group, see [`crate::cube::plan::group::GroupPlan`].
-/// `grad` may hold only some columns of the weight, from `first_vector` on; the sums go to `ds` and
+/// `grad` may have only some columns of the weight, from `first_vector` on; the sums go to `ds` and
 /// `dz`, `[groups * chunks, columns of grad]`.
 #[cube(launch_unchecked)]
 pub(crate) fn dequantize_backward_kernel<S: Float, G: Float, N: Size>(

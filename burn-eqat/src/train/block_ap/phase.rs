@@ -189,7 +189,7 @@ fn run<M: Blockwise>(
         .map_err(TrainError::Model)
 }
 
-/// Batches at the door of the first block, where the original and the quantized input are the same.
+/// Batches before the first block, where the original and the quantized input are the same.
 fn embed<M: Blockwise>(
     model: &M,
     loader: &dyn DataLoader<M::Batch>,

@@ -45,7 +45,7 @@ pub(super) trait Listener<M: LearnerModel> {
         output: <M as InferenceStep>::Output,
     ) -> Result<(), TrainError>;
 
-    /// An epoch is over; true where the phase ends with it.
+    /// An epoch is over. Returns true if the phase should end.
     fn is_enough(&mut self, _learner: &Learner<M>, _epoch: usize) -> bool {
         false
     }
