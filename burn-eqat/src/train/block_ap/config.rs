@@ -18,7 +18,7 @@ pub struct BlockApConfig {
     /// ([`LearningRates::for_model`]).
     #[config(default = "None")]
     pub quant_learning_rate: Option<f64>,
-    /// Learning rate of weights and norms at the start, with the same default.
+    /// Learning rate of weights and norms at the start. If not set, it is chosen in the same way.
     #[config(default = "None")]
     pub weight_learning_rate: Option<f64>,
     /// Both rates at the end of the cosine, as a part of the initial ones.
