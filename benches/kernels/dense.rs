@@ -1,11 +1,11 @@
-//! What a user would run instead: Burn's matmul with a dense weight.
+//! For comparison: Burn's matmul with a dense weight.
 
 use crate::measure::{copies, median};
 use crate::work::Op;
 use burn::tensor::{Device, Distribution, FloatDType, Tensor};
 
-/// Seconds of the dense counterpart of an op: the layer's matmul for `forward`, the gradients by its
-/// input and by its weight for the two backwards, none for fake quantization.
+/// Seconds of the dense counterpart of an op: the layer's matmul for `forward`, the gradients by its input and
+/// by its weight for the two backward ops, none for fake quantization.
 pub fn time(
     op: Op,
     [m, k, n]: [usize; 3],

@@ -1,7 +1,7 @@
-//! The packed ops on a device, beside Burn's dense linear layer and the bandwidth of a copy, in one run.
+//! Compares the packed ops on a device with Burn's dense linear layer and the bandwidth of a copy, in one run.
 //!
-//! Prints a table and saves it as JSON and Markdown. Burn's device of the compiled backend is measured;
-//! `BURN_DEVICE` names another.
+//! Prints a table and saves it as JSON and Markdown. It runs on Burn's default device of the compiled backend, or on
+//! the device that `BURN_DEVICE` names.
 
 mod dense;
 mod measure;
@@ -15,10 +15,10 @@ use report::{Report, Row};
 use std::path::PathBuf;
 use work::{Op, Work};
 
-/// Measures the packed ops beside Burn's dense linear layer on one device.
+/// Compares the packed ops with Burn's dense linear layer on one device.
 #[derive(Parser, Debug)]
 struct Options {
-    /// Sizes of weights, d_output x d_input as papers give them
+    /// Sizes of weights, d_output x d_input as in papers
     #[arg(
         long,
         value_delimiter = ',',
@@ -53,10 +53,10 @@ struct Options {
     /// Seconds that each measurement may take
     #[arg(long, default_value_t = 0.3)]
     seconds: f64,
-    /// A JSON file of the script beside this, with times of PyTorch and GemLite on the same device
+    /// A JSON file from torch_baseline.py, with times of PyTorch and GemLite on the same device
     #[arg(long)]
     beside: Option<PathBuf>,
-    /// Where the tables go: NAME.json and NAME.md
+    /// Name of the tables: NAME.json and NAME.md
     #[arg(long, default_value = "kernels")]
     output: PathBuf,
 }
@@ -78,18 +78,20 @@ fn parse_shape(text: &str) -> Result<Shape, String> {
 
 fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) => Err("at least 1 is expected".into()),
+        Ok(0) => Err("expected at least 1".into()),
         Ok(number) => Ok(number),
-        Err(_) => Err(format!("{text:?} is no number")),
+        Err(_) => Err(format!("{text:?} is not a number")),
     }
 }
 
 fn parse_bits(text: &str) -> Result<Bits, String> {
-    let bits: usize = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    let bits: usize = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not a number"))?;
     Bits::try_from(bits).map_err(|error| error.to_string())
 }
 
-/// The half precision that the device computes with, bf16 before f16; f32 where there is neither.
+/// The half precision of the device: bf16 if it has it, else f16, else f32.
 fn activations(device: &Device) -> FloatDType {
     [
         (DType::BF16, FloatDType::BF16),

@@ -1,23 +1,23 @@
-//! Timing on a device that runs behind the host.
+//! Timing on a device that runs asynchronously to the host.
 
 use burn::tensor::{Device, Tensor};
 use std::time::Instant;
 
-/// Bytes of operands that a measurement goes through before it meets the same ones again, so that what
-/// is measured comes from memory and not from a cache.
+/// Bytes of operands that a measurement reads before it uses the same ones again, so that operands come from
+/// memory, not from a cache.
 pub const WORKING_SET: usize = 256 << 20;
 
-/// How many copies of operands of so many bytes make a working set.
+/// The number of copies of operands of `bytes` that make a working set.
 pub fn copies(bytes: usize) -> usize {
     WORKING_SET.div_ceil(bytes.max(1)).clamp(1, 64)
 }
 
-/// Median seconds of one call of `run`, which is given the number of the call.
+/// Median seconds of one call of `run`, which gets the number of the call.
 ///
-/// Calls are issued in batches without waiting, as a model does; each batch is waited for.
+/// Calls are issued in batches without waiting, as in a model; only the end of each batch is waited for.
 pub fn median(device: &Device, budget: f64, mut run: impl FnMut(usize)) -> f64 {
     let wait = || device.sync().expect("the device runs");
-    // Counted over all batches, so that each goes on where the last one stopped.
+    // Counted over all batches, so that each continues after the last one.
     let mut calls = 0..;
     let mut run = || run(calls.next().expect("there is no last number"));
     // Compiles, tunes and warms up.

@@ -1,4 +1,4 @@
-//! The table: printed as it grows, saved at the end.
+//! The table: printed row by row, and saved.
 
 use crate::work::Work;
 use burn::tensor::{Device, FloatDType};
@@ -14,7 +14,7 @@ pub struct Row {
     shape: String,
     bits: u8,
     group_size: usize,
-    /// Rows of the input; 0 where there is none.
+    /// Rows of the input; 0 if there is no input.
     m: usize,
     microseconds: f64,
     bytes: usize,
@@ -22,7 +22,7 @@ pub struct Row {
     /// Part of the copy bandwidth.
     share_of_copy: f64,
     dense_microseconds: Option<f64>,
-    /// How many times as fast as the dense matmul.
+    /// The speed as a multiple of the dense matmul's.
     times_dense: Option<f64>,
     torch_microseconds: Option<f64>,
     gemlite_microseconds: Option<f64>,
@@ -68,7 +68,7 @@ impl Row {
     }
 }
 
-/// A time that `torch_baseline.py` took.
+/// A time from `torch_baseline.py`.
 #[derive(Debug, Deserialize)]
 struct Beside {
     /// `torch` or `gemlite`.
@@ -104,7 +104,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report of nothing yet; `beside` is a file of the script's.
+    /// An empty report; `beside` is a file of `torch_baseline.py`.
     pub fn new(
         device: &Device,
         dtype: FloatDType,
@@ -129,7 +129,7 @@ impl Report {
         })
     }
 
-    /// What the numbers were measured on, and the head of the table.
+    /// The device and settings, and the head of the table.
     pub fn heading(&self) -> String {
         format!(
             "{}, activations in {}; a copy moves {:.0} GB/s\n\n\

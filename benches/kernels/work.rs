@@ -1,4 +1,4 @@
-//! The packed ops that are measured, and the bytes that each has to move.
+//! The measured packed ops, and the bytes that each must move.
 
 use crate::measure::{copies, median};
 use burn::backend::Dispatch;
@@ -52,7 +52,7 @@ impl Work {
         (s, z)
     }
 
-    /// Packed weights enough for a working set.
+    /// Enough packed weights for a working set.
     fn weights(&self, device: &Device) -> Vec<(Tensor<2, Int>, Tensor<2>, Tensor<2>)> {
         let words = self.bits.words(self.k);
         let all = f64::from(i32::MAX);
@@ -71,7 +71,7 @@ impl Work {
         (self.bits.words(self.k) * 4 + 2 * self.groups * size(self.dtype)) * self.n
     }
 
-    /// Name, bytes that must move and seconds of each part of the op.
+    /// Name, bytes to move and seconds of each part of the op.
     pub fn measure(&self, device: &Device, budget: f64) -> Vec<(&'static str, usize, f64)> {
         let half = size(self.dtype);
         let (x, y) = (self.m * self.k * half, self.m * self.n * half);
@@ -141,7 +141,7 @@ impl Work {
             .collect();
         let forward = median(device, budget, |call| {
             let [w, _] = operands[call % operands.len()].clone();
-            drop(Dispatch::quant_fake(
+            drop(Dispatch::fake_quantize(
                 w.into_dispatch(),
                 s.clone().into_dispatch(),
                 z.clone().into_dispatch(),
@@ -150,7 +150,7 @@ impl Work {
         });
         let backward = median(device, budget, |call| {
             let [w, grad] = operands[call % operands.len()].clone();
-            drop(Dispatch::quant_fake_backward(
+            drop(Dispatch::fake_quantize_backward(
                 w.into_dispatch(),
                 s.clone().into_dispatch(),
                 z.clone().into_dispatch(),

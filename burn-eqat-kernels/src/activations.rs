@@ -1,8 +1,8 @@
-//! How inference takes activations.
+//! The precision of activations in inference.
 
 use std::cell::Cell;
 
-/// How products with packed weights take their activations where nothing is differentiated.
+/// The precision of the activations in a matmul with a packed weight, when nothing is differentiated.
 ///
 /// ```
 /// use burn_eqat_kernels::Activations;
@@ -13,13 +13,13 @@ use std::cell::Cell;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activations {
-    /// As they are; sums are in f32.
+    /// Unchanged, with sums in f32.
     #[default]
     Exact,
-    /// Quantized to 8 bits, symmetric, with a scale for every 64 of them (32 beside 4-bit weights),
-    /// as they come: faster where the CPU has integer dot products, at an error of about 0.5 % of a
-    /// product's size. Flex on x86-64 with AVX2 or AVX-512 takes it for 2-, 3- and 4-bit weights whose
-    /// groups are whole blocks of words (16, 32 and 8 codes); everything else stays exact.
+    /// Quantized to 8 bits when the layer runs: symmetric, with a scale for every 64 activations (32 with
+    /// 4-bit weights). This is faster where the CPU has integer dot products, with an error of about 0.5 % of a
+    /// product's size. Flex uses it on x86-64 with AVX2 or AVX-512, for 2-, 3- and 4-bit weights whose
+    /// groups are whole blocks of words (16, 32 and 8 codes). Everything else stays exact.
     Int8,
 }
 
@@ -28,7 +28,7 @@ thread_local! {
 }
 
 impl Activations {
-    /// Runs `body` with activations taken this way on this thread, whatever model it runs.
+    /// Runs `body` with this setting on this thread, for every model that `body` runs.
     pub fn scope<R>(self, body: impl FnOnce() -> R) -> R {
         struct Restore(Activations);
         impl Drop for Restore {
@@ -40,7 +40,7 @@ impl Activations {
         body()
     }
 
-    /// What the innermost [`scope`](Self::scope) around the caller says.
+    /// The setting of the innermost [`scope`](Self::scope) around the caller.
     pub fn current() -> Self {
         CURRENT.get()
     }

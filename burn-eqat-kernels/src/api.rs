@@ -1,4 +1,4 @@
-//! The ops on `Tensor`s: shapes checked first, then dispatched to the tensor's backend.
+//! The ops on `Tensor`s. They check shapes first, and then dispatch to the tensor's backend.
 
 use crate::capability::{Operand, expect_capable, expect_room};
 use crate::check::{expect_column_words, expect_quantizer, expect_words};
@@ -6,7 +6,7 @@ use crate::{Bits, Fields, OpError, PackError, QuantOps, pack_codes};
 use burn::backend::Dispatch;
 use burn::tensor::{DType, FloatDType, Int, Tensor, TensorData};
 
-/// `tensor` in the float type that it is computed with, with gradients.
+/// `tensor` in the float type that the op computes with. Gradients pass through.
 pub(crate) fn in_type<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
     if tensor.dtype() == dtype {
         tensor
@@ -15,8 +15,8 @@ pub(crate) fn in_type<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor
     }
 }
 
-/// Step sizes beside operands of type `dtype`: as they are, since half precisions and f32 go together,
-/// but f64 goes with itself only.
+/// Step sizes in a type that fits operands of type `dtype`. Half precisions and f32 may be mixed; f64 may
+/// not be mixed with others.
 pub(crate) fn beside(scales: Tensor<2>, dtype: DType) -> Tensor<2> {
     match (scales.dtype(), dtype) {
         (_, DType::F64) => in_type(scales, DType::F64),
@@ -29,8 +29,8 @@ pub(crate) fn beside(scales: Tensor<2>, dtype: DType) -> Tensor<2> {
 ///
 /// With step sizes `s` and zero points `z`: `w' = (clamp(round(w / s) + z, 0, 2^b - 1) - z) * s`, where `s` is first
 /// clamped to `[1e-4, 1e4]` and `z` rounded and clamped to the code range. Rounding is half to even. Gradients
-/// pass straight through the roundings and the clamps of `s` and `z`; where the code is out of
-/// range, none reaches `w`.
+/// pass straight through the roundings and the clamps of `s` and `z`. `w` gets no gradient where its code is
+/// out of range.
 ///
 /// # Shapes
 ///
@@ -57,7 +57,7 @@ pub fn fake_quantize(
         Operand::new("zero_points", &shapes[2], zero_points.dtype()),
     ];
     expect_capable(OP, &weight.device(), &operands)?;
-    // Rounded to a narrower type first, a zero point could round to another code.
+    // In a narrower type, a zero point could round to another code.
     let (scales, zero_points) = if scales.dtype() == zero_points.dtype() {
         (scales, zero_points)
     } else {
@@ -68,7 +68,7 @@ pub fn fake_quantize(
     };
     let scales = beside(scales, weight.dtype());
     let zero_points = in_type(zero_points, scales.dtype());
-    Ok(Tensor::from_dispatch(Dispatch::quant_fake(
+    Ok(Tensor::from_dispatch(Dispatch::fake_quantize(
         weight.into_dispatch(),
         scales.into_dispatch(),
         zero_points.into_dispatch(),
@@ -90,7 +90,7 @@ pub fn pack(codes: Tensor<2, Int>, bits: Bits) -> Result<Tensor<2, Int>, PackErr
     pack_along(codes, 0, bits)
 }
 
-/// Packs codes along their columns, as those of zero points are, on the host.
+/// Packs codes along their columns, as zero points are packed, on the host.
 ///
 /// # Shapes
 ///
@@ -147,7 +147,7 @@ pub fn unpack(
     )))
 }
 
-/// Unpacks words that run along the columns, as those of zero points do, to the codes of the first `d_output`
+/// Unpacks words that are packed along the columns, as zero points are, to the codes of the first `d_output`
 /// columns, on the device.
 ///
 /// # Shapes
@@ -174,7 +174,7 @@ pub fn unpack_columns(
     )))
 }
 
-/// Fails unless the words have 32 bits, or 64 that hold them.
+/// Fails unless the words are integers of 32 or 64 bits.
 pub(crate) fn expect_word_type(
     op: &'static str,
     operand: &'static str,

@@ -1,5 +1,5 @@
-//! Gradients of the ops: written out, so that backward keeps the packed words and never the dense
-//! weight, and so that a backend's fast backward is what runs.
+//! Hand-written gradients of the ops. The backward pass keeps the packed words, never the dense weight, and it runs
+//! the backend's own fast backward ops.
 
 use crate::{Bits, QuantOps};
 use burn::backend::TensorMetadata;
@@ -13,93 +13,121 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::Shape;
 
 impl<B: QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
-    fn quant_fake(
-        w: FloatTensor<Self>,
-        s: FloatTensor<Self>,
-        z: FloatTensor<Self>,
+    fn fake_quantize(
+        weight: FloatTensor<Self>,
+        scales: FloatTensor<Self>,
+        zero_points: FloatTensor<Self>,
         bits: Bits,
     ) -> FloatTensor<Self> {
-        let nodes = [w.node(), s.node(), z.node()];
-        let (w, s, z) = (w.into_primitive(), s.into_primitive(), z.into_primitive());
+        let nodes = [weight.node(), scales.node(), zero_points.node()];
+        let (weight, scales, zero_points) = (
+            weight.into_primitive(),
+            scales.into_primitive(),
+            zero_points.into_primitive(),
+        );
         match FakeQuantizeBackward
             .prepare::<C>(nodes)
             .compute_bound()
             .stateful()
         {
             OpsKind::Tracked(prep) => {
-                let out = B::quant_fake(w.clone(), s.clone(), z.clone(), bits);
-                prep.finish((w, s, z, bits), out)
+                let out =
+                    B::fake_quantize(weight.clone(), scales.clone(), zero_points.clone(), bits);
+                prep.finish((weight, scales, zero_points, bits), out)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::quant_fake(w, s, z, bits)),
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::fake_quantize(weight, scales, zero_points, bits))
+            }
         }
     }
 
-    fn quant_unpack(words: IntTensor<Self>, bits: Bits, len: usize) -> IntTensor<Self> {
-        B::quant_unpack(words, bits, len)
+    fn quant_unpack(codes: IntTensor<Self>, bits: Bits, len: usize) -> IntTensor<Self> {
+        B::quant_unpack(codes, bits, len)
     }
 
-    fn quant_unpack_columns(words: IntTensor<Self>, bits: Bits, len: usize) -> IntTensor<Self> {
-        B::quant_unpack_columns(words, bits, len)
+    fn quant_unpack_columns(codes: IntTensor<Self>, bits: Bits, len: usize) -> IntTensor<Self> {
+        B::quant_unpack_columns(codes, bits, len)
     }
 
     fn quant_dequantize(
-        words: IntTensor<Self>,
-        s: FloatTensor<Self>,
-        z: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        zero_points: FloatTensor<Self>,
         bits: Bits,
         d_input: usize,
     ) -> FloatTensor<Self> {
-        let nodes = [s.node(), z.node()];
-        let (s, z) = (s.into_primitive(), z.into_primitive());
+        let nodes = [scales.node(), zero_points.node()];
+        let (scales, zero_points) = (scales.into_primitive(), zero_points.into_primitive());
         match DequantizeBackward
             .prepare::<C>(nodes)
             .compute_bound()
             .stateful()
         {
             OpsKind::Tracked(prep) => {
-                let out = B::quant_dequantize(words.clone(), s.clone(), z.clone(), bits, d_input);
-                prep.finish((words, s, z, bits, d_input), out)
+                let out = B::quant_dequantize(
+                    codes.clone(),
+                    scales.clone(),
+                    zero_points.clone(),
+                    bits,
+                    d_input,
+                );
+                prep.finish((codes, scales, zero_points, bits, d_input), out)
             }
-            OpsKind::UnTracked(prep) => {
-                prep.finish(B::quant_dequantize(words, s, z, bits, d_input))
-            }
+            OpsKind::UnTracked(prep) => prep.finish(B::quant_dequantize(
+                codes,
+                scales,
+                zero_points,
+                bits,
+                d_input,
+            )),
         }
     }
 
     fn quant_linear(
         x: FloatTensor<Self>,
-        words: IntTensor<Self>,
-        s: FloatTensor<Self>,
-        z: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        zero_points: FloatTensor<Self>,
         bits: Bits,
     ) -> FloatTensor<Self> {
-        let nodes = [x.node(), s.node(), z.node()];
-        let scale_tracked = s.is_tracked() || z.is_tracked();
-        let (x, s, z) = (x.into_primitive(), s.into_primitive(), z.into_primitive());
+        let nodes = [x.node(), scales.node(), zero_points.node()];
+        let scale_tracked = scales.is_tracked() || zero_points.is_tracked();
+        let (x, scales, zero_points) = (
+            x.into_primitive(),
+            scales.into_primitive(),
+            zero_points.into_primitive(),
+        );
         match LinearBackward::<3>
             .prepare::<C>(nodes)
             .compute_bound()
             .stateful()
         {
             OpsKind::Tracked(prep) => {
-                let state = LinearState::new(&x, &words, &s, &z, bits, scale_tracked);
-                prep.finish(state, B::quant_linear(x, words, s, z, bits))
+                let state =
+                    LinearState::new(&x, &codes, &scales, &zero_points, bits, scale_tracked);
+                prep.finish(state, B::quant_linear(x, codes, scales, zero_points, bits))
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::quant_linear(x, words, s, z, bits)),
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::quant_linear(x, codes, scales, zero_points, bits))
+            }
         }
     }
 
     fn quant_linear_bias(
         x: FloatTensor<Self>,
-        words: IntTensor<Self>,
-        s: FloatTensor<Self>,
-        z: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        zero_points: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         bits: Bits,
     ) -> FloatTensor<Self> {
-        let nodes = [x.node(), s.node(), z.node(), bias.node()];
-        let scale_tracked = s.is_tracked() || z.is_tracked();
-        let (x, s, z) = (x.into_primitive(), s.into_primitive(), z.into_primitive());
+        let nodes = [x.node(), scales.node(), zero_points.node(), bias.node()];
+        let scale_tracked = scales.is_tracked() || zero_points.is_tracked();
+        let (x, scales, zero_points) = (
+            x.into_primitive(),
+            scales.into_primitive(),
+            zero_points.into_primitive(),
+        );
         let bias = bias.into_primitive();
         match LinearBackward::<4>
             .prepare::<C>(nodes)
@@ -107,12 +135,21 @@ impl<B: QuantOps, C: CheckpointStrategy> QuantOps for Autodiff<B, C> {
             .stateful()
         {
             OpsKind::Tracked(prep) => {
-                let state = LinearState::new(&x, &words, &s, &z, bits, scale_tracked);
-                prep.finish(state, B::quant_linear_bias(x, words, s, z, bias, bits))
+                let state =
+                    LinearState::new(&x, &codes, &scales, &zero_points, bits, scale_tracked);
+                prep.finish(
+                    state,
+                    B::quant_linear_bias(x, codes, scales, zero_points, bias, bits),
+                )
             }
-            OpsKind::UnTracked(prep) => {
-                prep.finish(B::quant_linear_bias(x, words, s, z, bias, bits))
-            }
+            OpsKind::UnTracked(prep) => prep.finish(B::quant_linear_bias(
+                x,
+                codes,
+                scales,
+                zero_points,
+                bias,
+                bits,
+            )),
         }
     }
 }
@@ -130,9 +167,14 @@ impl<B: QuantOps> Backward<B, 3> for FakeQuantizeBackward {
         _checkpointer: &mut Checkpointer,
     ) {
         let grad = grads.consume::<B>(&ops.node);
-        let (w, s, z, bits) = ops.state;
-        let (dw, ds, dz) = B::quant_fake_backward(w, s, z, grad, bits);
-        for (node, gradient) in ops.parents.into_iter().zip([dw, ds, dz]) {
+        let (weight, scales, zero_points, bits) = ops.state;
+        let (d_weight, d_scales, d_zero_points) =
+            B::fake_quantize_backward(weight, scales, zero_points, grad, bits);
+        for (node, gradient) in ops
+            .parents
+            .into_iter()
+            .zip([d_weight, d_scales, d_zero_points])
+        {
             if let Some(node) = node {
                 grads.register::<B>(node.id, gradient);
             }
@@ -153,9 +195,10 @@ impl<B: QuantOps> Backward<B, 2> for DequantizeBackward {
         _checkpointer: &mut Checkpointer,
     ) {
         let grad = grads.consume::<B>(&ops.node);
-        let (words, s, z, bits, d_input) = ops.state;
-        let (ds, dz) = B::quant_dequantize_backward(words, s, z, grad, bits, d_input);
-        for (node, gradient) in ops.parents.into_iter().zip([ds, dz]) {
+        let (codes, scales, zero_points, bits, d_input) = ops.state;
+        let (d_scales, d_zero_points) =
+            B::quant_dequantize_backward(codes, scales, zero_points, grad, bits, d_input);
+        for (node, gradient) in ops.parents.into_iter().zip([d_scales, d_zero_points]) {
             if let Some(node) = node {
                 grads.register::<B>(node.id, gradient);
             }
@@ -163,18 +206,18 @@ impl<B: QuantOps> Backward<B, 2> for DequantizeBackward {
     }
 }
 
-/// Backward of `quant_linear`; with a bias there are four parents, else three.
+/// Backward of `quant_linear`. It has four parents with a bias, three without.
 #[derive(Debug)]
 struct LinearBackward<const N: usize>;
 
-/// What backward of `quant_linear` keeps.
+/// The state that the backward pass of `quant_linear` keeps.
 #[derive(Debug, Clone)]
 struct LinearState<B: QuantOps> {
     /// The input, only where step sizes or zero points train.
     x: Option<FloatTensor<B>>,
-    words: IntTensor<B>,
-    s: FloatTensor<B>,
-    z: FloatTensor<B>,
+    codes: IntTensor<B>,
+    scales: FloatTensor<B>,
+    zero_points: FloatTensor<B>,
     bits: Bits,
     d_input: usize,
 }
@@ -182,17 +225,17 @@ struct LinearState<B: QuantOps> {
 impl<B: QuantOps> LinearState<B> {
     fn new(
         x: &FloatTensor<B>,
-        words: &IntTensor<B>,
-        s: &FloatTensor<B>,
-        z: &FloatTensor<B>,
+        codes: &IntTensor<B>,
+        scales: &FloatTensor<B>,
+        zero_points: &FloatTensor<B>,
         bits: Bits,
         scale_tracked: bool,
     ) -> Self {
         Self {
             x: scale_tracked.then(|| x.clone()),
-            words: words.clone(),
-            s: s.clone(),
-            z: z.clone(),
+            codes: codes.clone(),
+            scales: scales.clone(),
+            zero_points: zero_points.clone(),
             bits,
             d_input: x.shape()[1],
         }
@@ -211,15 +254,15 @@ impl<B: QuantOps, const N: usize> Backward<B, N> for LinearBackward<N> {
         let grad = grads.consume::<B>(&ops.node);
         let LinearState {
             x,
-            words,
-            s,
-            z,
+            codes,
+            scales,
+            zero_points,
             bits,
             d_input,
         } = ops.state;
         let mut parents = ops.parents.into_iter();
         let mut next = || parents.next().flatten();
-        let (node_x, node_s, node_z, node_bias) = (next(), next(), next(), next());
+        let (node_x, node_scales, node_zero_points, node_bias) = (next(), next(), next(), next());
 
         if let Some(node) = node_bias {
             let columns = grad.shape()[1];
@@ -227,23 +270,24 @@ impl<B: QuantOps, const N: usize> Backward<B, N> for LinearBackward<N> {
             grads.register::<B>(node.id, B::float_reshape(sum, Shape::new([columns])));
         }
         if let Some(x) = x {
-            let (ds, dz) = B::quant_linear_backward_scale(
+            let (d_scales, d_zero_points) = B::quant_linear_backward_scale(
                 x,
-                words.clone(),
-                s.clone(),
-                z.clone(),
+                codes.clone(),
+                scales.clone(),
+                zero_points.clone(),
                 grad.clone(),
                 bits,
             );
-            if let Some(node) = node_s {
-                grads.register::<B>(node.id, ds);
+            if let Some(node) = node_scales {
+                grads.register::<B>(node.id, d_scales);
             }
-            if let Some(node) = node_z {
-                grads.register::<B>(node.id, dz);
+            if let Some(node) = node_zero_points {
+                grads.register::<B>(node.id, d_zero_points);
             }
         }
         if let Some(node) = node_x {
-            let dx = B::quant_linear_backward_input(words, s, z, grad, bits, d_input);
+            let dx =
+                B::quant_linear_backward_input(codes, scales, zero_points, grad, bits, d_input);
             grads.register::<B>(node.id, dx);
         }
     }

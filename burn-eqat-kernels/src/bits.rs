@@ -35,7 +35,7 @@ impl Bits {
 
     /// How many 32-bit words hold `len` codes.
     pub const fn words(self, len: usize) -> usize {
-        // Of whole words' worth first: no length overflows.
+        // Whole words first, so that no length overflows.
         len / 32 * self.get() + (len % 32 * self.get()).div_ceil(32)
     }
 }

@@ -2,11 +2,11 @@
 
 use crate::Bits;
 
-/// The shortest run of whole words that holds whole codes, and how it is cut into windows.
+/// The shortest run of whole words that holds whole codes, and its split into windows.
 ///
-/// A window is a run of codes that fits in the 23 bits of a float's mantissa: with the exponent of
-/// 2^23 set over the masked field, the bits of a code *are* a float, `2^23 + q * 2^shift`, and no
-/// shift of its own is needed for each code.
+/// A window is a run of codes that fits in the 23 bits of a float's mantissa. With the exponent of
+/// 2^23 set over the masked field, the bits of a code *are* the float `2^23 + q * 2^shift`, so that
+/// no code needs a shift of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Block {
     /// Bits of a code.

@@ -1,5 +1,5 @@
-//! What a device can do, asked before an op is dispatched: on CubeCL, a launch that fails shows as
-//! zeros, or when a result is read, far from its cause.
+//! The abilities of a device, checked before an op is dispatched. On CubeCL, a failed launch gives zeros, or an error
+//! when the result is read, far from its cause.
 
 use crate::OpError;
 use burn::tensor::{DType, Device};
@@ -22,11 +22,11 @@ impl Operand {
     }
 }
 
-/// Whether the ops compute with a float type on `device`. Where they do not, they fail with
+/// Whether the ops compute with a float type on `device`. If they do not, they fail with
 /// [`OpError::Type`].
 ///
-/// It is more than Burn's `Device::supports_dtype`: kernels for CubeCL compute in f32, so f64 is out
-/// there, and on CubeCL's CPU runtime half precision depends on the CPU and the libraries loaded.
+/// This is stricter than Burn's `Device::supports_dtype`. CubeCL's kernels compute in f32, so f64 is not supported
+/// there. On CubeCL's CPU runtime, half precision depends on the CPU and the loaded libraries.
 pub fn supports(device: &Device, dtype: DType) -> bool {
     let known = match Capability::of(device) {
         Some(capability) => capability.computes(dtype),
@@ -41,7 +41,7 @@ pub(crate) fn expect_capable(
     device: &Device,
     operands: &[Operand],
 ) -> Result<(), OpError> {
-    // A quantized tensor of Burn's own, say.
+    // For example Burn's own quantized tensors.
     if let Some(other) = operands.iter().find(|operand| !operand.dtype.is_float()) {
         return Err(OpError::Type {
             op,
@@ -67,7 +67,7 @@ pub(crate) fn expect_capable(
     Ok(())
 }
 
-/// Fails unless the device can hold as many 32-bit codes.
+/// Fails unless the device can hold 32-bit codes of this shape.
 pub(crate) fn expect_room(
     op: &'static str,
     device: &Device,
@@ -81,13 +81,13 @@ pub(crate) fn expect_room(
     }
 }
 
-/// What a device states about itself: asked in every op, so nothing is copied but a handle.
+/// The properties that a device reports. Every op asks for them, so only a handle is copied.
 #[cfg(feature = "cube")]
 struct Capability(std::sync::Arc<burn_cubecl::cubecl::ir::DeviceProperties>);
 
 #[cfg(feature = "cube")]
 impl Capability {
-    /// None for a backend other than CubeCL's.
+    /// `None` for backends other than CubeCL's.
     fn of(device: &Device) -> Option<Self> {
         use burn::backend::DispatchDevice;
 
@@ -114,7 +114,7 @@ impl Capability {
         use burn_cubecl::cubecl::features::TypeUsage;
 
         let compiled_for_this_cpu = self.0.hardware.num_cpu_cores.is_some();
-        // Kernels compute in f32, which would not do for f64.
+        // Kernels compute in f32, which is not enough for f64.
         dtype != DType::F64
             && (!compiled_for_this_cpu || crate::cube::half_precision::rounds_to(dtype))
             && self
@@ -124,7 +124,7 @@ impl Capability {
     }
 }
 
-/// Without a CubeCL backend there is no device that states anything.
+/// Without a CubeCL backend, no device reports properties.
 #[cfg(not(feature = "cube"))]
 enum Capability {}
 
@@ -148,7 +148,7 @@ impl Capability {
 }
 
 impl Capability {
-    /// Fails unless a buffer holds `operand`, and kernels, which count elements in 32 bits, address it.
+    /// Fails unless `operand` fits in a buffer, and kernels, which count elements in 32 bits, can address it.
     fn expect_fits(&self, op: &'static str, operand: &Operand) -> Result<(), OpError> {
         let size = operand.dtype.size() as u64;
         let bytes = operand.elements as u64 * size;

@@ -1,11 +1,11 @@
-//! Whether the operands of an op fit together, on plain sizes.
+//! Checks that the operands of an op fit together, on plain sizes.
 //!
-//! The ops on tensors return what is found here. A backend's body checks once more, since safe code can call
-//! [`QuantOps`](crate::QuantOps) without them: [`required`] raises the error before anything is read from memory.
+//! The ops on tensors return these errors. A backend's body checks again, because safe code can call
+//! [`QuantOps`](crate::QuantOps) directly: [`required`] raises the error before anything is read from memory.
 
 use crate::{Bits, OpError};
 
-/// What was checked; raises the error where there is one.
+/// The result of a check; raises the error if there is one.
 pub(crate) fn required<T>(checked: Result<T, OpError>) -> T {
     checked.unwrap_or_else(|error| error.raise())
 }
@@ -28,7 +28,7 @@ pub(crate) fn expect_shape(
     })
 }
 
-/// Fails unless `groups` divides `d_input`, and there are rows to divide.
+/// Fails unless `groups` divides `d_input`, and both are above zero.
 pub(crate) fn expect_groups(
     op: &'static str,
     d_input: usize,
@@ -44,7 +44,7 @@ pub(crate) fn expect_groups(
     })
 }
 
-/// Fails with what is `expected` of a size, unless it is as it should be.
+/// Fails unless the size is `right`; the error says what was `expected`.
 pub(crate) fn expect_size(
     op: &'static str,
     size: &'static str,
@@ -63,7 +63,7 @@ pub(crate) fn expect_size(
     })
 }
 
-/// The sides of a matrix; fails for a tensor of other than two axes, or of more elements than can be addressed.
+/// The sides of a matrix. Fails if a tensor has other than two axes, or more elements than can be addressed.
 pub(crate) fn expect_matrix(
     op: &'static str,
     operand: &'static str,
@@ -93,7 +93,7 @@ pub(crate) fn expect_matrix(
     Ok([rows, columns])
 }
 
-/// Fails unless step sizes and zero points, both numbers, are those of a weight `[d_input, d_output]`.
+/// Fails unless step sizes and zero points, both as numbers, fit a weight `[d_input, d_output]`.
 ///
 /// Returns `[groups, d_output]`.
 pub(crate) fn expect_quantizer(
@@ -113,9 +113,9 @@ pub(crate) fn expect_quantizer(
 /// The shape of a packed weight's zero points.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ZeroPointShape<'a> {
-    /// Of numbers, one for each group and column.
+    /// Numbers, one for each group and column.
     Numbers(&'a [usize]),
-    /// Of words along the columns.
+    /// Words along the columns.
     Packed(&'a [usize]),
 }
 
@@ -130,7 +130,7 @@ pub(crate) struct PackedShapes<'a> {
 }
 
 impl PackedShapes<'_> {
-    /// Fails unless they are those of one weight. Returns `[groups, d_output]`.
+    /// Fails unless the shapes fit together. Returns `[groups, d_output]`.
     pub fn expect(&self, op: &'static str) -> Result<[usize; 2], OpError> {
         let [groups, d_output] = expect_matrix(op, "scales", self.scales)?;
         expect_groups(op, self.d_input, groups)?;
@@ -150,7 +150,7 @@ impl PackedShapes<'_> {
     }
 }
 
-/// Fails unless `codes` are the words of `len` codes along the rows. Returns the number of columns.
+/// Fails unless `codes` is the shape of the words of `len` rows. Returns the number of columns.
 pub(crate) fn expect_words(
     op: &'static str,
     codes: &[usize],
@@ -163,7 +163,7 @@ pub(crate) fn expect_words(
     Ok(columns)
 }
 
-/// Fails unless `codes` are the words of `len` codes along the columns. Returns the number of rows.
+/// Fails unless `codes` is the shape of the words of `len` columns. Returns the number of rows.
 pub(crate) fn expect_column_words(
     op: &'static str,
     codes: &[usize],

@@ -3,7 +3,7 @@ use burn::tensor::DType;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// An op that cannot be done; it is refused before anything is launched.
+/// An op that cannot run. The error comes before anything is launched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpError {
     /// The rows of a weight do not divide evenly into the groups of its step sizes.
@@ -16,7 +16,7 @@ pub enum OpError {
         /// Rows of the step sizes.
         groups: usize,
     },
-    /// An operand has another shape than the rest of the operands ask for.
+    /// The shape of an operand does not fit the other operands.
     #[error("{op}: {operand} has shape {actual:?}, expected {expected:?}")]
     Operand {
         /// The op that refused.
@@ -25,19 +25,19 @@ pub enum OpError {
         operand: &'static str,
         /// Its shape.
         actual: Vec<usize>,
-        /// The shape that the other operands ask for.
+        /// The shape that fits the other operands.
         expected: Vec<usize>,
     },
-    /// A size is not one that the op takes.
+    /// The op does not support a size.
     #[error("{op}: {size} is {actual}, expected {expected}")]
     Size {
         /// The op that refused.
         op: &'static str,
         /// Which size.
         size: &'static str,
-        /// What it is.
+        /// Its value.
         actual: usize,
-        /// What the op takes.
+        /// The values that the op supports.
         expected: String,
     },
     /// An operand is not a matrix.
@@ -50,7 +50,7 @@ pub enum OpError {
         /// Its shape.
         actual: Vec<usize>,
     },
-    /// An operand is of a type that the device does not compute with.
+    /// The device does not compute with the type of an operand.
     #[error("{op}: {operand} is of type {dtype:?}, which {device} does not support")]
     Type {
         /// The op that refused.
@@ -62,7 +62,7 @@ pub enum OpError {
         /// The device.
         device: String,
     },
-    /// A code does not fit in its bits: a weight, step size or zero point that is not a number, say.
+    /// A code does not fit in its bits, for example because a weight, step size or zero point is NaN.
     #[error("{op}: {error}")]
     Pack {
         /// The op that refused.
@@ -71,8 +71,8 @@ pub enum OpError {
         #[source]
         error: PackError,
     },
-    /// A tensor of the op is larger than the device can hold in one buffer, or address.
-    #[error("{op}: {operand} takes {bytes} bytes, more than the {limit} of a buffer of {device}")]
+    /// A tensor of the op is larger than one buffer of the device, or than kernels can address.
+    #[error("{op}: {operand} takes {bytes} bytes, but a buffer of {device} holds at most {limit}")]
     Buffer {
         /// The op that refused.
         op: &'static str,
@@ -80,7 +80,7 @@ pub enum OpError {
         operand: &'static str,
         /// Its size, in bytes.
         bytes: u64,
-        /// The most that the device can hold in one buffer, and kernels can address, in bytes.
+        /// The largest size that one buffer can hold and kernels can address, in bytes.
         limit: u64,
         /// The device.
         device: String,
@@ -88,14 +88,14 @@ pub enum OpError {
 }
 
 thread_local! {
-    /// How many calls of [`OpError::catch`] this thread is in.
+    /// The depth of nested [`OpError::catch`] calls on this thread.
     static CATCHING: Cell<usize> = const { Cell::new(0) };
 }
 
 impl OpError {
     /// Leaves a function that cannot return an error, such as a module's `forward`.
     ///
-    /// Inside of [`catch`](Self::catch) the error comes out there. Elsewhere this is a panic with the error's message.
+    /// Inside [`catch`](Self::catch), that call returns the error. Elsewhere this is a panic with the error's message.
     ///
     /// # Panics
     ///
@@ -104,13 +104,13 @@ impl OpError {
         if CATCHING.get() == 0 {
             panic!("{self}");
         }
-        // Without the panic hook: nothing is printed for an error that the caller gets.
+        // This skips the panic hook: nothing is printed for an error that the caller gets.
         resume_unwind(Box::new(self))
     }
 
     /// Runs `body`, and returns the error that an op in it [raised](Self::raise) on this thread.
     ///
-    /// Calls nest: the innermost one gets the error. Other panics go on as they are.
+    /// Calls nest: the innermost one gets the error. Other panics continue.
     ///
     /// ```
     /// use burn_eqat_kernels::OpError;
@@ -132,7 +132,7 @@ impl OpError {
         }
         CATCHING.set(CATCHING.get() + 1);
         let leave = Leave;
-        // What `body` leaves half done is dropped with it, or the caller's to judge, as after any error.
+        // `body` may leave state half changed: it is dropped with `body`, or the caller's concern, as after any error.
         let result = catch_unwind(AssertUnwindSafe(body));
         drop(leave);
         result.map_err(|payload| match payload.downcast::<OpError>() {

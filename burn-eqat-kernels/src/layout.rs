@@ -1,15 +1,15 @@
 //! Packing on the host: codes to 32-bit words and back.
 //!
-//! One routine serves both directions of packing: a matrix is `outer` lines, each a run of `len`
-//! codes with a stride between neighbours. Weights are packed along their rows (dim 0, stride `n`),
-//! zero points along their columns (dim 1, stride 1).
+//! One routine packs in both directions: a matrix is `outer` lines, each a run of `len` codes with a
+//! stride between neighbours. Weights are packed along their rows (dim 0, stride `n`), zero points
+//! along their columns (dim 1, stride 1).
 
 use crate::Bits;
 
 /// Codes or words that cannot be packed or unpacked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PackError {
-    /// A code needs more bits than there are.
+    /// A code does not fit in its bits.
     #[error("code {code} at [{row}, {column}] does not fit in {bits} bits (0 to {max})", max = bits.max_code())]
     Code {
         /// The code.
@@ -21,8 +21,8 @@ pub enum PackError {
         /// The width of a field.
         bits: Bits,
     },
-    /// The buffer does not hold a matrix of that shape.
-    #[error("{len} elements are not a [{rows}, {columns}] matrix")]
+    /// The buffer does not have the size of the matrix.
+    #[error("{len} elements do not make a [{rows}, {columns}] matrix")]
     Length {
         /// Elements in the buffer.
         len: usize,
@@ -33,14 +33,14 @@ pub enum PackError {
     },
 }
 
-/// How fields lie in words.
+/// The layout of the fields in the words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fields {
-    /// One dense bit stream, so that a field may lie across two words: GPTQ's layout, and this
+    /// One dense bit stream, so that a field may lie across two words. This is GPTQ's layout and this
     /// project's.
     Dense,
-    /// As many whole fields as a word holds (ten of 3 bits), the rest of it unused: the layout of the
-    /// EfficientQAT reference. The same as the dense one for 2, 4 and 8 bits.
+    /// As many whole fields as fit in a word (ten of 3 bits); its other bits are unused. This is the layout of
+    /// the EfficientQAT reference. For 2, 4 and 8 bits it is the same as the dense one.
     WholeWords,
 }
 
@@ -54,7 +54,7 @@ impl Fields {
         }
     }
 
-    /// How many words hold `len` fields.
+    /// The number of words for `len` fields.
     pub fn words(self, len: usize, bits: Bits) -> usize {
         match self {
             Fields::Dense => bits.words(len),
@@ -63,7 +63,7 @@ impl Fields {
     }
 }
 
-/// Where the codes of a matrix lie: `outer` lines of `len` codes.
+/// The positions of a matrix's codes: `outer` lines of `len` codes.
 struct Lines {
     outer: usize,
     len: usize,
@@ -107,12 +107,12 @@ fn packed_shape(shape: [usize; 2], dim: usize, bits: Bits, fields: Fields) -> [u
     packed
 }
 
-/// Packs a row-major matrix of codes along `dim` (0: down the rows, as weights are; 1: along the
-/// columns, as zero points are).
+/// Packs a row-major matrix of codes along `dim` (0: along the rows, for weights; 1: along the
+/// columns, for zero points).
 ///
 /// # Errors
 ///
-/// When `codes` is not of that `shape`, or a code is not in `0..=bits.max_code()`.
+/// When `codes` does not have that `shape`, or a code is not in `0..=bits.max_code()`.
 pub fn pack_codes<T: Copy + Into<i64>>(
     codes: &[T],
     shape: [usize; 2],
@@ -152,7 +152,7 @@ pub fn pack_codes<T: Copy + Into<i64>>(
 ///
 /// # Errors
 ///
-/// When there are not as many words as a matrix of that shape has.
+/// When the number of words does not fit the shape.
 pub fn unpack_codes(
     words: &[u32],
     shape: [usize; 2],

@@ -2,8 +2,8 @@
 //!
 //! A weight matrix `[d_input, d_output]` is held as integer codes of 2, 3, 4 or 8 bits, packed into
 //! 32-bit words along `d_input`, with one step size (scale) and one zero point for each group of
-//! rows and each column. This crate has the ops that training and running such a matrix needs,
-//! and knows nothing of models, files or training:
+//! rows and each column. This crate has the ops for training and running such a matrix. It does not
+//! know models, files or training loops:
 //!
 //! | op | in | out | gradient by |
 //! |---|---|---|---|
@@ -14,23 +14,23 @@
 //! | [`AffineWeight::linear`] | the same, with zero points as numbers | output | these, zero points |
 //! | [`pack`], [`unpack`], [`pack_columns`], [`unpack_columns`] | codes or words | words or codes | - |
 //!
-//! Besides these, [`transformer`] has what a transformer does between its matmuls: attention, norms, rotary positions and
-//! SwiGLU, which take less time and memory in training than Burn's ops put together.
+//! The module [`transformer`] has the ops between a transformer's matmuls: attention, norms, rotary positions and
+//! SwiGLU. In training they take less time and memory than the same computation from Burn's ops.
 //!
 //! Every op has a portable body made of Burn ops ([`QuantOps`]'s defaults), so it runs on each of
-//! Burn's backends. Faster bodies are there for CubeCL's backends (CUDA, ROCm, Metal, Vulkan,
-//! WebGPU, and its CPU runtime) and for Flex, Burn's own backend on CPUs. Shapes, and what the device can do, are
-//! checked before anything runs: what cannot be done is an [`OpError`], not a panic. Where there is no result to
-//! return it in, as in a module's `forward`, [`OpError::raise`] and [`OpError::catch`] pass it on.
+//! Burn's backends. CubeCL's backends (CUDA, ROCm, Metal, Vulkan, WebGPU, and its CPU runtime) and Flex, Burn's own
+//! backend on CPUs, have faster bodies. Shapes and the device's abilities are checked before anything runs; a failed
+//! check is an [`OpError`], not a panic. Functions that return no `Result`, such as a module's `forward`, pass the
+//! error on with [`OpError::raise`] and [`OpError::catch`].
 //!
 //! # Packed layout
 //!
-//! The layout is that of GPTQ checkpoints, version 2. Codes run along `d_input`, fields from the low
+//! The layout is that of GPTQ checkpoints, version 2. Codes are packed along `d_input`, from the low
 //! bit up: word `[i, j]` holds the codes of rows `i * 32 / b ..` of column `j`. 3-bit codes are one
 //! dense bit stream (32 codes in 3 words), so a code may lie across two words. The last word is
-//! padded with zeros where `d_input * b` is no multiple of 32. Zero points are packed the same way
+//! padded with zeros if `d_input * b` is not a multiple of 32. Zero points are packed the same way
 //! along `d_output`. A tensor of words is an integer tensor whose 32-bit elements hold the bits of
-//! the unsigned words (`i32` everywhere, since not every backend has `u32`).
+//! the unsigned words (always `i32`, since not every backend has `u32`).
 #![deny(missing_docs)]
 // Burn marks its NdArray and LibTorch backends deprecated; they stay supported here.
 #![cfg_attr(any(feature = "ndarray", feature = "tch"), allow(deprecated))]
@@ -41,7 +41,7 @@ mod autodiff;
 mod bits;
 mod capability;
 mod check;
-// Flex uses its sizes only.
+// Flex uses only its sizes.
 #[cfg(any(feature = "cube", feature = "flex", test))]
 #[cfg_attr(not(feature = "cube"), allow(dead_code))]
 mod block;

@@ -1,11 +1,11 @@
-//! What the bodies of a backend say to operands that do not fit together, which safe code can hand them: a panic with
-//! a message, and nothing is read out of bounds.
+//! Tests that a backend's bodies panic with a message when operands do not fit together, and read nothing out of
+//! bounds. Safe code can pass them such operands.
 
 use crate::{Bits, OpError, QuantOps};
 use burn::backend::tensor::{Device, FloatTensor, IntTensor};
 use burn::tensor::{DType, TensorData};
 
-/// An op, which operands it has, and its call, which must panic.
+/// An op, the indices of its operands, and a call that must panic.
 type Misuse<'a> = (&'static str, &'static [usize], &'a dyn Fn());
 
 /// Sizes of a weight: rows, columns, groups, and rows of an input.
@@ -166,10 +166,10 @@ fn refuses_in_training<B: QuantOps>(device: &Device<B>, dtype: DType) {
     ];
     let run = |[weight, scales, zeros, grad]: [&[usize]; 4]| {
         let forward = OpError::catch(|| {
-            B::quant_fake(f(weight), f(scales), f(zeros), Bits::Two);
+            B::fake_quantize(f(weight), f(scales), f(zeros), Bits::Two);
         });
         let backward = OpError::catch(|| {
-            B::quant_fake_backward(f(weight), f(scales), f(zeros), f(grad), Bits::Two);
+            B::fake_quantize_backward(f(weight), f(scales), f(zeros), f(grad), Bits::Two);
         });
         // Of a dense weight's gradient.
         let codes = words::<B>(&[Bits::Two.words(K), N], device);

@@ -1,4 +1,4 @@
-//! The extension trait that a backend implements, and which backends do.
+//! The extension trait, and the backends that implement it.
 
 use crate::Bits;
 use crate::portable;
@@ -8,9 +8,9 @@ use burn::backend::{
 };
 use burn::tensor::Shape;
 
-// The macro's fusion code names `burn::backend::fusion`, which is there only with Burn's `fusion`
-// feature. Burn's default features turn fusion on inside burn-cubecl without it, and then the
-// implementation is needed all the same: this shadow makes the path resolve either way.
+// The macro's fusion code names `burn::backend::fusion`, which exists only with Burn's `fusion`
+// feature. Burn's default features turn fusion on inside burn-cubecl without that feature, and then
+// the implementation is needed too. This shadow module makes the path resolve either way.
 #[cfg(feature = "cube")]
 #[allow(unused_imports)]
 mod burn {
@@ -21,7 +21,7 @@ mod burn {
     }
 }
 
-/// Output shape of an op that makes rows of `d_output` columns.
+/// Output shape of an op whose result has `d_output` columns.
 #[allow(dead_code)] // named only by the fusion implementation
 fn rows_of(rows: usize, scale: &Shape) -> Shape {
     Shape::new([rows, scale[1]])
@@ -29,12 +29,14 @@ fn rows_of(rows: usize, scale: &Shape) -> Shape {
 
 /// The packed low-bit ops of a backend.
 ///
-/// Every method has a portable body in terms of the backend's other ops, so `impl QuantOps for
-/// MyBackend {}` is enough to start with. Call them through [`PackedWeight`](crate::PackedWeight) and the functions of
-/// this crate, which return errors, flatten and differentiate. The methods take operands of two axes (a bias has one);
-/// shapes that do not fit together are a panic with a message. `k` is `d_input`, `n` is `d_output`, `g` the
-/// number of groups, `m` the number of rows of the input. Zero points as numbers are of the type of the step sizes, a
-/// bias and a gradient of an output of the type of the activations; those and the step sizes may differ.
+/// Every method has a portable default body made of the backend's other ops, so `impl QuantOps for MyBackend {}` is
+/// enough to start with. Call the methods through [`PackedWeight`](crate::PackedWeight) and the functions of this
+/// crate: these return errors, flatten the input and differentiate.
+///
+/// Operands have two axes (a bias has one). Shapes that do not fit together are a panic with a message. `k` is
+/// `d_input`, `n` is `d_output`, `g` is the number of groups and `m` the number of rows of the input. Zero points as
+/// numbers have the type of the step sizes. A bias, and the gradient of an output, have the type of the activations,
+/// which may differ from that of the step sizes.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
@@ -44,9 +46,9 @@ fn rows_of(rows: usize, scale: &Shape) -> Shape {
     Fusion: cfg(feature = "cube"),
 )]
 pub trait QuantOps: ::burn::backend::Backend {
-    /// Quantize-dequantize of `weight [k, n]` with `scales`, `zero_points [g, n]`: to `[k, n]`.
+    /// Quantizes and dequantizes `weight [k, n]` with `scales` and `zero_points [g, n]`. The result is `[k, n]`.
     #[fusion(dtype = weight, shape = weight)]
-    fn quant_fake(
+    fn fake_quantize(
         weight: FloatTensor<Self>,
         scales: FloatTensor<Self>,
         zero_points: FloatTensor<Self>,
@@ -55,9 +57,9 @@ pub trait QuantOps: ::burn::backend::Backend {
         portable::fake_quantize::<Self>(weight, scales, zero_points, bits)
     }
 
-    /// Gradients of [`quant_fake`](Self::quant_fake) by weight, step sizes and zero points, of their shapes.
+    /// Gradients of [`fake_quantize`](Self::fake_quantize) by weight, step sizes and zero points, in their shapes.
     #[fusion(meta = |weight, scales, zero_points, _grad, _bits| (weight.clone(), scales.clone(), zero_points.clone()))]
-    fn quant_fake_backward(
+    fn fake_quantize_backward(
         weight: FloatTensor<Self>,
         scales: FloatTensor<Self>,
         zero_points: FloatTensor<Self>,
@@ -67,13 +69,13 @@ pub trait QuantOps: ::burn::backend::Backend {
         portable::fake_quantize_backward::<Self>(weight, scales, zero_points, grad, bits)
     }
 
-    /// Codes `[len, n]` of the words `codes [ceil(len * b / 32), n]`.
+    /// Unpacks the words `codes [ceil(len * b / 32), n]` to codes `[len, n]`.
     #[fusion(dtype = codes, shape = rows_of(*len, codes))]
     fn quant_unpack(codes: IntTensor<Self>, bits: Bits, len: usize) -> IntTensor<Self> {
         portable::unpack::<Self>(codes, bits, len)
     }
 
-    /// Codes `[g, len]` of the words `codes [g, ceil(len * b / 32)]`, which run along the columns.
+    /// Unpacks the words `codes [g, ceil(len * b / 32)]`, packed along the columns, to codes `[g, len]`.
     #[fusion(dtype = codes, shape = Shape::new([codes[0], *len]))]
     fn quant_unpack_columns(codes: IntTensor<Self>, bits: Bits, len: usize) -> IntTensor<Self> {
         portable::unpack_columns::<Self>(codes, bits, len)
@@ -132,9 +134,9 @@ pub trait QuantOps: ::burn::backend::Backend {
         )
     }
 
-    /// [`quant_linear`](Self::quant_linear) with zero points as they are stored, in words along the
-    /// columns: `[g, ceil(n * b / 32)]`. Where nothing is differentiated, a backend may quantize the
-    /// activations if [`Activations`](crate::Activations) says so.
+    /// [`quant_linear`](Self::quant_linear) with zero points in packed words along the columns,
+    /// `[g, ceil(n * b / 32)]`. Without autodiff, a backend may quantize the activations if
+    /// [`Activations`](crate::Activations) allows it.
     #[fusion(dtype = x, shape = rows_of(x[0], scales))]
     fn quant_linear_packed(
         x: FloatTensor<Self>,

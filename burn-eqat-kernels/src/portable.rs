@@ -1,8 +1,8 @@
-//! The ops in terms of Burn's own: what a backend without a faster body runs, and the oracle that
-//! every faster body is tested against.
+//! The ops in terms of Burn's own. A backend without a faster body runs these, and every faster body is
+//! tested against them.
 //!
-//! Shapes that do not fit together raise an [`OpError`](crate::OpError). All is
-//! computed in f32 where operands are in half precision, and rounded once at the end.
+//! Shapes that do not fit together [raise](crate::OpError::raise) an error. Operands in half precision are computed in
+//! f32, and the result is rounded once at the end.
 
 use crate::check::{
     PackedShapes, ZeroPointShape, expect_column_words, expect_matrix, expect_quantizer,
@@ -20,14 +20,14 @@ pub const SCALE_MAX: f64 = 1e4;
 
 /// `[g, n]` as `[g, 1, n]`, to broadcast over the rows of a group.
 fn per_group<B: Backend>(t: FloatTensor<B>) -> FloatTensor<B> {
-    let s = t.shape();
-    B::float_reshape(t, Shape::new([s[0], 1, s[1]]))
+    let shape = t.shape();
+    B::float_reshape(t, Shape::new([shape[0], 1, shape[1]]))
 }
 
 /// `[k, n]` as `[g, k / g, n]`.
 fn grouped<B: Backend>(t: FloatTensor<B>, groups: usize) -> FloatTensor<B> {
-    let s = t.shape();
-    B::float_reshape(t, Shape::new([groups, s[0] / groups, s[1]]))
+    let shape = t.shape();
+    B::float_reshape(t, Shape::new([groups, shape[0] / groups, shape[1]]))
 }
 
 /// `t` in another float type.
@@ -49,9 +49,9 @@ fn widen<B: Backend>(t: FloatTensor<B>) -> FloatTensor<B> {
 
 /// Sums `[g, k / g, n]` over the rows of each group, to `[g, n]`.
 fn sum_group<B: Backend>(t: FloatTensor<B>) -> FloatTensor<B> {
-    let s = t.shape();
-    let shape = Shape::new([s[0], s[2]]);
-    B::float_reshape(B::float_sum_dim(t, 1), shape)
+    let shape = t.shape();
+    let sums = Shape::new([shape[0], shape[2]]);
+    B::float_reshape(B::float_sum_dim(t, 1), sums)
 }
 
 /// What forward and backward of [`fake_quantize`] share, all grouped.
@@ -68,14 +68,23 @@ struct Quantized<B: Backend> {
 }
 
 impl<B: Backend> Quantized<B> {
-    fn new(w: FloatTensor<B>, s: FloatTensor<B>, z: FloatTensor<B>, bits: Bits) -> Self {
-        let groups = s.shape()[0];
-        let (w, s, z) = (widen::<B>(w), widen::<B>(s), widen::<B>(z));
+    fn new(
+        weight: FloatTensor<B>,
+        scales: FloatTensor<B>,
+        zero_points: FloatTensor<B>,
+        bits: Bits,
+    ) -> Self {
+        let groups = scales.shape()[0];
+        let (weight, scales, zero_points) = (
+            widen::<B>(weight),
+            widen::<B>(scales),
+            widen::<B>(zero_points),
+        );
         let max_code = Scalar::from(f64::from(bits.max_code()));
-        let scale = B::float_clamp(s, Scalar::from(SCALE_MIN), Scalar::from(SCALE_MAX));
-        let zero = B::float_clamp(B::float_round(z), Scalar::from(0.0f64), max_code);
+        let scale = B::float_clamp(scales, Scalar::from(SCALE_MIN), Scalar::from(SCALE_MAX));
+        let zero = B::float_clamp(B::float_round(zero_points), Scalar::from(0.0f64), max_code);
         let (scale, zero) = (per_group::<B>(scale), per_group::<B>(zero));
-        let ratio = B::float_div(grouped::<B>(w, groups), scale.clone());
+        let ratio = B::float_div(grouped::<B>(weight, groups), scale.clone());
         let code = B::float_add(B::float_round(ratio.clone()), zero.clone());
         Self {
             ratio,
@@ -95,53 +104,54 @@ impl<B: Backend> Quantized<B> {
 
 /// `(clamp(round(w / s) + z, 0, 2^b - 1) - z) * s`, with `s` clamped and `z` rounded and clamped.
 pub fn fake_quantize<B: Backend>(
-    w: FloatTensor<B>,
-    s: FloatTensor<B>,
-    z: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    scales: FloatTensor<B>,
+    zero_points: FloatTensor<B>,
     bits: Bits,
 ) -> FloatTensor<B> {
-    expect_quantizer_of::<B>(&w, &s, &z);
-    let (shape, dtype) = (w.shape(), w.dtype());
-    let quantized = Quantized::<B>::new(w, s, z, bits);
+    expect_quantizer_of::<B>(&weight, &scales, &zero_points);
+    let (shape, dtype) = (weight.shape(), weight.dtype());
+    let quantized = Quantized::<B>::new(weight, scales, zero_points, bits);
     let centered = quantized.centered();
     let out = B::float_reshape(B::float_mul(centered, quantized.scale), shape);
     cast::<B>(out, dtype)
 }
 
-/// Gradients of [`fake_quantize`] by `w`, `s` and `z`, straight through every rounding and through
-/// the clamps of `s` and `z`; the clamp of the code is a true one.
+/// Gradients of [`fake_quantize`] by the weight `w`, the step sizes `s` and the zero points `z`. They go straight
+/// through every rounding and through the clamps of `s` and `z`, but not through the clamp of the code.
 ///
-/// With `i = 1` where the unclamped code is in range: `dw = G i`, `ds = sum G ((q - z) - i w / s)`,
+/// With `i = 1` where the unclamped code is in range, else 0: `dw = G i`, `ds = sum G ((q - z) - i w / s)`,
 /// `dz = sum -G s (1 - i)`.
 pub fn fake_quantize_backward<B: Backend>(
-    w: FloatTensor<B>,
-    s: FloatTensor<B>,
-    z: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    scales: FloatTensor<B>,
+    zero_points: FloatTensor<B>,
     grad: FloatTensor<B>,
     bits: Bits,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    expect_quantizer_of::<B>(&w, &s, &z);
-    expect_grad::<B>("fake_quantize", &grad, &w.shape());
-    let (shape, groups) = (w.shape(), s.shape()[0]);
-    let (w_dtype, s_dtype, z_dtype) = (w.dtype(), s.dtype(), z.dtype());
+    expect_quantizer_of::<B>(&weight, &scales, &zero_points);
+    expect_grad::<B>("fake_quantize", &grad, &weight.shape());
+    let (shape, groups) = (weight.shape(), scales.shape()[0]);
+    let (weight_dtype, scales_dtype, zero_points_dtype) =
+        (weight.dtype(), scales.dtype(), zero_points.dtype());
     let grad = grouped::<B>(widen::<B>(grad), groups);
     let dtype = grad.dtype();
-    let q = Quantized::<B>::new(w, s, z, bits);
+    let q = Quantized::<B>::new(weight, scales, zero_points, bits);
 
     let low = B::float_greater_equal_elem(q.code.clone(), Scalar::from(0.0f64), BoolDType::Native);
     let high = B::float_lower_equal_elem(q.code.clone(), q.max_code, BoolDType::Native);
     let inside = B::bool_into_float(B::bool_and(low, high), dtype.into());
 
-    let dw = B::float_mul(grad.clone(), inside.clone());
+    let d_weight = B::float_mul(grad.clone(), inside.clone());
     let slope = B::float_sub(q.centered(), B::float_mul(inside, q.ratio));
-    let ds = sum_group::<B>(B::float_mul(grad.clone(), slope));
-    // G (1 - i) is what did not reach the weight.
-    let blocked = B::float_sub(grad, dw.clone());
-    let dz = B::float_neg(sum_group::<B>(B::float_mul(blocked, q.scale)));
+    let d_scales = sum_group::<B>(B::float_mul(grad.clone(), slope));
+    // G (1 - i): the part of the gradient that did not reach the weight.
+    let blocked = B::float_sub(grad, d_weight.clone());
+    let d_zero_points = B::float_neg(sum_group::<B>(B::float_mul(blocked, q.scale)));
     (
-        cast::<B>(B::float_reshape(dw, shape), w_dtype),
-        cast::<B>(ds, s_dtype),
-        cast::<B>(dz, z_dtype),
+        cast::<B>(B::float_reshape(d_weight, shape), weight_dtype),
+        cast::<B>(d_scales, scales_dtype),
+        cast::<B>(d_zero_points, zero_points_dtype),
     )
 }
 
@@ -157,97 +167,107 @@ fn column<B: Backend>(
 }
 
 /// Unpacks `[words, n]` to the codes `[len, n]`, as integers.
-pub fn unpack<B: Backend>(words: IntTensor<B>, bits: Bits, len: usize) -> IntTensor<B> {
-    let columns = required(expect_words("unpack", &words.shape(), bits, len));
+pub fn unpack<B: Backend>(codes: IntTensor<B>, bits: Bits, len: usize) -> IntTensor<B> {
+    let columns = required(expect_words("unpack", &codes.shape(), bits, len));
     let b = bits.get();
     let expand = |t: IntTensor<B>| B::int_expand(t, Shape::new([len, columns]));
     let rows = |t: &IntTensor<B>, value: &dyn Fn(usize) -> i64| {
         let index = B::int_reshape(column::<B>(len, t, value), Shape::new([len]));
         B::int_select(t.clone(), 0, index)
     };
-    let last = words.shape()[0] as i64 - 1;
+    let last = codes.shape()[0] as i64 - 1;
     let max_code = i64::from(bits.max_code());
 
-    let low = rows(&words, &|i| (i * b / 32) as i64);
-    let shift = expand(column::<B>(len, &words, |i| (i * b % 32) as i64));
-    // An arithmetic shift fills with ones from the top; the mask takes them off again.
-    let codes = B::bitwise_and_scalar(B::bitwise_right_shift(low, shift), Scalar::from(max_code));
+    let low = rows(&codes, &|i| (i * b / 32) as i64);
+    let shift = expand(column::<B>(len, &codes, |i| (i * b % 32) as i64));
+    // An arithmetic shift may fill with ones from the top; the mask removes them.
+    let unpacked =
+        B::bitwise_and_scalar(B::bitwise_right_shift(low, shift), Scalar::from(max_code));
     if 32 % b == 0 {
-        return codes;
+        return unpacked;
     }
 
-    // Fields that lie across two words: the low part above may have a wrong top, so take just the
-    // bits that its word has, and add the rest from the next word.
+    // Some fields lie across two words. The top of the low part above may be wrong, so keep only the
+    // bits that come from its word, and add the rest from the next word.
     let in_low = |i: usize| (32 - i * b % 32).min(b);
-    let mask = expand(column::<B>(len, &words, |i| (1 << in_low(i)) - 1));
-    let codes = B::bitwise_and(codes, mask);
-    let high = rows(&words, &|i| ((i * b / 32) as i64 + 1).min(last));
-    let mask = expand(column::<B>(len, &words, |i| (1 << (b - in_low(i))) - 1));
-    let shift = expand(column::<B>(len, &words, |i| in_low(i) as i64));
+    let mask = expand(column::<B>(len, &codes, |i| (1 << in_low(i)) - 1));
+    let unpacked = B::bitwise_and(unpacked, mask);
+    let high = rows(&codes, &|i| ((i * b / 32) as i64 + 1).min(last));
+    let mask = expand(column::<B>(len, &codes, |i| (1 << (b - in_low(i))) - 1));
+    let shift = expand(column::<B>(len, &codes, |i| in_low(i) as i64));
     let high = B::bitwise_left_shift(B::bitwise_and(high, mask), shift);
-    B::bitwise_or(codes, high)
+    B::bitwise_or(unpacked, high)
 }
 
 /// Unpacks `[rows, words]` to the codes `[rows, len]`, as integers.
-pub fn unpack_columns<B: Backend>(words: IntTensor<B>, bits: Bits, len: usize) -> IntTensor<B> {
+pub fn unpack_columns<B: Backend>(codes: IntTensor<B>, bits: Bits, len: usize) -> IntTensor<B> {
     required(expect_column_words(
         "unpack_columns",
-        &words.shape(),
+        &codes.shape(),
         bits,
         len,
     ));
-    B::int_transpose(unpack::<B>(B::int_transpose(words), bits, len))
+    B::int_transpose(unpack::<B>(B::int_transpose(codes), bits, len))
 }
 
 /// Zero points as numbers, in the type of the step sizes.
 pub fn zero_points<B: QuantOps>(
-    words: IntTensor<B>,
-    s: &FloatTensor<B>,
+    zero_points: IntTensor<B>,
+    scales: &FloatTensor<B>,
     bits: Bits,
 ) -> FloatTensor<B> {
-    let [groups, n] = required(expect_matrix("linear", "scales", &s.shape()));
+    let [groups, n] = required(expect_matrix("linear", "scales", &scales.shape()));
     let expected = [groups, bits.words(n)];
     required(expect_shape(
         "linear",
         "zero_points",
-        &words.shape(),
+        &zero_points.shape(),
         &expected,
     ));
-    let codes = B::quant_unpack_columns(words, bits, n);
-    B::int_into_float(codes, s.dtype().into())
+    let zero_points = B::quant_unpack_columns(zero_points, bits, n);
+    B::int_into_float(zero_points, scales.dtype().into())
 }
 
 /// `q - z`, grouped.
 fn centered<B: Backend>(
-    words: IntTensor<B>,
-    z: FloatTensor<B>,
+    codes: IntTensor<B>,
+    zero_points: FloatTensor<B>,
     bits: Bits,
     d_input: usize,
 ) -> FloatTensor<B> {
-    let (groups, dtype) = (z.shape()[0], z.dtype());
-    let q = B::int_into_float(unpack::<B>(words, bits, d_input), dtype.into());
-    B::float_sub(grouped::<B>(q, groups), per_group::<B>(z))
+    let (groups, dtype) = (zero_points.shape()[0], zero_points.dtype());
+    let q = B::int_into_float(unpack::<B>(codes, bits, d_input), dtype.into());
+    B::float_sub(grouped::<B>(q, groups), per_group::<B>(zero_points))
 }
 
-/// Raises an error unless step sizes and zero points are those of a dense weight.
-fn expect_quantizer_of<B: Backend>(w: &FloatTensor<B>, s: &FloatTensor<B>, z: &FloatTensor<B>) {
-    let (w, s, z) = (w.shape(), s.shape(), z.shape());
-    required(expect_quantizer("fake_quantize", &w, &s, &z));
+/// Raises an error unless step sizes and zero points fit a dense weight.
+fn expect_quantizer_of<B: Backend>(
+    weight: &FloatTensor<B>,
+    scales: &FloatTensor<B>,
+    zero_points: &FloatTensor<B>,
+) {
+    let (weight, scales, zero_points) = (weight.shape(), scales.shape(), zero_points.shape());
+    required(expect_quantizer(
+        "fake_quantize",
+        &weight,
+        &scales,
+        &zero_points,
+    ));
 }
 
-/// The shape `[d_input, d_output]` of a packed weight; raises an error unless its tensors are those of one.
+/// The shape `[d_input, d_output]` of a packed weight. Raises an error unless its tensors fit together.
 fn expect_packed<B: Backend>(
     op: &'static str,
-    words: &IntTensor<B>,
-    s: &FloatTensor<B>,
-    z: &FloatTensor<B>,
+    codes: &IntTensor<B>,
+    scales: &FloatTensor<B>,
+    zero_points: &FloatTensor<B>,
     bits: Bits,
     d_input: usize,
 ) -> [usize; 2] {
     let shapes = PackedShapes {
-        codes: &words.shape(),
-        scales: &s.shape(),
-        zero_points: ZeroPointShape::Numbers(&z.shape()),
+        codes: &codes.shape(),
+        scales: &scales.shape(),
+        zero_points: ZeroPointShape::Numbers(&zero_points.shape()),
         bits,
         d_input,
     };
@@ -255,71 +275,77 @@ fn expect_packed<B: Backend>(
     [d_input, n]
 }
 
-/// Raises an error unless a gradient has the shape of what it is of.
+/// Raises an error unless a gradient has the given shape.
 fn expect_grad<B: Backend>(op: &'static str, grad: &FloatTensor<B>, shape: &[usize]) {
     required(expect_shape(op, "grad", &grad.shape(), shape));
 }
 
-/// `(q - z) * s`, not rounded to the type of `s`.
+/// `(q - z) * s`, not yet rounded to the type of the step sizes.
 fn dense<B: Backend>(
-    words: IntTensor<B>,
-    s: FloatTensor<B>,
-    z: FloatTensor<B>,
+    codes: IntTensor<B>,
+    scales: FloatTensor<B>,
+    zero_points: FloatTensor<B>,
     bits: Bits,
     d_input: usize,
 ) -> FloatTensor<B> {
-    let columns = s.shape()[1];
-    let (s, z) = (widen::<B>(s), widen::<B>(z));
-    let w = B::float_mul(centered::<B>(words, z, bits, d_input), per_group::<B>(s));
-    B::float_reshape(w, Shape::new([d_input, columns]))
+    let columns = scales.shape()[1];
+    let (scales, zero_points) = (widen::<B>(scales), widen::<B>(zero_points));
+    let weight = B::float_mul(
+        centered::<B>(codes, zero_points, bits, d_input),
+        per_group::<B>(scales),
+    );
+    B::float_reshape(weight, Shape::new([d_input, columns]))
 }
 
 /// `(q - z) * s`.
 pub fn dequantize<B: Backend>(
-    words: IntTensor<B>,
-    s: FloatTensor<B>,
-    z: FloatTensor<B>,
+    codes: IntTensor<B>,
+    scales: FloatTensor<B>,
+    zero_points: FloatTensor<B>,
     bits: Bits,
     d_input: usize,
 ) -> FloatTensor<B> {
-    expect_packed::<B>("dequantize", &words, &s, &z, bits, d_input);
-    let dtype = s.dtype();
-    cast::<B>(dense::<B>(words, s, z, bits, d_input), dtype)
+    expect_packed::<B>("dequantize", &codes, &scales, &zero_points, bits, d_input);
+    let dtype = scales.dtype();
+    cast::<B>(dense::<B>(codes, scales, zero_points, bits, d_input), dtype)
 }
 
-/// Gradients of [`dequantize`] by `s` and `z`, in their types.
+/// Gradients of [`dequantize`] by step sizes and zero points, in their types.
 pub fn dequantize_backward<B: Backend>(
-    words: IntTensor<B>,
-    s: FloatTensor<B>,
-    z: FloatTensor<B>,
+    codes: IntTensor<B>,
+    scales: FloatTensor<B>,
+    zero_points: FloatTensor<B>,
     grad: FloatTensor<B>,
     bits: Bits,
     d_input: usize,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let shape = expect_packed::<B>("dequantize", &words, &s, &z, bits, d_input);
+    let shape = expect_packed::<B>("dequantize", &codes, &scales, &zero_points, bits, d_input);
     expect_grad::<B>("dequantize", &grad, &shape);
-    let (s_dtype, z_dtype) = (s.dtype(), z.dtype());
-    let (s, z) = (widen::<B>(s), widen::<B>(z));
-    let grad = grouped::<B>(widen::<B>(grad), s.shape()[0]);
-    let centered = centered::<B>(words, z, bits, d_input);
-    let ds = sum_group::<B>(B::float_mul(grad.clone(), centered));
-    let dz = B::float_neg(B::float_mul(sum_group::<B>(grad), s));
-    (cast::<B>(ds, s_dtype), cast::<B>(dz, z_dtype))
+    let (scales_dtype, zero_points_dtype) = (scales.dtype(), zero_points.dtype());
+    let (scales, zero_points) = (widen::<B>(scales), widen::<B>(zero_points));
+    let grad = grouped::<B>(widen::<B>(grad), scales.shape()[0]);
+    let centered = centered::<B>(codes, zero_points, bits, d_input);
+    let d_scales = sum_group::<B>(B::float_mul(grad.clone(), centered));
+    let d_zero_points = B::float_neg(B::float_mul(sum_group::<B>(grad), scales));
+    (
+        cast::<B>(d_scales, scales_dtype),
+        cast::<B>(d_zero_points, zero_points_dtype),
+    )
 }
 
 /// `x W'`.
 pub fn quant_linear<B: Backend>(
     x: FloatTensor<B>,
-    words: IntTensor<B>,
-    s: FloatTensor<B>,
-    z: FloatTensor<B>,
+    codes: IntTensor<B>,
+    scales: FloatTensor<B>,
+    zero_points: FloatTensor<B>,
     bits: Bits,
 ) -> FloatTensor<B> {
     let [_, d_input] = required(expect_matrix("linear", "x", &x.shape()));
-    expect_packed::<B>("linear", &words, &s, &z, bits, d_input);
+    expect_packed::<B>("linear", &codes, &scales, &zero_points, bits, d_input);
     let dtype = x.dtype();
-    let w = dense::<B>(words, s, z, bits, d_input);
-    cast::<B>(B::float_matmul(widen::<B>(x), w), dtype)
+    let weight = dense::<B>(codes, scales, zero_points, bits, d_input);
+    cast::<B>(B::float_matmul(widen::<B>(x), weight), dtype)
 }
 
 /// Adds `bias [n]` to each row of `y [m, n]`.
@@ -331,36 +357,36 @@ pub fn add_bias<B: Backend>(y: FloatTensor<B>, bias: FloatTensor<B>) -> FloatTen
 
 /// Gradient of [`quant_linear`] by `x`.
 pub fn quant_linear_backward_input<B: Backend>(
-    words: IntTensor<B>,
-    s: FloatTensor<B>,
-    z: FloatTensor<B>,
+    codes: IntTensor<B>,
+    scales: FloatTensor<B>,
+    zero_points: FloatTensor<B>,
     grad: FloatTensor<B>,
     bits: Bits,
     d_input: usize,
 ) -> FloatTensor<B> {
     const OP: &str = "linear, backward";
-    let [_, n] = expect_packed::<B>(OP, &words, &s, &z, bits, d_input);
+    let [_, n] = expect_packed::<B>(OP, &codes, &scales, &zero_points, bits, d_input);
     let [rows, _] = required(expect_matrix(OP, "grad", &grad.shape()));
     expect_grad::<B>(OP, &grad, &[rows, n]);
     let dtype = grad.dtype();
-    let w = B::float_transpose(dense::<B>(words, s, z, bits, d_input));
-    cast::<B>(B::float_matmul(widen::<B>(grad), w), dtype)
+    let weight = B::float_transpose(dense::<B>(codes, scales, zero_points, bits, d_input));
+    cast::<B>(B::float_matmul(widen::<B>(grad), weight), dtype)
 }
 
-/// Gradients of [`quant_linear`] by `s` and `z`.
+/// Gradients of [`quant_linear`] by step sizes and zero points.
 pub fn quant_linear_backward_scale<B: Backend>(
     x: FloatTensor<B>,
-    words: IntTensor<B>,
-    s: FloatTensor<B>,
-    z: FloatTensor<B>,
+    codes: IntTensor<B>,
+    scales: FloatTensor<B>,
+    zero_points: FloatTensor<B>,
     grad: FloatTensor<B>,
     bits: Bits,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     const OP: &str = "linear, backward";
     let [rows, d_input] = required(expect_matrix(OP, "x", &x.shape()));
-    let [_, n] = expect_packed::<B>(OP, &words, &s, &z, bits, d_input);
+    let [_, n] = expect_packed::<B>(OP, &codes, &scales, &zero_points, bits, d_input);
     expect_grad::<B>(OP, &grad, &[rows, n]);
     let (x, grad) = (widen::<B>(x), widen::<B>(grad));
-    let dw = B::float_matmul(B::float_transpose(x), grad);
-    dequantize_backward::<B>(words, s, z, dw, bits, d_input)
+    let d_weight = B::float_matmul(B::float_transpose(x), grad);
+    dequantize_backward::<B>(codes, scales, zero_points, d_weight, bits, d_input)
 }

@@ -1,9 +1,9 @@
-//! The sizes of a matmul with a packed weight: what every backend's kernels are chosen by.
+//! The sizes of a matmul with a packed weight. Every backend selects its kernels by them.
 
 use crate::Bits;
 use crate::block::Block;
 
-/// Sizes of a packed weight `[k, n]` and of what is multiplied by it.
+/// Sizes of a packed weight `[k, n]` and of the input that is multiplied by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     /// Rows of the input.

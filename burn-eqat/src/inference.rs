@@ -2,7 +2,7 @@ use burn::config::Config;
 use burn_eqat_kernels::Activations;
 use std::cell::Cell;
 
-/// Configuration of how packed models are [run](InferenceConfig::run).
+/// Configuration to [run](InferenceConfig::run) packed models.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -15,13 +15,13 @@ use std::cell::Cell;
 /// ```
 #[derive(Config, Debug, Copy)]
 pub struct InferenceConfig {
-    /// Whether packed layers may quantize their activations to 8 bits as they come, for speed, where
-    /// nothing is differentiated: [`Activations::Int8`] says where that is done and what it costs.
+    /// Whether packed layers may quantize their activations to 8 bits when they run without autodiff. This is faster;
+    /// see [`Activations::Int8`] for its conditions and its error.
     #[config(default = false)]
     pub fast_activations: bool,
-    /// Whether a packed layer may keep a copy of its weight that is faster to decode from, one position or a
-    /// few at a time: [`PackedWeight::keep_copy`](burn_eqat_kernels::PackedWeight::keep_copy) says where there is one. It is made when the
-    /// layer first runs, and takes as much memory again as the packed weight.
+    /// Whether a packed layer may keep a copy of its weight for faster decoding of one or a few positions at a time; see
+    /// [`PackedWeight::keep_copy`](burn_eqat_kernels::PackedWeight::keep_copy) for its conditions. The copy is made when
+    /// the layer first runs, and takes the memory of the packed weight again.
     #[config(default = false)]
     pub repack_weights: bool,
 }
@@ -31,7 +31,7 @@ thread_local! {
 }
 
 impl InferenceConfig {
-    /// Runs a model this way: whatever `body` does on this thread.
+    /// Runs `body` with this configuration, on this thread.
     pub fn run<R>(&self, body: impl FnOnce() -> R) -> R {
         struct Restore(Option<InferenceConfig>);
         impl Drop for Restore {
@@ -48,7 +48,7 @@ impl InferenceConfig {
         activations.scope(body)
     }
 
-    /// What the innermost [`run`](Self::run) around the caller says, or the default.
+    /// The configuration of the innermost [`run`](Self::run) around the caller, or the default.
     pub(crate) fn current() -> Self {
         CURRENT.get().unwrap_or_else(Self::new)
     }

@@ -1,24 +1,24 @@
 //! Quantization-aware training for [Burn](burn): any model to 2, 3 or 4 bits per weight by training it.
 //!
 //! This is EfficientQAT ([arXiv 2407.11062](https://arxiv.org/abs/2407.11062)) for Burn modules. A model's type never
-//! changes; what is attached to its weights does:
+//! changes, only the attachments of its weights do:
 //!
 //! 1. [`Quantize`] attaches fake quantization to the weights that [`Weights`] select, packs them, and unpacks them;
 //!    [`Quantize::quantize_rtn`] does it without training (round to nearest).
-//! 2. [`train::BlockAp`] trains each block in turn, all of its parameters, against its full-precision original. A model says
-//!    how it is taken block by block with [`train::Blockwise`].
+//! 2. [`train::BlockAp`] trains all parameters of each block in turn to match its full-precision original. A model
+//!    implements [`train::Blockwise`] to run block by block.
 //! 3. [`train::E2eQp`] then trains the step sizes of the packed model end to end.
 //! 4. [`files`] reads and writes checkpoint directories in the Hugging Face layout.
-//! 5. `lm` (with the cargo feature of that name) has what language models need besides: token windows, the next-token
-//!    loss, perplexity, generation.
+//! 5. `lm` (with the cargo feature `lm`) has parts for language models: token windows, the next-token loss, perplexity,
+//!    generation.
 //!
-//! Both phases are strategies of Burn's `SupervisedTraining`. [`QuantLinear`] is `nn::Linear` that runs from packed weights
-//! and keeps no dense one.
+//! Both phases are strategies of Burn's `SupervisedTraining`. [`QuantLinear`] replaces `nn::Linear`: it runs from packed
+//! weights and keeps no dense one.
 //!
 //! # Cargo features
 //!
 //! One for each Burn backend: `flex` (default), `ndarray`, `tch`, `wgpu`, `vulkan`, `metal`, `cuda`, `rocm`, `cpu`; Burn's
-//! `fusion` and `autotune`; `tui` for Burn's terminal dashboard; and `lm` for the module `lm`, language models.
+//! `fusion` and `autotune`; `tui` for Burn's terminal dashboard; and `lm` for the module `lm`.
 #![deny(missing_docs)]
 
 pub mod files;

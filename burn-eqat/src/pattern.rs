@@ -47,7 +47,7 @@ impl Pattern {
 
     /// Whether the pattern matches a path.
     pub fn matches(&self, path: &str) -> bool {
-        // A group of paths looks at no id.
+        // A group of paths does not use the id.
         self.paths.matches(&ParamId::from(0), Some(path))
     }
 }

@@ -4,7 +4,7 @@ use core::num::NonZeroUsize;
 use core::str::FromStr;
 use serde::{Deserialize, Serialize};
 
-/// How many weights share a step size and a zero point.
+/// The number of weights that share a step size and a zero point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GroupSize {
     /// This many neighbouring rows, along `d_input`.
@@ -18,7 +18,7 @@ impl GroupSize {
     ///
     /// # Panics
     ///
-    /// When `rows` is 0. Make a group size from a [`NonZeroUsize`] where the number comes from outside.
+    /// When `rows` is 0. If the number comes from outside, use [`GroupSize::Rows`] with a [`NonZeroUsize`].
     pub const fn rows(rows: usize) -> Self {
         match NonZeroUsize::new(rows) {
             Some(rows) => GroupSize::Rows(rows),
@@ -34,7 +34,7 @@ impl GroupSize {
         }
     }
 
-    /// What [`number`](Self::number) gave.
+    /// The inverse of [`number`](Self::number).
     pub(crate) fn from_number(number: usize) -> Self {
         NonZeroUsize::new(number).map_or(GroupSize::Column, GroupSize::Rows)
     }
@@ -48,8 +48,8 @@ impl From<NonZeroUsize> for GroupSize {
 
 /// Bits per weight, group size and symmetry of a quantized weight.
 ///
-/// Written as the field writes it: `w2g64` is 2 bits in groups of 64, `w4g-1` is 4 bits with one
-/// group per output column, and a trailing `-sym` asks for a symmetric scheme (the zero point is
+/// Schemes are written in the usual form: `w2g64` is 2 bits in groups of 64, `w4g-1` is 4 bits with one
+/// group per output column, and a trailing `-sym` makes a scheme symmetric (the zero point is
 /// fixed at `2^(b-1)` and not trained).
 ///
 /// ```
@@ -71,13 +71,13 @@ pub struct Scheme {
     pub symmetric: bool,
 }
 
-/// A scheme that cannot be read, or that does not fit a weight.
+/// A scheme cannot be parsed, or does not fit a weight.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SchemeError {
-    /// Not of the form `w<bits>g<group>`.
+    /// The text does not have the form `w<bits>g<group>`.
     #[error("unknown scheme {0:?}: expected something like w2g64, w3g128, w4g-1 or w4g64-sym")]
     Syntax(String),
-    /// A width that is not supported.
+    /// The bit width is not supported.
     #[error("unknown scheme {0:?}: {1}")]
     Bits(String, #[source] BitsError),
     /// The group size does not divide the rows of a weight.
@@ -105,7 +105,7 @@ impl Scheme {
         Self { symmetric, ..self }
     }
 
-    /// How many groups a weight of `d_input` rows has.
+    /// The number of groups of a weight with `d_input` rows.
     ///
     /// # Errors
     ///
@@ -136,9 +136,9 @@ impl Scheme {
         1 << (self.bits.get() - 1)
     }
 
-    /// What the scheme costs on disk, in bits per weight of a `[d_input, d_output]` matrix: the
-    /// codes, a 16-bit step size and a zero point of `b` bits per group (the paper's
-    /// `N + (N + 16) / g`), without the padding of the last word.
+    /// The size on disk, in bits per weight of a `[d_input, d_output]` matrix: the codes, and a
+    /// 16-bit step size and a zero point of `b` bits per group (the paper's `N + (N + 16) / g`), without
+    /// the padding of the last word.
     pub fn bits_per_weight(&self, d_input: usize) -> f64 {
         let bits = self.bits.get() as f64;
         bits + (bits + 16.0) / self.rows_per_group(d_input) as f64

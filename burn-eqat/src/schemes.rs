@@ -4,7 +4,7 @@ use core::fmt;
 use core::str::FromStr;
 use serde::{Deserialize, Serialize};
 
-/// The scheme of each weight: one for all, and others for the weights whose paths match a pattern.
+/// The scheme of each weight: a default, and overrides for the weights whose paths match a pattern.
 ///
 /// ```
 /// use burn_eqat::Schemes;
@@ -31,7 +31,7 @@ impl Schemes {
         }
     }
 
-    /// Another scheme for the weights whose path matches a regular expression. Where several overrides
+    /// Adds an override for the weights whose path matches a regular expression. If several overrides
     /// match, the last one wins.
     ///
     /// # Errors
@@ -42,13 +42,13 @@ impl Schemes {
         Ok(self.with_overrides([one]))
     }
 
-    /// Another scheme for the weight of exactly this path.
+    /// Adds an override for the weight at exactly this path.
     pub fn with_path(self, path: &str, scheme: Scheme) -> Self {
         let pattern = Pattern::exactly(path);
         self.with_overrides([SchemeOverride { pattern, scheme }])
     }
 
-    /// Adds overrides after those that are there.
+    /// Adds overrides after the existing ones.
     pub fn with_overrides(mut self, overrides: impl IntoIterator<Item = SchemeOverride>) -> Self {
         self.overrides.extend(overrides);
         self
@@ -95,7 +95,7 @@ impl fmt::Display for Schemes {
     }
 }
 
-/// Another scheme for some weights, written `REGEX=SCHEME`: `down_proj=w4g64` is 4 bits in groups of 64
+/// A scheme for some of the weights, written `REGEX=SCHEME`: `down_proj=w4g64` is 4 bits in groups of 64
 /// for every weight whose path contains `down_proj`.
 ///
 /// ```
@@ -114,7 +114,7 @@ pub struct SchemeOverride {
 }
 
 impl SchemeOverride {
-    /// This scheme for the weights whose path matches a regular expression.
+    /// An override for the weights whose path matches a regular expression.
     ///
     /// # Errors
     ///

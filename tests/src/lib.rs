@@ -1,4 +1,4 @@
-//! Reading what tests compare with: fixtures of this repository, and values and models beside it.
+//! Reads the data of tests: fixtures of this repository, and values and models outside it.
 
 pub mod pickle;
 
@@ -15,8 +15,8 @@ pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// The folder with real models and texts: `EQAT_DATA`, or `shared/data` beside the repository. Where
-/// there is none it says so on standard error and returns `None`.
+/// The folder with real models and texts: `EQAT_DATA`, or `shared/data` beside the repository. If there is none,
+/// prints a note on standard error and returns `None`.
 pub fn data() -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let dir = std::env::var_os("EQAT_DATA").map_or_else(beside, PathBuf::from);
@@ -32,8 +32,8 @@ pub fn golden() -> Option<PathBuf> {
     Some(data()?.parent()?.join("golden"))
 }
 
-/// Seeds Flex's random numbers and reserves them for this test while the result is held: all tests of a
-/// process draw from one generator.
+/// Seeds Flex's random numbers, and reserves them for this test while the result is held. All tests of a process
+/// share one generator.
 pub fn seeded(seed: u64) -> MutexGuard<'static, ()> {
     static GENERATOR: Mutex<()> = Mutex::new(());
     // A test that failed while it held them leaves nothing half done.
@@ -42,7 +42,7 @@ pub fn seeded(seed: u64) -> MutexGuard<'static, ()> {
     guard
 }
 
-/// A loader of batches that are there already; they stay on their device.
+/// A loader of given batches, which stay on their device.
 pub fn batches<T: Clone + Send + Sync + 'static>(batches: Vec<T>) -> Arc<dyn DataLoader<T>> {
     struct Batches<T>(Vec<T>);
     struct Batch<'a, T>(&'a [T], usize);
@@ -98,7 +98,7 @@ impl Values {
             .unwrap_or_else(|| panic!("no tensor {name}"))
     }
 
-    /// The names that begin with a prefix.
+    /// The tensor names that begin with a prefix.
     pub fn names(&self, prefix: &str) -> Vec<String> {
         let mut names: Vec<String> = self
             .0
@@ -182,8 +182,7 @@ pub fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: f32
     }
 }
 
-/// Asserts that the values as a whole are near the expected ones: the norm of the difference is at
-/// most `tolerance` times that of the expected values.
+/// Asserts that the norm of the difference is at most `tolerance` times the norm of the expected values.
 pub fn assert_near(what: &str, actual: &[f32], expected: &[f32], tolerance: f64) {
     assert_eq!(actual.len(), expected.len(), "{what}");
     let square = |x: f32| f64::from(x).powi(2);

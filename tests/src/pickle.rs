@@ -1,4 +1,4 @@
-//! Files as `torch.save` writes them, of dictionaries of f32 tensors.
+//! Files in the format of `torch.save`, with dictionaries of f32 tensors.
 
 use std::fs;
 use std::path::Path;

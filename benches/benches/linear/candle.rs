@@ -1,5 +1,5 @@
-//! candle's quantized products on the same shapes. They use the instructions that the program is
-//! compiled for: `RUSTFLAGS="-C target-cpu=native"` has them at their best.
+//! candle's quantized matmuls on the same shapes. They use the instructions that the program is compiled
+//! for, so run with `RUSTFLAGS="-C target-cpu=native"`.
 
 use super::memory::Copies;
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};

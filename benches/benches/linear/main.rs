@@ -1,8 +1,8 @@
-//! A packed linear layer beside what a user would run instead, on the CPU backend: Burn's own in f32 and
-//! (with the feature `candle`) candle's quantized ones, and the time that it takes to read as many
-//! bytes; then forward with backward as E2E-QP runs it.
+//! Compares a packed linear layer on the CPU backend with its alternatives: Burn's own in f32, candle's
+//! quantized ones (with the feature `candle`), and the time to read the same bytes. Then measures forward with
+//! backward as in E2E-QP.
 //!
-//! Weights are met again only after many others, as in a model: they come from memory.
+//! As in a model, a weight is used again only after many others, so weights come from memory.
 
 #[cfg(feature = "candle")]
 mod candle;
@@ -21,7 +21,7 @@ use std::time::Duration;
 const SHAPES: [(usize, usize); 2] = [(4096, 4096), (11008, 4096)];
 /// Rows of the input.
 const ROWS: [usize; 3] = [1, 8, 128];
-/// How packed layers are run: with 8-bit activations or without, from a repacked weight or from the words.
+/// Settings of packed layers: with 8-bit activations or without, from a repacked weight or from the words.
 const KINDS: [(&str, bool, bool); 4] = [
     ("exact", false, false),
     ("exact, repacked", false, true),
@@ -40,7 +40,7 @@ fn packed(linear: Linear, scheme: Scheme) -> QuantLinear {
         .unwrap()
 }
 
-/// Gives every parameter memory of its own.
+/// Gives every parameter its own memory.
 struct DeepCopy;
 
 impl ModuleMapper for DeepCopy {

@@ -1,4 +1,4 @@
-//! Operands that come from memory, and how fast memory is.
+//! Operands that come from memory, and the speed of memory.
 
 use criterion::BenchmarkGroup;
 use criterion::measurement::WallTime;
@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use std::cell::Cell;
 use std::hint::black_box;
 
-/// Bytes that are gone through before the same ones are met again: more than caches hold.
+/// Bytes that are read before the same ones are used again. They do not fit in caches.
 const WORKING_SET: usize = 192 << 20;
 
 /// Layers of one kind, taken in turn.
@@ -16,7 +16,7 @@ pub struct Copies<T> {
 }
 
 impl<T> Copies<T> {
-    /// As many layers of so many bytes as make a working set.
+    /// As many layers of `bytes` each as make a working set.
     pub fn new(bytes: usize, layer: impl FnMut() -> T) -> Self {
         let count = WORKING_SET.div_ceil(bytes);
         Copies {
@@ -32,13 +32,13 @@ impl<T> Copies<T> {
         &self.layers[at]
     }
 
-    /// Does something with every layer.
+    /// Runs `body` on every layer.
     pub fn each(&self, body: impl Fn(&T)) {
         self.layers.iter().for_each(body);
     }
 }
 
-/// Reads so many bytes of memory on every thread together.
+/// Measures reading `bytes` of memory with all threads together.
 pub fn bench(group: &mut BenchmarkGroup<WallTime>, name: &str, bytes: usize) {
     let chunks = Copies::new(bytes, || vec![1u64; bytes / 8]);
     let part = (bytes / 8).div_ceil(rayon::current_num_threads());

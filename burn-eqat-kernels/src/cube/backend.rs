@@ -1,7 +1,7 @@
 //! The ops of [`QuantOps`] on CubeCL's backend.
 //!
-//! Kernels are launched unchecked, and safe code may call these methods with any operands: each method checks
-//! all lengths, once, before anything is launched.
+//! Kernels are launched unchecked, and safe code may call these methods with any operands. So each method checks
+//! all lengths once before it launches anything.
 
 use super::dequantize::{self, Region};
 use super::fake_quantize::Quantizer;
@@ -41,12 +41,12 @@ fn expect_packed(
     required(shapes.expect(op));
 }
 
-/// Panics unless `tensor` is of this shape.
+/// Panics unless `tensor` has this shape.
 fn expect(op: &'static str, operand: &'static str, tensor: &CubeTensor, shape: &[usize]) {
     required(expect_shape(op, operand, &tensor.shape(), shape));
 }
 
-/// The packed linear layer; of nothing, nothing is launched.
+/// The packed linear layer. An empty result launches nothing.
 fn linear(
     x: FloatTensor<CubeBackend>,
     codes: IntTensor<CubeBackend>,
@@ -74,145 +74,154 @@ fn linear(
 }
 
 impl QuantOps for CubeBackend {
-    fn quant_fake(
-        w: FloatTensor<Self>,
-        s: FloatTensor<Self>,
-        z: FloatTensor<Self>,
+    fn fake_quantize(
+        weight: FloatTensor<Self>,
+        scales: FloatTensor<Self>,
+        zero_points: FloatTensor<Self>,
         bits: Bits,
     ) -> FloatTensor<Self> {
         required(expect_quantizer(
             "fake_quantize",
-            &w.shape(),
-            &s.shape(),
-            &z.shape(),
+            &weight.shape(),
+            &scales.shape(),
+            &zero_points.shape(),
         ));
-        Quantizer::new(w, s, z, bits).forward()
+        Quantizer::new(weight, scales, zero_points, bits).forward()
     }
 
-    fn quant_fake_backward(
-        w: FloatTensor<Self>,
-        s: FloatTensor<Self>,
-        z: FloatTensor<Self>,
+    fn fake_quantize_backward(
+        weight: FloatTensor<Self>,
+        scales: FloatTensor<Self>,
+        zero_points: FloatTensor<Self>,
         grad: FloatTensor<Self>,
         bits: Bits,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         const OP: &str = "fake_quantize (backward)";
-        required(expect_quantizer(OP, &w.shape(), &s.shape(), &z.shape()));
-        expect(OP, "grad", &grad, &w.shape());
-        Quantizer::new(w, s, z, bits).backward(grad)
+        required(expect_quantizer(
+            OP,
+            &weight.shape(),
+            &scales.shape(),
+            &zero_points.shape(),
+        ));
+        expect(OP, "grad", &grad, &weight.shape());
+        Quantizer::new(weight, scales, zero_points, bits).backward(grad)
     }
 
-    fn quant_unpack(words: IntTensor<Self>, bits: Bits, len: usize) -> IntTensor<Self> {
+    fn quant_unpack(codes: IntTensor<Self>, bits: Bits, len: usize) -> IntTensor<Self> {
         const OP: &str = "unpack";
-        let [_, n] = required(expect_matrix(OP, "codes", &words.shape()));
-        expect(OP, "codes", &words, &[bits.words(len), n]);
-        let limits = Limits::of(&words.client, DType::F32);
-        unpack::unpack(words, bits, len, &limits)
+        let [_, n] = required(expect_matrix(OP, "codes", &codes.shape()));
+        expect(OP, "codes", &codes, &[bits.words(len), n]);
+        let limits = Limits::of(&codes.client, DType::F32);
+        unpack::unpack(codes, bits, len, &limits)
     }
 
-    fn quant_unpack_columns(words: IntTensor<Self>, bits: Bits, len: usize) -> IntTensor<Self> {
+    fn quant_unpack_columns(codes: IntTensor<Self>, bits: Bits, len: usize) -> IntTensor<Self> {
         const OP: &str = "unpack_columns";
-        let [rows, _] = required(expect_matrix(OP, "codes", &words.shape()));
-        expect(OP, "codes", &words, &[rows, bits.words(len)]);
-        unpack::unpack_columns(words, bits, len)
+        let [rows, _] = required(expect_matrix(OP, "codes", &codes.shape()));
+        expect(OP, "codes", &codes, &[rows, bits.words(len)]);
+        unpack::unpack_columns(codes, bits, len)
     }
 
     fn quant_dequantize(
-        words: IntTensor<Self>,
-        s: FloatTensor<Self>,
-        z: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        zero_points: FloatTensor<Self>,
         bits: Bits,
         d_input: usize,
     ) -> FloatTensor<Self> {
-        expect_packed("dequantize", &words, &s, &z, bits, d_input);
-        let dtype = s.dtype;
-        let weight = DeviceWeight::new(words, s, z, bits, [0, d_input], dtype);
+        expect_packed("dequantize", &codes, &scales, &zero_points, bits, d_input);
+        let dtype = scales.dtype;
+        let weight = DeviceWeight::new(codes, scales, zero_points, bits, [0, d_input], dtype);
         let region = Region::all(d_input, weight.problem.n);
         dequantize::dequantize(&weight, region, dtype)
     }
 
     fn quant_dequantize_backward(
-        words: IntTensor<Self>,
-        s: FloatTensor<Self>,
-        z: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        zero_points: FloatTensor<Self>,
         grad: FloatTensor<Self>,
         bits: Bits,
         d_input: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         const OP: &str = "dequantize (backward)";
-        expect_packed(OP, &words, &s, &z, bits, d_input);
-        expect(OP, "grad", &grad, &[d_input, dims(&s)[1]]);
-        let dtype = s.dtype;
-        let weight = DeviceWeight::new(words, s, z, bits, [0, d_input], dtype);
+        expect_packed(OP, &codes, &scales, &zero_points, bits, d_input);
+        expect(OP, "grad", &grad, &[d_input, dims(&scales)[1]]);
+        let dtype = scales.dtype;
+        let weight = DeviceWeight::new(codes, scales, zero_points, bits, [0, d_input], dtype);
         dequantize::dequantize_backward(&weight, grad, 0, dtype)
     }
 
     fn quant_linear(
         x: FloatTensor<Self>,
-        words: IntTensor<Self>,
-        s: FloatTensor<Self>,
-        z: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        zero_points: FloatTensor<Self>,
         bits: Bits,
     ) -> FloatTensor<Self> {
-        linear(x, words, s, z, None, bits)
+        linear(x, codes, scales, zero_points, None, bits)
     }
 
     fn quant_linear_bias(
         x: FloatTensor<Self>,
-        words: IntTensor<Self>,
-        s: FloatTensor<Self>,
-        z: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        zero_points: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         bits: Bits,
     ) -> FloatTensor<Self> {
-        linear(x, words, s, z, Some(bias), bits)
+        linear(x, codes, scales, zero_points, Some(bias), bits)
     }
 
     fn quant_linear_backward_input(
-        words: IntTensor<Self>,
-        s: FloatTensor<Self>,
-        z: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        zero_points: FloatTensor<Self>,
         grad: FloatTensor<Self>,
         bits: Bits,
         d_input: usize,
     ) -> FloatTensor<Self> {
         const OP: &str = "quant_linear (backward)";
-        expect_packed(OP, &words, &s, &z, bits, d_input);
+        expect_packed(OP, &codes, &scales, &zero_points, bits, d_input);
         let [m, _] = required(expect_matrix(OP, "grad", &grad.shape()));
-        let n = dims(&s)[1];
+        let n = dims(&scales)[1];
         expect(OP, "grad", &grad, &[m, n]);
         let dtype = grad.dtype;
         if m == 0 || n == 0 {
             return zeros(grad.device.clone(), Shape::new([m, d_input]), dtype);
         }
         select::input(InputGradient {
-            weight: DeviceWeight::new(words, s, z, bits, [m, d_input], dtype),
+            weight: DeviceWeight::new(codes, scales, zero_points, bits, [m, d_input], dtype),
             grad: rows(grad, dtype),
         })
     }
 
     fn quant_linear_backward_scale(
         x: FloatTensor<Self>,
-        words: IntTensor<Self>,
-        s: FloatTensor<Self>,
-        z: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        zero_points: FloatTensor<Self>,
         grad: FloatTensor<Self>,
         bits: Bits,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         const OP: &str = "quant_linear (backward)";
         let [m, k] = required(expect_matrix(OP, "x", &x.shape()));
-        expect_packed(OP, &words, &s, &z, bits, k);
-        let n = dims(&s)[1];
+        expect_packed(OP, &codes, &scales, &zero_points, bits, k);
+        let n = dims(&scales)[1];
         expect(OP, "grad", &grad, &[m, n]);
         let dtype = x.dtype;
         if m == 0 || n == 0 {
-            let none = zeros(s.device.clone(), Shape::new(dims(&s)), s.dtype);
+            let none = zeros(
+                scales.device.clone(),
+                Shape::new(dims(&scales)),
+                scales.dtype,
+            );
             return (none.clone(), none);
         }
         select::scale(ScaleGradient {
             x: rows(x, dtype),
             grad: rows(grad, dtype),
-            weight: DeviceWeight::new(words, s, z, bits, [m, k], dtype),
+            weight: DeviceWeight::new(codes, scales, zero_points, bits, [m, k], dtype),
         })
     }
 }

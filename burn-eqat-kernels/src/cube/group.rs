@@ -1,11 +1,11 @@
-//! The reduction over a chunk of a group that several kernels end with.
+//! The final reduction over a chunk of a group, which several kernels share.
 
 use crate::cube::plan::group::GroupCube;
 use crate::cube::words::WeightSizes;
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-/// How groups are cut into chunks, see [`crate::cube::plan::group::GroupPlan`].
+/// The split of groups into chunks, see [`crate::cube::plan::group::GroupPlan`].
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub(crate) struct Chunks {
     /// Rows of a chunk.
@@ -14,7 +14,7 @@ pub(crate) struct Chunks {
     pub count: usize,
 }
 
-/// What a unit reduces.
+/// The part of a reduction that a unit computes.
 #[derive(CubeType, Clone, Copy)]
 pub(crate) struct UnitRows {
     /// The group.
@@ -27,7 +27,7 @@ pub(crate) struct UnitRows {
     pub end: usize,
     /// The unit's column vector.
     pub column: usize,
-    /// Which of the chunk's rows the unit takes.
+    /// The unit's slice of the chunk's rows.
     pub slice: usize,
 }
 
@@ -51,7 +51,7 @@ impl UnitRows {
     }
 }
 
-/// Adds two sums up over the slices of a cube and writes them to row `chunk` of the outputs.
+/// Adds up two sums over the slices of a cube, and writes them to row `chunk` of the outputs.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn finish<N: Size>(

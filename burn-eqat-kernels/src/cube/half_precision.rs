@@ -1,8 +1,8 @@
-//! Half precision on CubeCL's CPU runtime, which states that it has every type.
+//! Half precision on CubeCL's CPU runtime, which reports that it supports every type.
 //!
-//! Its compiler turns a rounding to half precision into one instruction where the CPU has it, and else into
-//! a call of the compilers' support library. Where that library is too old for the call (`__truncsfbf2`
-//! came with GCC 13) the kernel cannot be linked, and what it should have written is left as it was.
+//! Its compiler rounds to half precision with one instruction if the CPU has it, else with a call of the compiler's
+//! support library. If that library is too old for the call (`__truncsfbf2` came with GCC 13), the kernel cannot be
+//! linked, and its output is not written.
 
 use burn::tensor::DType;
 
@@ -41,7 +41,7 @@ fn has_bf16() -> bool {
     false
 }
 
-/// Whether a library that is loaded has the function: the compiler looks for it in the same places.
+/// Whether a loaded library has the function. The compiler looks for it in the same places.
 #[cfg(unix)]
 fn exports(function: &std::ffi::CStr) -> bool {
     // SAFETY: the name is a C string, and the address is not used.

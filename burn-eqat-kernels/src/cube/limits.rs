@@ -1,4 +1,4 @@
-//! What a device allows, read off its client.
+//! The limits of a device, read from its client.
 
 use crate::cube::plan::fragment::Fragment;
 use crate::cube::plan::limits::Limits;
@@ -7,7 +7,7 @@ use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::features::Plane;
 use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
 
-/// The type that CubeCL calls `dtype` by.
+/// CubeCL's type for `dtype`.
 pub(crate) fn elem(dtype: DType) -> ElemType {
     burn::backend::cubecl::dtype_to_storage_type(dtype)
 }
@@ -37,7 +37,7 @@ impl Limits {
             units: hardware.max_units_per_cube as usize,
             shared: hardware.max_shared_memory_size,
             plane: plane.filter(|_| shuffles),
-            // A GPU of unknown size is taken for a middling one.
+            // Assume a GPU of middle size if its size is unknown.
             busy: match (cpu, hardware.num_streaming_multiprocessors) {
                 (Some(_), _) => 1,
                 (None, Some(count)) => 4 * count as usize,

@@ -1,9 +1,9 @@
 //! The ops on CubeCL: CUDA, ROCm, Metal, Vulkan, WebGPU and CubeCL's CPU runtime.
 //!
-//! Each folder but [`plan`] is one op, its kernels apart from their launches: [`linear`] (and its
-//! gradients), [`dequantize`], [`unpack`], [`fake_quantize`], and [`reduce`], which adds up what these leave
-//! in parts. [`backend`] checks operands and hands them to the ops. How work is split is decided in
-//! [`plan`], from sizes and a device's limits alone, and tested without a device.
+//! Each folder except [`plan`] is one op, with separate kernels and launches: [`linear`] (and its gradients),
+//! [`dequantize`], [`unpack`], [`fake_quantize`], and [`reduce`], which adds up the partial sums of the others.
+//! [`backend`] checks operands and passes them to the ops. [`plan`] decides how work is split, only from sizes and a
+//! device's limits, so it is tested without a device.
 
 #[cfg(feature = "cube")]
 mod backend;

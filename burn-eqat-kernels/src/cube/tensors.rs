@@ -9,7 +9,7 @@ use burn_cubecl::kernel::{cast, into_contiguous};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
-/// A new tensor of `shape` beside `like`.
+/// A new tensor of `shape` on the device of `like`.
 pub(crate) fn empty(like: &CubeTensor, shape: [usize; 2], dtype: DType) -> CubeTensor {
     empty_device_contiguous_dtype(
         like.client.clone(),
@@ -25,9 +25,9 @@ pub(crate) fn dims(tensor: &CubeTensor) -> [usize; 2] {
     [shape[0], shape[1]]
 }
 
-/// `tensor` in rows without gaps, of type `dtype`.
+/// `tensor` in contiguous rows, of type `dtype`.
 pub(crate) fn rows(tensor: CubeTensor, dtype: DType) -> CubeTensor {
-    // In this order: a cast may leave gaps between rows.
+    // In this order, since a cast may leave gaps between rows.
     let tensor = if tensor.dtype == dtype {
         tensor
     } else {
@@ -36,7 +36,7 @@ pub(crate) fn rows(tensor: CubeTensor, dtype: DType) -> CubeTensor {
     into_contiguous(tensor)
 }
 
-/// Words in rows without gaps; signed or not, a kernel reads them as their bits.
+/// Words in contiguous rows. A kernel reads their bits, so their sign does not matter.
 pub(crate) fn word_rows(words: CubeTensor) -> CubeTensor {
     match words.dtype {
         DType::I32 | DType::U32 => into_contiguous(words),
@@ -44,13 +44,13 @@ pub(crate) fn word_rows(words: CubeTensor) -> CubeTensor {
     }
 }
 
-/// Columns that one vector takes of rows of `n` columns.
+/// The width of a vector of columns, for rows of `n` columns.
 pub(crate) fn column_width(n: usize, limits: &Limits) -> usize {
     vector_width(n, limits.vector)
 }
 
-/// `cubes` spread over the axes of a launch, none above what the device takes; there may be more
-/// than asked for, so a kernel checks its position.
+/// Spreads `cubes` over the axes of a launch, each within the device's limit. There may be more cubes than
+/// requested, so a kernel checks its position.
 pub(crate) fn cube_count(cubes: usize, limits: &Limits) -> CubeCount {
     let most = limits.cubes.min(u32::MAX as usize);
     let x = cubes.min(most);
@@ -59,7 +59,7 @@ pub(crate) fn cube_count(cubes: usize, limits: &Limits) -> CubeCount {
     CubeCount::Static(x as u32, y as u32, z as u32)
 }
 
-/// Count and size of the cubes for `total` units that do not work together.
+/// The count and size of the cubes for `total` independent units.
 pub(crate) fn elementwise(like: &CubeTensor, total: usize) -> (CubeCount, CubeDim) {
     let dim = CubeDim::new(&like.client, total);
     let count = burn_cubecl::cubecl::calculate_cube_count_elemwise(&like.client, total, dim);

@@ -1,7 +1,7 @@
-//! Every strategy of every matmul against the portable ops on Flex, on the device that Burn's `BURN_DEVICE`
-//! names, and what the backend's trait refuses.
+//! Compares every strategy of every matmul with the portable ops on Flex, on the device that Burn's `BURN_DEVICE`
+//! names. Also tests the errors of the backend's trait.
 //!
-//! The suite in `tests/` runs the ops, which take one strategy each; here all of them are taken.
+//! The suite in `tests/` runs the ops, which select one strategy each. These tests run all of them.
 
 use super::linear::matmul::{Forward, InputGradient, Matmul, ScaleGradient};
 use super::plan::gemv::GemvPlan;
@@ -128,7 +128,7 @@ fn values<B: Backend>(tensor: B::FloatTensorPrimitive) -> Vec<f32> {
     data.iter::<f32>().collect()
 }
 
-/// Largest difference as a part of the largest value.
+/// Compares the largest difference with the largest value.
 fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(actual.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
@@ -140,7 +140,7 @@ fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
     }
 }
 
-/// What rounding to a type, inputs to outputs, may cost.
+/// The allowed error of rounding inputs and outputs to their types.
 fn tolerance(dtypes: &[DType]) -> f32 {
     let of = |dtype: &DType| match dtype {
         DType::F16 => 2e-3,
@@ -290,7 +290,7 @@ fn every_strategy_makes_the_same_matmul() {
         .unwrap();
 }
 
-/// A matmul long enough that its sums are split and added up by a second kernel.
+/// A matmul so long that its sums are split, and added up by a second kernel.
 #[test]
 fn long_matmuls_are_split() {
     let Some(device) = device() else { return };
@@ -309,7 +309,7 @@ fn long_matmuls_are_split() {
     }
 }
 
-/// Slices of the matrix-vector kernel that are added up within their plane, by one to all of its steps.
+/// Slices of the matrix-vector kernel that are added up within their plane, in one to all of its steps.
 #[test]
 fn planes_add_up() {
     let Some(device) = device() else { return };
@@ -333,8 +333,7 @@ fn planes_add_up() {
     }
 }
 
-/// Each size of tile that matrix units are fed, in each type that they take, with ragged edges and with
-/// sums that are split.
+/// Each tile size of the matrix units, in each of their types, with ragged edges and with split sums.
 #[test]
 fn matrix_units_make_every_tile() {
     let Some(device) = device() else { return };
@@ -367,7 +366,7 @@ fn matrix_units_make_every_tile() {
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn message<R>(run: impl FnOnce() -> R) -> String {
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
     let Err(payload) = panicked else {
@@ -379,7 +378,7 @@ fn message<R>(run: impl FnOnce() -> R) -> String {
     }
 }
 
-/// The trait is safe to call with any operands: what does not fit together must never reach a kernel.
+/// The trait is safe to call with any operands, so operands that do not fit together must never reach a kernel.
 #[test]
 fn the_trait_refuses_lengths_that_do_not_fit() {
     let Some(device) = device() else { return };
@@ -499,7 +498,7 @@ fn the_trait_refuses_lengths_that_do_not_fit() {
     // Fake quantization.
     let dense = || floats(&[d_input, n]);
     let fake = |scales, zero_points| {
-        message(|| CubeBackend::quant_fake(dense(), scales, zero_points, bits))
+        message(|| CubeBackend::fake_quantize(dense(), scales, zero_points, bits))
     };
     refuses("scales", fake(few(), few()));
     refuses("zero_points", fake(per_group(), few()));
@@ -507,7 +506,7 @@ fn the_trait_refuses_lengths_that_do_not_fit() {
         "grad",
         message(|| {
             let grad = floats(&[d_input - 1, n]);
-            CubeBackend::quant_fake_backward(dense(), per_group(), per_group(), grad, bits)
+            CubeBackend::fake_quantize_backward(dense(), per_group(), per_group(), grad, bits)
         }),
     );
 }

@@ -8,7 +8,7 @@ use crate::problem::Problem;
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 
-/// Codes, step sizes and zero points in rows without gaps, and what is derived from their sizes.
+/// Codes, step sizes and zero points in contiguous rows, and values derived from their sizes.
 #[derive(Clone)]
 pub(crate) struct DeviceWeight {
     /// Words of codes.
@@ -22,7 +22,7 @@ pub(crate) struct DeviceWeight {
 }
 
 impl DeviceWeight {
-    /// Of operands whose shapes were checked, to be multiplied by `m` rows of type `activations`; `k` is
+    /// A weight from operands whose shapes were checked, for an input of `m` rows of type `activations`; `k` is
     /// `d_input`.
     pub fn new(
         codes: CubeTensor,

@@ -8,7 +8,7 @@ use cubecl::prelude::*;
 const EXPONENT: u32 = 0x4B00_0000;
 const EXPONENT_VALUE: f32 = 8_388_608.0;
 
-/// The sizes of a packed weight: all that a kernel has to know to read a part of it.
+/// The sizes of a packed weight that a kernel needs to read a part of it.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub(crate) struct WeightSizes {
     /// Rows of the weight, `k`.
@@ -21,8 +21,8 @@ pub(crate) struct WeightSizes {
     pub group: usize,
 }
 
-/// The words of `count` blocks from block `at` of column vector `column` on. With `whole`, all of them
-/// are there; else those past the last word are zeros.
+/// The words of `count` blocks, from block `at` of column vector `column` on. With `whole`, all of these words
+/// exist; otherwise words past the last are zeros.
 #[cube]
 pub(crate) fn load_blocks<N: Size>(
     words: &[Vector<u32, N>],
@@ -49,7 +49,7 @@ pub(crate) fn load_blocks<N: Size>(
     loaded
 }
 
-/// Window `at` of the block whose words begin at `first`, its codes from the low bit up.
+/// Window `at` of the block whose words begin at `first`, with its codes from the low bit up.
 #[cube]
 pub(crate) fn window<N: Size>(
     words: &Array<Vector<u32, N>>,
@@ -107,22 +107,22 @@ pub(crate) fn block_codes<N: Size>(
 #[cube]
 pub(crate) fn block_weights<S: Float, N: Size>(
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     weight: &WeightSizes,
     at: usize,
     column: usize,
     #[comptime] block: Block,
     #[comptime] aligned: bool,
 ) -> Array<Vector<f32, N>> {
-    // Where groups are made of whole blocks, so is the weight.
+    // If groups are made of whole blocks, so is the weight.
     let loaded = load_blocks::<N>(words, weight, at, column, 1usize, block, aligned);
     let mut weights = block_codes::<N>(&loaded, block);
     let first = at * block.fields;
     if comptime!(aligned) {
         let place = first / weight.group * weight.vectors + column;
-        let scale = Vector::<f32, N>::cast_from(s[place]);
-        let zero = Vector::<f32, N>::cast_from(z[place]);
+        let scale = Vector::<f32, N>::cast_from(scales[place]);
+        let zero = Vector::<f32, N>::cast_from(zero_points[place]);
         #[unroll]
         for i in 0..block.fields {
             weights[i] = (weights[i] - zero) * scale;
@@ -132,15 +132,15 @@ pub(crate) fn block_weights<S: Float, N: Size>(
         for i in 0..block.fields {
             let row = (first + i).min(weight.rows - 1);
             let place = row / weight.group * weight.vectors + column;
-            let scale = Vector::<f32, N>::cast_from(s[place]);
-            let zero = Vector::<f32, N>::cast_from(z[place]);
+            let scale = Vector::<f32, N>::cast_from(scales[place]);
+            let zero = Vector::<f32, N>::cast_from(zero_points[place]);
             weights[i] = (weights[i] - zero) * scale;
         }
     }
     weights
 }
 
-/// The codes of one row of column vector `column`, wherever it lies in its block.
+/// The codes of one row of column vector `column`, at any place in its block.
 #[cube]
 #[allow(clippy::collapsible_if)] // the first is decided when the kernel is compiled
 pub(crate) fn row_codes<N: Size>(

@@ -7,7 +7,7 @@ use super::tile::{self, Values};
 use super::weight::Weight;
 use crate::problem::Problem;
 
-/// The dense weight, `[k, n]`.
+/// Writes the dense weight, `[k, n]`.
 pub(super) fn dequantize(level: Level, weight: &Weight, w: &mut [f32]) {
     let (Problem { k, n, .. }, unit) = (weight.problem, weight.block().fields);
     let threads = parallel::threads(k * n);
@@ -19,7 +19,7 @@ pub(super) fn dequantize(level: Level, weight: &Weight, w: &mut [f32]) {
     });
 }
 
-/// Gradients by step sizes and zero points, `[g, n]`, of a gradient of the dense weight; they are zeros before.
+/// Gradients by step sizes and zero points, `[g, n]`, from the gradient of the dense weight. Both must be zeros before.
 pub(super) fn dequantize_backward(
     level: Level,
     weight: &Weight,

@@ -1,5 +1,5 @@
-//! Fake quantization, forward and backward in one pass over the weights each. The arithmetic is that
-//! of the portable body, operation by operation, so values agree to the bit.
+//! Fake quantization: forward and backward each take one pass over the weight. The arithmetic follows the portable
+//! body, operation by operation, so values agree to the bit.
 
 use super::level::Level;
 use super::parallel::{self, Shared};
@@ -69,9 +69,9 @@ impl Quantizer<'_> {
         self.weight.len() / (self.groups * self.n).max(1)
     }
 
-    /// Runs `task` for each group, and parts of its columns where there are more threads than groups.
+    /// Runs `task` for each group, and for parts of its columns if there are more threads than groups.
     fn each(&self, task: impl Fn(usize, Range<usize>) + Send + Sync) {
-        // A division and some more for each weight.
+        // Each weight takes a division and a few more operations.
         let threads = parallel::threads(self.weight.len() * 4);
         let parts = threads.div_ceil(self.groups.max(1)).max(1);
         parallel::each(self.groups * parts, threads, |at| {
@@ -106,7 +106,7 @@ impl Quantizer<'_> {
     }
 }
 
-/// Step sizes and zero points of a group as they are used.
+/// Step sizes and zero points of a group, clamped and rounded.
 #[derive(Clone, Copy)]
 struct Prepared<S: Simd> {
     s: Vector<S, f32>,
@@ -114,7 +114,7 @@ struct Prepared<S: Simd> {
     max: Vector<S, f32>,
 }
 
-/// Like `f32::clamp`, which lets NaN through: a diverged weight has to show.
+/// Like `f32::clamp`, which lets NaN through, so that a diverged weight shows.
 #[inline(always)]
 fn clamp<S: Simd>(x: Vector<S, f32>, low: Vector<S, f32>, high: Vector<S, f32>) -> Vector<S, f32> {
     let x = x.lt(low).select(low, x);

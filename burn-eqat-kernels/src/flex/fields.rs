@@ -1,4 +1,4 @@
-//! Codes out of words, a vector of neighbouring columns at a time.
+//! Unpacks codes from words, for a vector of neighbouring columns at a time.
 
 use super::level::MAX_LANES;
 use super::weight::{Weight, Zeros};
@@ -83,7 +83,7 @@ pub(super) fn code<S: Simd, const BITS: usize>(words: &Words<S>, i: usize) -> Ve
     code.reinterpret::<i32>().to_float()
 }
 
-/// Bits below code `i` of a block where [`scaled_code`] leaves it.
+/// The shift of code `i` of a block in the result of [`scaled_code`].
 pub(super) const fn scaled_shift(bits: usize, i: usize) -> u32 {
     let shift = i * bits % 32;
     if shift + bits > 32 {
@@ -93,8 +93,8 @@ pub(super) const fn scaled_shift(bits: usize, i: usize) -> u32 {
     }
 }
 
-/// Code `i` of a block times `2^scaled_shift`, which spares it a shift: `high` has the words shifted
-/// down by 16, so that no code meets the sign.
+/// Code `i` of a block times `2^scaled_shift`, which saves a shift. `high` has the words shifted
+/// down by 16, so that no code reaches the sign bit.
 #[inline(always)]
 pub(super) fn scaled_code<S: Simd, const BITS: usize>(
     words: &Words<S>,

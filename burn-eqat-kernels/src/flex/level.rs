@@ -1,4 +1,4 @@
-//! Which instructions the bodies use: the best that the CPU has, or one that is asked for.
+//! The SIMD level of the bodies: the best of the CPU, or the one that an environment variable names.
 
 use macerator::{Arch, WithSimd};
 use std::sync::OnceLock;
@@ -15,7 +15,7 @@ const VARIABLE: &str = "BURN_EQAT_SIMD";
 
 impl Level {
     /// The best level, unless the environment variable `BURN_EQAT_SIMD` names another that the CPU
-    /// has (`scalar`, `sse4`, `avx2`, `avx512`, `neon`). Asked for once in a process.
+    /// has (`scalar`, `sse4`, `avx2`, `avx512`, `neon`). The variable is read once in a process.
     pub fn current() -> Self {
         static CURRENT: OnceLock<Level> = OnceLock::new();
         *CURRENT.get_or_init(|| {
@@ -42,7 +42,7 @@ impl Level {
 
     /// Every level that this CPU has, the portable one first.
     pub fn available() -> impl Iterator<Item = Level> {
-        // Levels of a CPU family come in the order of what they have, each with all before it.
+        // The levels of a CPU family are in order: each includes those before it.
         let best = Arch::detect();
         #[cfg(target_arch = "x86_64")]
         let all = [Arch::Scalar, Arch::V2, Arch::V3, Arch::V4];
@@ -53,7 +53,7 @@ impl Level {
         all.into_iter().take(below + 1).map(Level)
     }
 
-    /// What `BURN_EQAT_SIMD` calls it.
+    /// Its name in `BURN_EQAT_SIMD`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Arch::Scalar => "scalar",

@@ -1,4 +1,4 @@
-//! The linear layer: its bias and the matmul, by the strategy that is selected.
+//! The linear layer: its bias, and the matmul by the selected strategy.
 
 use super::level::Level;
 use super::packed::PackedTensors;
@@ -11,7 +11,7 @@ use crate::check::{expect_matrix, expect_shape, required};
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 
-/// `y = x W + y`, by the fastest strategy that takes the input.
+/// `y = x W + y`, by the fastest strategy that supports the input.
 pub(super) fn forward(
     level: Level,
     weight: &Weight,
@@ -39,7 +39,7 @@ pub(super) fn forward(
     }
 }
 
-/// `x W + bias`, where the weight was made for the shape of `x`.
+/// `x W + bias`. The weight's sizes must include the rows of `x`.
 pub(super) fn linear(
     op: &'static str,
     x: FloatTensor<Flex>,
@@ -58,7 +58,7 @@ pub(super) fn linear(
     finish(y, dtype)
 }
 
-/// A result that holds the bias in each row, or zeros.
+/// A result with the bias in each row, or zeros.
 pub(super) fn with_bias(
     op: &'static str,
     [rows, columns]: [usize; 2],

@@ -1,5 +1,5 @@
-//! Matmuls of many rows: tiles of the weight are unpacked into a buffer that fits a core's cache, and
-//! multiplied from there. No more of the dense weight, or of its gradient, is anywhere.
+//! Matmuls of many rows. Tiles of the weight are unpacked into a buffer that fits a core's cache, and multiplied from
+//! there. Memory never holds more of the dense weight, or of its gradient, than these tiles.
 
 use super::level::Level;
 use super::matrix::{Matrix, multiply};
@@ -10,14 +10,14 @@ use crate::problem::Problem;
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Most rows and columns of a tile, 256 KiB of f32.
+/// The most rows and columns of a tile, 256 KiB of f32.
 const TILE_SIDE: usize = 256;
 
-/// Rows of inputs that a thread takes at least, so that unpacking a tile for each of them is little.
+/// The fewest input rows of a thread, so that unpacking its tiles is a small part of the work.
 const MIN_ROWS: usize = 64;
 
 thread_local! {
-    /// The tile, and the centered codes beside a tile of gradients.
+    /// The tile, and the centered codes for a tile of gradients.
     static BUFFERS: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
@@ -32,15 +32,15 @@ fn with_buffers(len: usize, body: impl FnOnce(&mut [f32], &mut [f32])) {
     });
 }
 
-/// Cuts `len` into the fewest parts of at most [`TILE_SIDE`], at multiples of `unit`.
+/// The fewest parts of `len` of at most [`TILE_SIDE`] each, cut at multiples of `unit`.
 fn tiles(len: usize, unit: usize) -> usize {
     let units = len.div_ceil(unit).max(1);
     let most = (TILE_SIDE / unit).max(1);
     units.div_ceil(most)
 }
 
-/// How a matmul is split: `slabs` parts of the weight, and each of those in `chunks` of the inputs'
-/// rows where there are more threads than slabs.
+/// The split of a matmul: `slabs` parts of the weight, and for each slab `chunks` of the input's rows if there are
+/// more threads than slabs.
 struct Split {
     threads: usize,
     slabs: usize,
@@ -48,7 +48,7 @@ struct Split {
 }
 
 impl Split {
-    /// Of a weight whose side of length `len` is cut at multiples of `unit`.
+    /// The split of a weight along a side of length `len`, cut at multiples of `unit`.
     fn new(problem: &Problem, len: usize, unit: usize) -> Self {
         let threads = parallel::threads(problem.m * problem.k * problem.n);
         let slabs = tiles(len, unit).max(threads.min(len / unit.max(32)));
@@ -82,7 +82,7 @@ impl Split {
     }
 }
 
-/// `y [m, n] = x [m, k] W + y`: the result holds the bias, or zeros.
+/// `y [m, n] = x [m, k] W + y`, where `y` has the bias or zeros before.
 pub(super) fn forward(level: Level, weight: &Weight, x: &[f32], y: &mut [f32]) {
     let Problem { m, k, n, .. } = weight.problem;
     let y = Shared::new(y);
@@ -130,7 +130,7 @@ pub(super) fn input(level: Level, weight: &Weight, grad: &[f32], dx: &mut [f32])
     });
 }
 
-/// `ds`, `dz [g, n]` of `grad [m, n]` at `x [m, k]`; they are zeros before.
+/// `ds` and `dz [g, n]` from `grad [m, n]` and `x [m, k]`; both must be zeros before.
 ///
 /// A tile of `x^T grad`, the gradient of the dense weight, is reduced over its groups at once.
 pub(super) fn scale(
@@ -145,14 +145,14 @@ pub(super) fn scale(
     let (ds, dz) = (Shared::new(ds), Shared::new(dz));
     let (group, block) = (weight.problem.group(), weight.block().fields);
     let threads = parallel::threads(m * k * n);
-    // A task has whole groups, so that it alone adds to their sums.
+    // A task has whole groups, so that no other task adds to their sums.
     let unit = lcm(group, block);
     let down = tiles(k, unit);
     let across = tiles(n, 16).max(threads.div_ceil(down).min(n.div_ceil(32)));
     parallel::each(down * across, threads, |at| {
         let rows = parallel::part(k, unit, down, at / across);
         let columns = parallel::part(n, 16, across, at % across);
-        // Of groups larger than a tile, a part after the other.
+        // Groups larger than a tile are taken in parts.
         let parts = tiles(rows.len(), block);
         for at in 0..parts {
             let part = parallel::part(rows.len(), block, parts, at);

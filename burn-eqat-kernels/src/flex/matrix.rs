@@ -1,6 +1,6 @@
-//! Products of dense matrices, by the `gemm` crate, which Flex has, too.
+//! Matmuls of dense matrices, by the `gemm` crate, which Flex uses too.
 
-/// A matrix in memory: its first element, and the distances of rows and of columns.
+/// A matrix in memory: its first element, and its strides between rows and between columns.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix {
     pub first: *const f32,
@@ -9,7 +9,7 @@ pub(super) struct Matrix {
 }
 
 impl Matrix {
-    /// Rows of neighbouring columns, `row` elements apart.
+    /// A row-major matrix whose rows are `row` elements apart.
     pub fn rows(elements: &[f32], row: usize) -> Self {
         Matrix {
             first: elements.as_ptr(),
@@ -27,7 +27,7 @@ impl Matrix {
     }
 }
 
-/// `out [m, n] (+)= scale * left [m, k] * right [k, n]`, on this thread; `out` has neighbouring columns.
+/// `out [m, n] (+)= scale * left [m, k] * right [k, n]`, on this thread; `out` is row-major.
 ///
 /// # Safety
 ///

@@ -1,9 +1,9 @@
 //! Matmuls of few rows in f32: the codes of each word become floats in registers, and every word is
 //! read once.
 //!
-//! A code is left where it lies in its word, times a power of two, and the input is divided by that
-//! power instead: a mask, a conversion and a multiply-add for each vector of codes. Step sizes and
-//! zero points come in once a group: `y += s (sum q x - z sum x)`.
+//! A code is not shifted down in its word, so it is multiplied by a power of two. The input is divided by that power
+//! instead. Each vector of codes takes a mask, a conversion and a multiply-add. Step sizes and zero points
+//! are applied once a group: `y += s (sum q x - z sum x)`.
 
 use super::fields::{self, block_fields, block_words, scaled_shift, with_bits};
 use super::level::Level;
@@ -13,14 +13,15 @@ use crate::problem::Problem;
 use macerator::{Scalar, Simd, Vector, WithSimd, vload_unaligned, vstore_unaligned};
 use std::ops::Range;
 
-/// Rows that one pass over the words takes at most.
+/// The most rows of one pass over the words.
 const MOST_ROWS: usize = 8;
 
-/// Columns of the result that a pass goes over before it goes on along `k`: what it adds to stays in
-/// the first cache.
+/// Columns of the result that a pass covers before it goes on along `k`, so that its sums stay in the first
+/// cache.
 const COLUMNS: usize = 2048;
 
-/// `y [m, n] = x [m, k] W + y`, where the result holds the bias, or zeros. Blocks of words must not lie over two groups.
+/// `y [m, n] = x [m, k] W + y`, where `y` has the bias or zeros before. No block of words may lie across two
+/// groups.
 pub(super) fn forward(level: Level, weight: &Weight, x: &[f32], y: &mut [f32]) {
     let Problem { m, k, n, .. } = weight.problem;
     let y = Shared::new(y);
@@ -46,7 +47,7 @@ pub(super) fn forward(level: Level, weight: &Weight, x: &[f32], y: &mut [f32]) {
     }
 }
 
-/// Rows of the input, made ready for the kernel.
+/// Rows of the input, prepared for the kernel.
 struct Input {
     /// `[k, rows]`, divided by the power of two that its code is multiplied by.
     scaled: Vec<f32>,
@@ -93,7 +94,7 @@ fn run(
             })
         };
     }
-    // Enough sums side by side to hide the latency of a multiply-add, and no more than registers.
+    // Enough independent sums to hide the latency of a multiply-add, but no more than there are registers.
     with_bits!(weight.problem.bits, BITS => match rows {
         1 => pass!(BITS, 1, 2, 4),
         2 => pass!(BITS, 2, 2, 4),
@@ -152,7 +153,7 @@ impl<const BITS: usize, const ROWS: usize, const SUMS: usize, const VECTORS: usi
         // SAFETY: groups and columns are in bounds.
         unsafe {
             for block in group * blocks..(group + 1) * blocks {
-                // No closures: they would not have this level's instructions.
+                // No closures: they would not be compiled for this level.
                 let zero = 0u32.splat::<S>();
                 let (mut words, mut high) = ([[zero; 3]; V], [[zero; 3]; V]);
                 for v in 0..V {

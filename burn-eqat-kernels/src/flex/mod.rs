@@ -1,8 +1,7 @@
 //! The ops on Flex, Burn's CPU backend: SIMD bodies that read packed words.
 //!
-//! Everything is computed in f32; half precisions are widened before and rounded once after, and f64
-//! takes the portable bodies. Instructions are chosen when the program runs ([`level`]), and the strategy of a matmul
-//! by its sizes ([`select`]).
+//! Everything is computed in f32. Half precisions are widened first and rounded once at the end; f64 takes the portable
+//! bodies. Instructions are chosen at run time ([`level`]), and the strategy of a matmul by its sizes ([`select`]).
 
 mod dequantize;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -47,7 +46,7 @@ use packed::{PackedTensors, ZeroPoints};
 use tensors::{Floats, Words, finish, shape, values_mut, zeros};
 use weight::Weight;
 
-/// Whether an operand is computed in more than f32.
+/// Whether an operand needs more than f32.
 fn wide(tensor: &FlexTensor) -> bool {
     tensor.dtype() == DType::F64
 }
@@ -58,7 +57,7 @@ fn input_sides(op: &'static str, x: &FlexTensor) -> [usize; 2] {
 }
 
 impl QuantOps for Flex {
-    fn quant_fake(
+    fn fake_quantize(
         weight: FloatTensor<Self>,
         scales: FloatTensor<Self>,
         zero_points: FloatTensor<Self>,
@@ -74,7 +73,7 @@ impl QuantOps for Flex {
         finish(out, dtype)
     }
 
-    fn quant_fake_backward(
+    fn fake_quantize_backward(
         weight: FloatTensor<Self>,
         scales: FloatTensor<Self>,
         zero_points: FloatTensor<Self>,
@@ -321,7 +320,7 @@ impl QuantOps for Flex {
     }
 }
 
-/// Runs `body` on a weight in training.
+/// Runs `body` on the quantizer of a dense weight.
 fn quantizer(
     [weight, scales, zero_points]: [FloatTensor<Flex>; 3],
     bits: Bits,
@@ -345,7 +344,7 @@ fn quantizer(
     });
 }
 
-/// Gradients by step sizes and zero points, of those types, which `body` adds to zeros.
+/// Gradients by step sizes and zero points, in the given types. `body` adds them to zeros.
 fn quantizer_gradients(
     packed: &PackedTensors,
     [scale_type, zero_type]: [DType; 2],

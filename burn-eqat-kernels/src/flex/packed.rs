@@ -8,16 +8,16 @@ use crate::problem::Problem;
 use burn::backend::Flex;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 
-/// The tensors of a packed weight: their shapes fit together, so that kernels may read them without another check.
+/// The tensors of a packed weight. Their shapes fit together, so kernels may read them without another check.
 pub(super) struct PackedTensors {
     codes: Words,
     scales: Floats,
     zero_points: ReadZeroPoints,
-    /// Sizes; `m` is that of the matmul at hand.
+    /// Sizes; `m` is that of the current matmul.
     pub problem: Problem,
 }
 
-/// Zero points, as numbers or as they are stored.
+/// Zero points, as numbers or in packed words.
 pub(super) enum ZeroPoints {
     Numbers(FloatTensor<Flex>),
     Packed(IntTensor<Flex>),
@@ -30,9 +30,9 @@ enum ReadZeroPoints {
 }
 
 impl PackedTensors {
-    /// For an input of `m` rows and `d_input` columns.
+    /// The tensors for an input of `m` rows and `d_input` columns.
     ///
-    /// Raises an [`OpError`](crate::OpError) where shapes do not fit together.
+    /// Raises an [`OpError`](crate::OpError) if the shapes do not fit together.
     pub fn new(
         op: &'static str,
         codes: IntTensor<Flex>,

@@ -1,4 +1,4 @@
-//! Work over threads.
+//! Splits work over threads.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// Multiplications below which threads cost more than they gain.
 const SERIAL: usize = 1 << 18;
 
-/// How many threads a matmul of so many multiplications is worth.
+/// The number of threads for a matmul of that many multiplications.
 pub(super) fn threads(multiplications: usize) -> usize {
     if multiplications < SERIAL {
         1
@@ -17,18 +17,17 @@ pub(super) fn threads(multiplications: usize) -> usize {
     }
 }
 
-/// Runs `task` for each number below `tasks`, on so many threads.
+/// Runs `task` for each number below `tasks`, on `threads` threads.
 ///
-/// The caller works, too, and takes all that nobody else has begun, so that a product of a tenth of a
-/// millisecond is not held up by a thread that is slow to wake; what others have begun it waits for
-/// awake.
+/// The caller works too, and takes every task that no other thread has begun, so that a thread that is slow to wake
+/// does not delay a matmul of a tenth of a millisecond. It waits for the other threads' tasks without sleeping.
 pub(super) fn each(tasks: usize, threads: usize, task: impl Fn(usize) + Send + Sync) {
     if threads == 1 || tasks <= 1 {
         return (0..tasks).for_each(task);
     }
     let task: &(dyn Fn(usize) + Sync) = &task;
-    // SAFETY: helpers use it only for numbers that they took, and all numbers are done with before this
-    // function ends: a helper that comes later finds none, and leaves the reference alone.
+    // SAFETY: helpers use the reference only for numbers that they took, and all numbers are done before this
+    // function ends. A helper that comes later finds no number, and does not use the reference.
     let task: &'static (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(task) };
     let work = Arc::new(Work {
         task,
@@ -71,7 +70,7 @@ impl Work {
             if at >= self.tasks {
                 return;
             }
-            // Counted as done even if it panics, or others would wait for ever.
+            // Count the task as done even if it panics; otherwise others would wait forever.
             let result = catch_unwind(AssertUnwindSafe(|| (self.task)(at)));
             if result.is_err() {
                 self.panicked.store(true, Ordering::Release);
@@ -88,11 +87,11 @@ pub(super) fn part(len: usize, unit: usize, parts: usize, at: usize) -> Range<us
     cut(at)..cut(at + 1)
 }
 
-/// A result that tasks write to, each its own elements, or operands of theirs.
+/// A buffer that tasks share: a result where each task writes its own elements, or an operand.
 #[derive(Clone, Copy)]
 pub(super) struct Shared(*mut f32);
 
-// SAFETY: whoever writes through it keeps to elements of its own.
+// SAFETY: each task writes only its own elements.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
@@ -102,12 +101,12 @@ impl Shared {
         Shared(data.as_mut_ptr())
     }
 
-    /// Numbers that are read only.
+    /// A buffer that tasks only read.
     pub fn reading(data: &[f32]) -> Self {
         Shared(data.as_ptr().cast_mut())
     }
 
-    /// The result from element `by` on.
+    /// The buffer from element `by` on.
     pub fn offset(self, by: usize) -> Self {
         Shared(self.at(by))
     }

@@ -1,4 +1,4 @@
-//! A copy of a packed weight beside its tensors.
+//! A repacked copy of a packed weight, and the tensors it was made from.
 
 use super::level::Level;
 use super::linear::with_bias;
@@ -12,10 +12,10 @@ use burn::backend::Flex;
 use burn::tensor::{DType, Tensor};
 use burn_flex::FlexTensor;
 
-/// The tensors that a packed weight is kept in, and a copy of it in the order in which lookups read it.
+/// The tensors of a packed weight, and a copy of them in the order in which lookups read it.
 ///
-/// The tensors are kept to know them again: as long as they are here nobody writes to them, so a tensor at
-/// the same address is the same tensor.
+/// The tensors are kept to recognize them later. While they are kept, nobody writes to them, so a tensor at the same
+/// address is the same tensor.
 #[derive(Debug)]
 pub(crate) struct Repacked {
     tensors: [FlexTensor; 3],
@@ -23,7 +23,7 @@ pub(crate) struct Repacked {
 }
 
 impl Repacked {
-    /// The copy, or none where lookups have no use for one. The weight's shapes were checked.
+    /// The copy, or `None` if lookups cannot use one. Expects a weight whose shapes were checked.
     pub fn new(weight: &PackedWeight) -> Option<Self> {
         if weight.scales.dtype() != DType::F32 || !Level::current().dots() {
             return None;
@@ -37,7 +37,7 @@ impl Repacked {
         Some(Repacked { tensors, weight })
     }
 
-    /// Whether it was made of these very tensors: in constant time.
+    /// Whether the copy was made from these same tensors. Takes constant time.
     pub fn is_of(&self, weight: &PackedWeight) -> bool {
         let address = |tensor: &FlexTensor| {
             let layout = tensor.layout();
@@ -52,8 +52,8 @@ impl Repacked {
             })
     }
 
-    /// `x W + bias`, or none where another strategy is faster, or the input is on another backend,
-    /// differentiated, or of numbers that tables cannot hold.
+    /// `x W + bias`, or `None` if another strategy is faster, or if the input is on another backend, is
+    /// differentiated, or has numbers that tables cannot hold.
     pub fn linear(&self, x: &Tensor<2>, bias: Option<&Tensor<1>>) -> Option<Tensor<2>> {
         let ([rows, _], dtype) = (x.dims(), x.dtype());
         let (level, activations) = (Level::current(), Activations::current());
@@ -78,7 +78,7 @@ impl Repacked {
     }
 }
 
-/// None where a tensor is on another backend, or differentiated.
+/// `None` if a tensor is on another backend, or is differentiated.
 fn primitives(weight: &PackedWeight) -> Option<[FlexTensor; 3]> {
     let codes = weight.codes.clone().try_into_primitive::<Flex>().ok()?;
     let scales = weight.scales.clone().try_into_primitive::<Flex>().ok()?;

@@ -1,16 +1,16 @@
-//! Which strategy computes a matmul with a packed weight: the one place that decides it.
+//! Selects the strategy of a matmul with a packed weight. All such decisions are made here.
 
 use super::level::Level;
 use crate::problem::Problem;
 use crate::{Activations, Bits};
 
-/// How a matmul with a packed weight is computed.
+/// A strategy for a matmul with a packed weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Strategy {
     /// Looks products up in tables, from a copy of the weight ([`super::lookup`]).
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     Lookup,
-    /// Integer dot products of the codes with so many digits of the input ([`super::dot`]).
+    /// Integer dot products of the codes with the input, which is split into `digits` ([`super::dot`]).
     Dots { digits: usize },
     /// Codes become floats in registers, for few rows ([`super::matvec`]).
     Matvec,
@@ -18,25 +18,25 @@ pub(super) enum Strategy {
     Tiles,
 }
 
-/// Rows of an input that are looked up; more are multiplied faster from the words.
+/// The most input rows for lookups; the words are faster for more.
 const LOOKUP_ROWS: usize = 4;
 
-/// The same with quantized activations.
+/// The same, for quantized activations.
 const LOOKUP_ROWS_INT8: usize = 1;
 
-/// Rows of an input that are multiplied in exact integers; more are multiplied faster as floats.
+/// The most input rows for exact integer products; floats are faster for more.
 const EXACT_DOT_ROWS: usize = 2;
 
-/// Digits of an input that is exact.
+/// Digits of an exact input.
 pub(super) const EXACT_DIGITS: usize = 3;
 
-/// Rows that [`super::matvec`] takes faster than tiles do.
+/// The most input rows for [`super::matvec`]; tiles are faster for more.
 const MATVEC_ROWS: usize = 8;
 
-/// The strategies for a matmul, the fastest first. The last one takes every input; those before it may refuse an
+/// The strategies for a matmul, fastest first. The last one supports every input; the others may refuse an
 /// input that their integers cannot hold.
 ///
-/// `copied` says that there is a copy of the weight for lookups.
+/// `copied` is true if there is a copy of the weight for lookups.
 pub(super) fn strategies(
     level: Level,
     problem: &Problem,

@@ -24,7 +24,7 @@ impl Floats {
     }
 }
 
-/// Words as they are used, whatever their integer type.
+/// Words as `u32`, from any integer type.
 pub(super) struct Words(FlexTensor);
 
 impl Words {
@@ -53,8 +53,8 @@ pub(super) fn shape(tensor: &FlexTensor) -> &[usize] {
     &tensor.layout().shape()[..]
 }
 
-/// An f32 tensor of zeros, to be filled in and [finished](finish). (Flex's own constructor makes them as bytes,
-/// and copies those to where floats may be.)
+/// An f32 tensor of zeros, to be filled in and [finished](finish). (Flex's own constructor makes zeros as bytes,
+/// and then copies them to aligned memory.)
 pub(super) fn zeros(shape: impl Into<Shape>) -> FlexTensor {
     let shape = shape.into();
     let values = vec![0f32; shape.num_elements()];
@@ -70,7 +70,7 @@ pub(super) fn values_mut(tensor: &mut FlexTensor) -> &mut [f32] {
     tensor.storage_mut()
 }
 
-/// A result in the type that was asked for.
+/// A result in the given type.
 pub(super) fn finish(tensor: FlexTensor, dtype: DType) -> FloatTensor<Flex> {
     match dtype {
         DType::F32 => tensor,

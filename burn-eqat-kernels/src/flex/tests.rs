@@ -1,7 +1,7 @@
 //! Every strategy of every op, at every level of this CPU, against the portable bodies.
 //!
-//! The suite in `tests/` runs the ops, which select one strategy at one level; here all are run, on
-//! problems that are larger than a tile, too.
+//! The suite in `tests/` runs the ops, which select one strategy at one level. These tests run all of them, also on
+//! problems larger than a tile.
 
 use super::fake_quantize::{Gradients, Quantizer};
 use super::level::Level;
@@ -29,7 +29,7 @@ struct Case {
     grad: Vec<f32>,
 }
 
-/// Its sizes tell enough.
+/// Prints only the sizes.
 impl std::fmt::Debug for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.problem.fmt(f)
@@ -73,7 +73,7 @@ impl Case {
         }
     }
 
-    /// The weight with zero points as numbers, and as they are stored.
+    /// The weight with zero points as numbers, and in packed words.
     fn weights(&self) -> [Weight<'_>; 2] {
         [Zeros::Numbers(&self.z), Zeros::Packed(&self.zero_words)].map(|zero_points| Weight {
             problem: self.problem,
@@ -326,7 +326,7 @@ proptest! {
     }
 }
 
-/// A row that every strategy takes.
+/// A row that every strategy supports.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const ONE_ROW: Problem = Problem {
     m: 1,
@@ -348,7 +348,7 @@ fn inputs_whose_sums_overflow_are_not_looked_up() {
     }
 }
 
-/// Numbers that have no digits leave integer products to others, and NaN comes out as NaN.
+/// Integer products refuse numbers without digits, and NaN stays NaN.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[test]
 fn what_is_not_finite_stays_so() {

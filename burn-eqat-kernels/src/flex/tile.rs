@@ -7,7 +7,7 @@ use super::weight::Weight;
 use macerator::{Scalar, Simd, Vector, WithSimd, vload_unaligned, vstore_unaligned};
 use std::ops::Range;
 
-/// What a tile holds.
+/// The contents of a tile.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Values {
     /// `(q - z) * s`, the weight.
@@ -16,8 +16,8 @@ pub(super) enum Values {
     Centered,
 }
 
-/// Unpacks rows and columns of a weight to `out`, which has `stride` elements a row. Rows begin with
-/// a block; groups may lie in any way over blocks.
+/// Unpacks rows and columns of a weight to `out`, which has `stride` elements a row. The rows begin with
+/// a block; groups and blocks need not align.
 pub(super) fn unpack(
     level: Level,
     weight: &Weight,

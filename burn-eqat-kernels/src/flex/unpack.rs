@@ -1,8 +1,8 @@
-//! Codes out of words, as integers.
+//! Unpacks words to codes, as integers.
 
 use crate::Bits;
 
-/// Codes `[len, n]` of words that run along the rows.
+/// Codes `[len, n]` of words packed along the rows.
 pub(super) fn unpack(words: &[u32], bits: Bits, [len, n]: [usize; 2]) -> Vec<i32> {
     let mut codes = Vec::with_capacity(len * n);
     let b = bits.get();
@@ -21,7 +21,7 @@ pub(super) fn unpack(words: &[u32], bits: Bits, [len, n]: [usize; 2]) -> Vec<i32
     codes
 }
 
-/// Codes `[rows, len]` of words that run along the columns.
+/// Codes `[rows, len]` of words packed along the columns.
 pub(super) fn unpack_columns(words: &[u32], bits: Bits, [rows, len]: [usize; 2]) -> Vec<i32> {
     let mut codes = Vec::with_capacity(rows * len);
     for row in 0..rows {

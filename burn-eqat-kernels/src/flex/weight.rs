@@ -6,7 +6,7 @@ use crate::problem::Problem;
 /// Codes, step sizes and zero points of a weight `[k, n]`.
 #[derive(Clone, Copy)]
 pub(super) struct Weight<'a> {
-    /// Sizes; `m` is that of the matmul at hand.
+    /// Sizes; `m` is that of the current matmul.
     pub problem: Problem,
     /// Codes, `[ceil(k * b / 32), n]`.
     pub codes: &'a [u32],
@@ -16,7 +16,7 @@ pub(super) struct Weight<'a> {
     pub zero_points: Zeros<'a>,
 }
 
-/// Zero points, as numbers or as they are stored.
+/// Zero points, as numbers or in packed words.
 #[derive(Clone, Copy)]
 pub(super) enum Zeros<'a> {
     /// `[g, n]`.
@@ -64,8 +64,8 @@ impl Weight<'_> {
         }
     }
 
-    /// The 32 bits from the zero point `[group, column]` on, where zero points are packed and that
-    /// column begins a byte.
+    /// The 32 bits from the zero point `[group, column]` on, if zero points are packed and that column begins
+    /// at a byte.
     #[inline(always)]
     pub fn zero_bits(&self, words: &[u32], group: usize, column: usize) -> u32 {
         let Problem { n, bits, .. } = self.problem;

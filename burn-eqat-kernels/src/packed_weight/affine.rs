@@ -92,7 +92,7 @@ impl AffineWeight {
         Ok(Tensor::<2>::from_dispatch(y).reshape(operands.shape))
     }
 
-    /// `[groups, d_output]`; fails unless the tensors are those of one weight.
+    /// `[groups, d_output]`; fails unless the tensors fit together.
     fn expect_valid(&self, op: &'static str) -> Result<[usize; 2], OpError> {
         let shapes = PackedShapes {
             codes: &self.codes.dims(),

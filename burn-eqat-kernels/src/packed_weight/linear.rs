@@ -1,4 +1,4 @@
-//! What a linear layer computes with.
+//! The operands of a linear layer.
 
 use crate::OpError;
 use crate::api::{beside, in_type};
@@ -19,7 +19,7 @@ pub(super) struct LinearOperands<const D: usize> {
 }
 
 impl<const D: usize> LinearOperands<D> {
-    /// For step sizes that were checked; `more` are operands to check beside these.
+    /// Expects step sizes that were checked already; `more` are further operands to check.
     pub fn new(
         op: &'static str,
         x: Tensor<D>,

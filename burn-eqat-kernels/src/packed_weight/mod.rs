@@ -1,4 +1,4 @@
-//! A packed weight and what is done with it.
+//! A packed weight and its ops.
 
 mod affine;
 mod linear;
@@ -40,7 +40,7 @@ use repacked::Place;
 /// # Ok::<(), burn_eqat_kernels::OpError>(())
 /// ```
 ///
-/// Clones have the same tensors; they share a [copy](Self::keep_copy), which is made again for whichever has other tensors.
+/// Clones share their tensors and a [repacked copy](Self::keep_copy). A clone whose tensors change makes a new copy.
 #[derive(Clone, Debug)]
 pub struct PackedWeight {
     /// Codes in words along `d_input`, `[ceil(d_input * b / 32), d_output]`.
@@ -57,7 +57,7 @@ pub struct PackedWeight {
 }
 
 impl PackedWeight {
-    /// A packed weight of tensors that are there already.
+    /// A packed weight from its tensors.
     ///
     /// # Shapes
     ///
@@ -67,7 +67,7 @@ impl PackedWeight {
     ///
     /// # Errors
     ///
-    /// When the shapes do not fit together, or codes and zero points are not in words.
+    /// When the shapes do not fit together, or codes or zero points are not 32- or 64-bit integers.
     pub fn from_parts(
         codes: Tensor<2, Int>,
         scales: Tensor<2>,
@@ -96,7 +96,7 @@ impl PackedWeight {
     ///
     /// # Errors
     ///
-    /// When the codes are not those of `d_input` rows.
+    /// When the shape of the codes does not fit `d_input` rows.
     pub fn unpacked_codes(&self) -> Result<Tensor<2, Int>, OpError> {
         unpack(self.codes.clone(), self.bits, self.d_input)
     }
@@ -105,7 +105,7 @@ impl PackedWeight {
     ///
     /// # Errors
     ///
-    /// When the zero points are not those of `d_output` columns.
+    /// When the shape of the zero points does not fit `d_output` columns.
     pub fn unpacked_zero_points(&self) -> Result<Tensor<2, Int>, OpError> {
         unpack_columns(self.zero_points.clone(), self.bits, self.d_output())
     }
@@ -114,7 +114,7 @@ impl PackedWeight {
     ///
     /// # Errors
     ///
-    /// When the zero points are not those of `d_output` columns.
+    /// When the shape of the zero points does not fit `d_output` columns.
     pub fn affine(&self) -> Result<AffineWeight, OpError> {
         let zero_points = self.unpacked_zero_points()?.float();
         let zero_points = zero_points.cast(self.scales.dtype());
@@ -143,8 +143,7 @@ impl PackedWeight {
 
     /// A linear layer: `x W + bias`, with gradients by `x`, the step sizes and `bias`.
     ///
-    /// Where nothing is differentiated, activations may be quantized, if [`Activations`](crate::Activations)
-    /// says so.
+    /// Without autodiff, activations may be quantized if [`Activations`](crate::Activations) allows it.
     ///
     /// # Shapes
     ///
@@ -186,17 +185,17 @@ impl PackedWeight {
     }
 
     /// Keeps a private copy of the weight for [`linear`](Self::linear), in the order in which the backend's fastest
-    /// matmul of few rows reads it: for decoding. It takes as much memory again as the codes and the step sizes.
+    /// matmul of few rows reads it. This makes decoding faster, and takes the memory of the codes and step sizes again.
     ///
-    /// The copy is made by the first `linear`, and again where the tensors are others by then. Flex on x86-64 with
-    /// AVX2 has a use for one: for 2- and 3-bit weights whose groups are multiples of 8 rows, with step sizes in f32.
-    /// It looks sums up in tables of the input: exact (as far from a matmul in f64 as sums in f32 are), or, where
-    /// [`Activations::Int8`](crate::Activations::Int8) says so, from tables of 8 bits. Elsewhere none is made.
+    /// The first `linear` makes the copy; a later one makes it again if the tensors have changed. Only Flex on x86-64
+    /// with AVX2 uses a copy, for 2- and 3-bit weights whose groups are multiples of 8 rows, with step sizes in f32.
+    /// Elsewhere none is made. The matmul looks sums up in tables of the input. It is exact (as close to a matmul in
+    /// f64 as sums in f32 are), or uses 8-bit tables with [`Activations::Int8`](crate::Activations::Int8).
     pub fn keep_copy(self) -> Self {
         self.keep_copy_in(&RepackedCopy::default())
     }
 
-    /// [`keep_copy`](Self::keep_copy), in a place that outlives this weight.
+    /// Like [`keep_copy`](Self::keep_copy), but keeps the copy in a place that outlives this weight.
     pub fn keep_copy_in(self, place: &RepackedCopy) -> Self {
         Self {
             copy: Some(place.place()),
@@ -204,7 +203,7 @@ impl PackedWeight {
         }
     }
 
-    /// Fails unless the tensors are those of one weight: the fields are public.
+    /// Fails unless the tensors fit together. The fields are public, so every op checks.
     fn expect_valid(&self, op: &'static str) -> Result<(), OpError> {
         let shapes = PackedShapes {
             codes: &self.codes.dims(),

@@ -5,13 +5,13 @@ use crate::check::expect_quantizer;
 use crate::{Bits, OpError, SCALE_MAX, SCALE_MIN, pack, pack_columns};
 use burn::tensor::{Int, Tensor};
 
-/// Codes of a weight that are there at a time while it is packed.
+/// The number of unpacked codes in memory at a time while a weight is packed.
 const CODES: usize = 1 << 20;
 
 impl PackedWeight {
     /// Quantizes a dense weight with the given step sizes and zero points, as
     /// [`fake_quantize`](crate::fake_quantize) does: step sizes are clamped to `[1e-4, 1e4]`, zero points rounded and
-    /// clamped to the code range. Nothing of it is differentiated.
+    /// clamped to the code range. No gradients pass through.
     ///
     /// # Shapes
     ///
@@ -20,7 +20,7 @@ impl PackedWeight {
     ///
     /// # Errors
     ///
-    /// When the shapes do not fit together, or a code is none because an operand is not a number.
+    /// When the shapes do not fit together, or an operand is NaN, so that there is no code.
     pub fn quantize(
         weight: Tensor<2>,
         scales: Tensor<2>,
@@ -35,9 +35,9 @@ impl PackedWeight {
         let weight = weight.detach();
         let scales = scales.detach().clamp(SCALE_MIN, SCALE_MAX);
         let zero_points = round_zero_points(zero_points, bits);
-        // Some groups at a time: the integers that codes are before they are packed take as much room as the weight.
+        // A few groups at a time: unpacked codes take as much memory as the weight.
         let rows = d_input / groups;
-        // Groups that fill whole words, 32 rows of any bits.
+        // The number of groups that fill whole words: a multiple of 32 rows, for any bits.
         let unit = (1..=32).find(|groups| (groups * rows).is_multiple_of(32));
         let unit = unit.expect("32 groups do");
         let step = (CODES / (rows * d_output).max(1))
@@ -87,7 +87,7 @@ pub fn quantize_codes(
     q.reshape([d_input, d_output]).int()
 }
 
-/// Zero points as they are used: whole, in the code range.
+/// Zero points rounded, and clamped to the code range.
 fn round_zero_points(zero_points: Tensor<2>, bits: Bits) -> Tensor<2> {
     let max_code = f64::from(bits.max_code());
     zero_points.detach().round().clamp(0.0, max_code)

@@ -1,4 +1,4 @@
-//! Where a packed weight keeps its private copy.
+//! The place where a packed weight keeps its private copy.
 
 use super::PackedWeight;
 use burn::tensor::Tensor;
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// A place for the private copy of a packed weight, see [`PackedWeight::keep_copy_in`].
 ///
-/// It is empty at first. A clone is a new, empty place: it belongs to another weight, which may be trained.
+/// It starts empty. A clone is a new, empty place, because it belongs to another weight, which may be trained.
 #[derive(Debug, Default)]
 pub struct RepackedCopy(Place);
 
@@ -22,12 +22,12 @@ impl RepackedCopy {
     }
 }
 
-/// The same place for all clones.
+/// A place that all clones share.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Place(Arc<Mutex<Option<Arc<Repacked>>>>);
 
 impl Place {
-    /// `x W + bias` from the copy, or none where there is none, or another strategy suits the input better.
+    /// `x W + bias` from the copy, or `None` if there is no copy or another strategy suits the input better.
     pub fn linear(
         &self,
         weight: &PackedWeight,
@@ -37,7 +37,8 @@ impl Place {
         self.copy_of(weight)?.linear(x, bias)
     }
 
-    /// The copy of these tensors, made now if it is not there or of others: training makes new step sizes.
+    /// The copy of these tensors. It is made now if there is none, or if it is of other tensors: training makes new
+    /// step sizes.
     fn copy_of(&self, weight: &PackedWeight) -> Option<Arc<Repacked>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kept) = &*kept

@@ -1,4 +1,4 @@
-//! Causal attention: what it checks, and which body runs it.
+//! Causal attention: its checks, and the selection of its body.
 
 use super::{fused, tiled};
 use crate::OpError;
@@ -7,20 +7,21 @@ use crate::check::{expect_shape, expect_size};
 use crate::flex::transformer::{self as flex, Argument, Arguments};
 use burn::tensor::Tensor;
 
-/// Causal self-attention, `softmax(q k^T / sqrt(width)) v`, with gradients: each query sees the keys up to its own
+/// Causal self-attention, `softmax(q k^T / sqrt(width)) v`, with gradients. Each query attends to the keys up to its own
 /// position. Query heads that share a key head follow each other.
 ///
-/// The queries are at the last positions, so keys that come before them may be cached ones. With a window, a query sees
-/// that many keys at most, its own the last of them.
+/// The queries are at the last positions, so earlier keys may come from a cache. With a window, a query attends to at
+/// most that many keys, and the last of them is its own.
 ///
-/// Weights of attention exist for 64 positions at a time. On Flex none of them are kept for the backward pass. On GPUs,
-/// with the `autotune` feature, f16 and bf16 run on Burn's fused attention where nothing is differentiated and there is no
+/// Attention weights are computed for 64 positions at a time. On Flex they are not kept for the backward pass. On GPUs,
+/// with the `autotune` feature, f16 and bf16 run on Burn's fused attention if nothing is differentiated and there is no
 /// window.
 ///
 /// # Shapes
 ///
 /// - `q`: `[batch, heads, queries, width]`
-/// - `k`: `[batch, kv_heads, keys, width]`, where `kv_heads` divides `heads`, and there are no fewer keys than queries
+/// - `k`: `[batch, kv_heads, keys, width]`, where `kv_heads` divides `heads`, and there are at least as many keys as
+///   queries
 /// - `v`: `[batch, kv_heads, keys, v_width]`
 /// - output: `[batch, heads, queries, v_width]`
 ///
@@ -54,7 +55,7 @@ pub fn causal_attention(
     expect_size(OP, "the window", size, window != Some(0), || {
         "at least 1".into()
     })?;
-    // A window that holds every key hides nothing.
+    // A window with all keys has no effect.
     let window = window.filter(|window| *window < keys);
     #[cfg(feature = "flex")]
     if let Some(q_k_v) = Arguments::all([Argument::of(&q), Argument::of(&k), Argument::of(&v)]) {

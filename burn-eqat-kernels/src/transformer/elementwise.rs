@@ -1,4 +1,4 @@
-//! Exponentials, and the middle of a SwiGLU layer.
+//! Exponentials, and the activation of a SwiGLU layer.
 
 use crate::OpError;
 use crate::check::expect_shape;
@@ -9,8 +9,8 @@ use burn::tensor::activation::silu;
 
 /// `e^x`, with gradients.
 ///
-/// On Flex, f32 is off from the exact value by at most two units in the last place. Other types and backends are as
-/// exact as Burn's own. Any tensor will do, so there is no error.
+/// On Flex, the error in f32 is at most two units in the last place. Other types and backends are as exact as Burn's own
+/// `exp`. Any tensor is valid, so no error is returned.
 pub fn exp<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if let Some(argument) = Arguments::all([Argument::of(&x)]) {
@@ -20,11 +20,11 @@ pub fn exp<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x.exp()
 }
 
-/// `silu(gate) * up`, the middle of a SwiGLU feed-forward layer, with gradients.
+/// `silu(gate) * up`, the activation of a SwiGLU feed-forward layer, with gradients.
 ///
 /// # Shapes
 ///
-/// - `gate`, `up` and output: the same
+/// - `gate`, `up` and output: the same shape
 ///
 /// # Errors
 ///

@@ -1,20 +1,20 @@
 //! Burn's own fused attention.
 //!
-//! Burn fuses attention on CubeCL where it tunes its kernels. Elsewhere its attention is made of separate ops that hold the
-//! weights of all positions at once, which [`tiled`](super::tiled) does not. The fused kernels multiply in f16 whatever
-//! the type of the operands, so f32 is not for them.
+//! Burn fuses attention on CubeCL if it tunes its kernels. Otherwise its attention is made of separate ops, which hold
+//! the attention weights of all positions at once; [`tiled`](super::tiled) avoids that. The fused kernels always
+//! multiply in f16, so they are not used for f32.
 
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{DType, Device, Tensor};
 
-/// The fused kernels take whole multiples of this many positions: 16 for each of up to 8 planes.
+/// The fused kernels need multiples of this many positions: 16 for each of up to 8 planes.
 const POSITIONS: usize = 128;
 
-/// They take whole multiples of this width.
+/// They need multiples of this width.
 const WIDTH: usize = 16;
 
-/// How many of the first positions Burn's fused attention is for.
+/// The number of first positions that go to Burn's fused attention.
 pub(super) fn positions(
     q: &Tensor<4>,
     k: &Tensor<4>,
@@ -31,13 +31,13 @@ pub(super) fn positions(
     }
 }
 
-/// Whether the fused kernels compute as exactly as the operands are given, and take heads of these widths.
+/// Whether the fused kernels are as exact as the operands' type, and support heads of these widths.
 pub(super) fn fits(dtype: DType, widths: [usize; 2]) -> bool {
     let half = matches!(dtype, DType::F16 | DType::BF16);
     half && widths.iter().all(|width| width.is_multiple_of(WIDTH))
 }
 
-/// Whether Burn's attention is fused on a device: the CPU runtime has no planes, which the kernels need.
+/// Whether Burn's attention is fused on a device. The kernels need planes, which the CPU runtime does not have.
 #[cfg(all(feature = "cube", feature = "autotune"))]
 fn is_fused(device: &Device) -> bool {
     match device.as_dispatch() {
@@ -66,7 +66,7 @@ pub(super) fn causal(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
     attention(q, repeat(k, share), repeat(v, share), None, None, options)
 }
 
-/// Repeats each head: Burn's attention knows no heads that are shared.
+/// Repeats each head, since Burn's attention does not support shared heads.
 fn repeat(x: Tensor<4>, share: usize) -> Tensor<4> {
     if share == 1 {
         return x;

@@ -1,7 +1,8 @@
-//! What a transformer does between its matmuls, where training one on a CPU spends the time that those leave.
+//! The ops between a transformer's matmuls. In training on a CPU, they take most of the time besides the matmuls.
 //!
-//! The ops are Burn's own, put together. Flex computes exponentials one at a time and goes over memory for each part of an
-//! op, so it has bodies of its own here, in f32: a vector at a time, in one pass forward and one back.
+//! The ops are made of Burn's own ops. On Flex, those compute exponentials one at a time, and each part of an op is a
+//! pass over memory. So Flex has its own bodies here, in f32: a vector at a time, with one pass forward and one
+//! backward.
 
 mod attention;
 mod elementwise;

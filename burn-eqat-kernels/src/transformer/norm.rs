@@ -15,7 +15,7 @@ use burn::tensor::{DType, Tensor};
 ///
 /// # Errors
 ///
-/// When `gamma` has another width than `x`.
+/// When the widths of `gamma` and `x` differ.
 pub fn rms_norm<const D: usize>(
     x: Tensor<D>,
     gamma: Tensor<1>,

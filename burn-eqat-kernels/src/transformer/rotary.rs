@@ -6,7 +6,7 @@ use crate::check::{expect_shape, expect_size};
 use crate::flex::transformer::{self as flex, Argument, Arguments};
 use burn::tensor::Tensor;
 
-/// Rotary positions in the layout of Hugging Face checkpoints, with gradients by `x`: the first half of each head is
+/// Rotary positions in the layout of Hugging Face checkpoints, with gradients by `x`. The first half of each head is
 /// rotated against the second half, by the angles of its position.
 ///
 /// # Shapes
@@ -16,7 +16,7 @@ use burn::tensor::Tensor;
 ///
 /// # Errors
 ///
-/// When the tables are of other sizes, or the width is odd.
+/// When the tables have other sizes, or the width is odd.
 pub fn rotary(x: Tensor<4>, cos: Tensor<2>, sin: Tensor<2>) -> Result<Tensor<4>, OpError> {
     const OP: &str = "rotary";
     let [_, _, positions, width] = x.dims();

@@ -1,4 +1,4 @@
-//! Burn's fused attention beside ours, on Flex or the device that Burn's `BURN_DEVICE` names.
+//! Compares Burn's fused attention with ours, on Flex or the device that Burn's `BURN_DEVICE` names.
 
 use super::{attention, fused, tiled};
 use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};

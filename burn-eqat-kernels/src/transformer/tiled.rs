@@ -1,4 +1,4 @@
-//! Causal attention in Burn's ops, for a tile of positions at a time.
+//! Causal attention in Burn's ops, one tile of positions at a time.
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{DType, Device, Int, Tensor};
@@ -33,10 +33,11 @@ fn of_one(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>, window: Option<usize>) -> Te
     out.reshape([batch, kv_heads, share, 1, v_width])
 }
 
-/// A run of positions at a time, each to the keys that it may see: little is computed only to be masked.
+/// Attention of a run of positions at a time, each only to the keys that the run may attend to, so that few
+/// masked values are computed.
 ///
-/// Weights are divided by their sum after they are multiplied with the values, and the sum comes as one
-/// more column of the values, so that fewer passes go over `[positions, keys]`, forward and backward.
+/// Weights are multiplied with the values first and divided by their sum afterwards. The sum is computed as one more
+/// column of the values. This needs fewer passes over `[positions, keys]`, forward and backward.
 fn of_many(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>, window: Option<usize>) -> Tensor<5> {
     let [batch, kv_heads, share, queries, width] = q.dims();
     let [_, _, total, v_width] = v.dims();
@@ -76,10 +77,10 @@ fn of_many(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>, window: Option<usize>) -> T
     Tensor::cat(parts, 3)
 }
 
-/// Minus infinity where a position of a tile of `rows` would look ahead, or back over its window:
-/// `[rows, reach + rows]`, of the keys from `reach` before the tile's first position to its last one.
+/// The mask of a tile of `rows` positions, `[rows, reach + rows]`: minus infinity for keys after a position, or before
+/// its window. The keys go from `reach` before the tile's first position to its last one.
 ///
-/// It is the same for every tile, since it depends on distances only, and is made on the device.
+/// The mask depends only on distances, so it is the same for every tile. It is made on the device.
 fn causal_mask(
     rows: usize,
     reach: usize,

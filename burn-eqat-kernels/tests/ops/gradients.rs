@@ -154,7 +154,7 @@ proptest! {
     }
 }
 
-/// The zero points of a weight in words, as files have them.
+/// The zero points of a weight in words, as in files.
 fn stored_zeros(p: &Problem, weight: &Weight) -> Tensor<2, Int> {
     let values: Vec<i64> = weight.z.exact.clone().into_data().iter::<i64>().collect();
     let words: Vec<i32> = pack_codes(&values, [p.groups, p.n], 1, p.bits, Fields::Dense)
@@ -166,8 +166,7 @@ fn stored_zeros(p: &Problem, weight: &Weight) -> Tensor<2, Int> {
     Tensor::from_data(words, (&device(), DType::I32))
 }
 
-/// Fake quantization from plain ops, gradients straight through roundings and the clamps of `s` and
-/// `z`.
+/// Fake quantization from plain ops, with gradients straight through roundings and the clamps of `s` and `z`.
 fn straight_through(p: &Problem, w: Tensor<2>, s: Tensor<2>, z: Tensor<2>) -> Tensor<2> {
     let max = f64::from(p.bits.max_code());
     // In the type that the op computes in, or a ratio may round to another code.

@@ -1,9 +1,9 @@
-//! Every op, forward and backward, on a device, against plain Burn ops that differentiate themselves,
-//! on Flex.
+//! Compares every op, forward and backward, on a device with plain Burn ops and automatic differentiation on
+//! Flex.
 //!
-//! The suite is written over a device: Flex, or the one that Burn's `BURN_DEVICE` names (`wgpu`, `cpu`,
-//! `cuda`, ..) where its cargo feature is on. It runs in each float type that the device supports.
-//! `PROPTEST_CASES` sets how many random problems each test takes.
+//! The device is Flex, or the one that Burn's `BURN_DEVICE` names (`wgpu`, `cpu`, `cuda`, ..) if its cargo feature is
+//! on. The suite runs in each float type that the device supports. `PROPTEST_CASES` sets the number of random problems
+//! of each test.
 
 mod gradients;
 mod operands;
@@ -13,7 +13,7 @@ mod transformer;
 
 use burn::tensor::Device;
 
-/// The device that is tested.
+/// The tested device.
 fn device() -> Device {
     match std::env::var("BURN_DEVICE") {
         Ok(_) => Device::default(),
@@ -21,7 +21,7 @@ fn device() -> Device {
     }
 }
 
-/// Whether the tested device is one of CubeCL's: those say who they are.
+/// Whether the tested device is one of CubeCL's.
 #[cfg(feature = "cube")]
 fn is_cube(device: &Device) -> bool {
     device.identity().is_some()

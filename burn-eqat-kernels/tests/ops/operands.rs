@@ -31,8 +31,8 @@ impl Problem {
         self.rows_per_group * self.groups
     }
 
-    /// How far a result may be off, as a part of the largest value: what rounding operands and results
-    /// to their types costs.
+    /// The allowed error of a result, as a part of the largest value: that of rounding operands and results to
+    /// their types.
     pub fn tolerance(&self) -> f32 {
         let of = |dtype| match dtype {
             FloatDType::F16 => 2e-3,
@@ -65,8 +65,8 @@ pub fn types() -> Vec<FloatDType> {
     .collect()
 }
 
-/// Problems of few and many rows, of one column and many, of groups that blocks of words do and do not
-/// divide. Sizes are drawn from lists: a device compiles kernels for some of them.
+/// Problems of few and many rows, of one and many columns, and of groups that blocks of words do and do not
+/// divide. Sizes are drawn from lists, because a device compiles kernels for some sizes.
 pub fn problems() -> impl Strategy<Value = Problem> {
     let rows_per_group = vec![1usize, 5, 13, 16, 24, 32, 64, 96, 128];
     let columns = vec![1usize, 2, 5, 12, 19, 32, 70];
@@ -99,7 +99,7 @@ pub fn problems() -> impl Strategy<Value = Problem> {
         )
 }
 
-/// How many problems each test takes.
+/// The number of problems of each test.
 pub fn config() -> ProptestConfig {
     let cases = match std::env::var("PROPTEST_CASES") {
         Ok(_) => ProptestConfig::default().cases,
@@ -209,7 +209,7 @@ impl Weight {
     }
 }
 
-/// Fails where a value is farther off than `tolerance` of the largest, or the type is another.
+/// Fails if an error is larger than `tolerance` times the largest value, or if the types differ.
 pub fn assert_close<const D: usize>(
     what: &str,
     actual: Tensor<D>,
@@ -227,7 +227,7 @@ pub fn assert_close<const D: usize>(
     });
 }
 
-/// Fails where a value is farther off than `most` says of the largest, or the type or shape is another.
+/// Fails if an error is larger than `most` allows for the largest value, or if the types or shapes differ.
 pub fn assert_within<const D: usize>(
     what: &str,
     actual: Tensor<D>,

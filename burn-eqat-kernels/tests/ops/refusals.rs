@@ -1,4 +1,4 @@
-//! What a device cannot do is refused before anything is launched.
+//! Unsupported types and sizes are errors before anything is launched.
 
 use crate::{device, is_cube};
 use burn::tensor::{DType, Int, Tensor, TensorData};

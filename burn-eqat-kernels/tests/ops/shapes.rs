@@ -1,4 +1,4 @@
-//! Operands whose shapes do not fit together are refused with their names.
+//! Operands whose shapes do not fit together are errors that name them.
 
 use crate::device;
 use burn::tensor::{Int, Tensor};
@@ -8,7 +8,7 @@ fn zeros(shape: [usize; 2]) -> Tensor<2> {
     Tensor::zeros(shape, &device())
 }
 
-/// A weight of `d_input` rows and four columns, in `groups` groups, of so many rows of words.
+/// A weight with `d_input` rows and four columns in `groups` groups, and `words` rows of words.
 fn weight(words: usize, groups: usize, d_input: usize) -> AffineWeight {
     AffineWeight {
         codes: Tensor::zeros([words, 4], &device()),

@@ -1,4 +1,4 @@
-//! What a transformer does between its matmuls, against Burn's own ops on the device: values and gradients.
+//! Compares the ops between a transformer's matmuls with Burn's own ops on the device: values and gradients.
 
 use crate::operands::{assert_within, config, values};
 use crate::{device, is_cube};
@@ -8,7 +8,7 @@ use burn_eqat_kernels::supports;
 use burn_eqat_kernels::transformer::{causal_attention, exp, rms_norm, rotary, swiglu};
 use proptest::prelude::*;
 
-/// How far results may be apart, of their size.
+/// The allowed relative difference of results.
 fn tolerance(dtype: DType) -> f32 {
     match dtype {
         DType::F16 => 1e-2,
@@ -17,7 +17,7 @@ fn tolerance(dtype: DType) -> f32 {
     }
 }
 
-/// `least` is the size of what a result is the sum of, even where that cancels.
+/// `least` is the size of the terms of a result's sum, even if they cancel.
 fn assert_close<const D: usize>(
     what: &str,
     actual: Tensor<D>,
@@ -40,7 +40,7 @@ fn types() -> impl Strategy<Value = DType> {
     prop::sample::select(here.collect::<Vec<_>>())
 }
 
-/// Up to several tiles of positions; few where the ops are Burn's, and each shape compiles kernels.
+/// Up to several tiles of positions; fewer if the ops are Burn's, since each shape compiles kernels.
 fn queries() -> impl Strategy<Value = usize> {
     prop::sample::select(if is_cube(&device()) {
         vec![1, 5]
@@ -49,8 +49,8 @@ fn queries() -> impl Strategy<Value = usize> {
     })
 }
 
-/// Burn 0.22.1 refuses products that sum over one number, for sixteen columns or a multiple, on CubeCL's CPU runtime; these
-/// lead to none.
+/// On CubeCL's CPU runtime, Burn 0.22.1 fails on matmuls that sum over one number, for multiples of sixteen columns.
+/// These widths avoid such matmuls.
 fn widths() -> std::ops::Range<usize> {
     match std::env::var("BURN_DEVICE").as_deref() {
         Ok("cpu") => 2..16,
@@ -58,12 +58,12 @@ fn widths() -> std::ops::Range<usize> {
     }
 }
 
-/// Turns the middle sides of a tensor over, as heads and positions are.
+/// Swaps the middle axes of a tensor, heads and positions.
 fn turned(x: Tensor<4>) -> Tensor<4> {
     x.swap_dims(1, 2)
 }
 
-/// Results and their gradients by leaves, once by one of ours and once by Burn's ops.
+/// Compares results and their gradients by leaves between one of our ops and Burn's ops.
 macro_rules! compare {
     ($dtype:expr, [$($leaf:ident),+], $ours:expr, $theirs:expr) => {
         compare!($dtype, 1.0, [$($leaf),+], $ours, $theirs)
@@ -193,7 +193,7 @@ proptest! {
     }
 }
 
-/// Attention as it is defined: the weights of every query and key at once, those of hidden keys zero.
+/// Attention by its definition: the weights of all queries and keys at once, with zeros for hidden keys.
 fn softmax_over_seen([q, k, v]: [&Tensor<4>; 3], window: Option<usize>) -> Tensor<4> {
     let ([batch, heads, queries, width], [_, kv_heads, keys, _]) = (q.dims(), k.dims());
     let before = keys - queries;
@@ -216,8 +216,8 @@ fn softmax_over_seen([q, k, v]: [&Tensor<4>; 3], window: Option<usize>) -> Tenso
     softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 3).matmul(all(v))
 }
 
-/// More positions than a tile has, and than Burn's fused kernels take at a time, after cached keys and without, with heads
-/// that share keys.
+/// More positions than in a tile, and than Burn's fused kernels take at a time; with and without cached keys, and with
+/// heads that share keys.
 #[test]
 fn attention_of_many_positions() {
     let on_cpu_runtime = std::env::var("BURN_DEVICE").as_deref() == Ok("cpu");
@@ -250,7 +250,7 @@ fn attention_of_many_positions() {
     }
 }
 
-/// What does not fit together is an error that names the op and the size.
+/// Operands that do not fit together are an error that names the op and the size.
 #[test]
 fn sizes_that_do_not_fit_are_refused() {
     let of = |shape: [usize; 4]| Tensor::<4>::zeros(shape, &device());
@@ -312,7 +312,7 @@ fn sizes_that_do_not_fit_are_refused() {
     );
 }
 
-/// Nothing to attend with is no error.
+/// Attention with an empty batch or without queries is not an error.
 #[test]
 fn attention_of_nothing() {
     for [batch, queries] in [[0, 3], [2, 0]] {
@@ -322,7 +322,7 @@ fn attention_of_nothing() {
     }
 }
 
-/// Nothing is written over that somebody else reads.
+/// Tensors that others read are not overwritten.
 #[test]
 fn operands_stay_as_they_are() {
     let x = random([2, 3, 4, 10], DType::F32, &device());

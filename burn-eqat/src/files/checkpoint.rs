@@ -15,9 +15,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// A checkpoint directory that has been opened: its configuration is read and the headers of its
-/// files are checked; tensor data stays in the files until a module is loaded, and files are
-/// open for so long only.
+/// An open checkpoint directory. Its configuration is read and the headers of its files are checked.
+/// Tensor data stays in the files until a module is loaded, and files are open only for that time.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     dir: PathBuf,
@@ -26,13 +25,13 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a directory with a `config.json` and weights: `model.safetensors`, or the files that
-    /// `model.safetensors.index.json` names, or, with the cargo feature `pytorch` and where neither is there,
-    /// `pytorch_model.bin` or the files of its index.
+    /// Opens a directory with a `config.json` and weights. The weights are in `model.safetensors`, or in the files of
+    /// `model.safetensors.index.json`. If there is neither, and with the cargo feature `pytorch`, they are in
+    /// `pytorch_model.bin`, or in the files of its index.
     ///
     /// # Errors
     ///
-    /// When a file is missing, truncated or not what its name says.
+    /// When a file is missing, truncated or not of the format that its name says.
     pub fn open(dir: &Path) -> Result<Self, FileError> {
         Ok(Self {
             dir: dir.to_path_buf(),
@@ -41,7 +40,7 @@ impl Checkpoint {
         })
     }
 
-    /// The same checkpoint, its tensors under the names that a module expects.
+    /// The same checkpoint, with its tensors under the names that a module expects.
     pub fn with_naming(mut self, naming: &Naming) -> Self {
         self.tensors = naming.apply(self.tensors);
         self
@@ -52,12 +51,12 @@ impl Checkpoint {
         &self.dir
     }
 
-    /// What `config.json` holds.
+    /// The contents of `config.json`.
     pub fn config(&self) -> &Value {
         &self.config
     }
 
-    /// Whether there is a tensor of this name.
+    /// Whether there is a tensor with this name.
     pub fn has_tensor(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
@@ -68,16 +67,16 @@ impl Checkpoint {
         self.tensors.values().map(bytes).sum()
     }
 
-    /// The scheme of a packed checkpoint and the format that it is in; `None` for a full-precision one.
-    /// Where weights have different schemes, it is that of all weights that nothing else is said of.
+    /// The scheme and the format of a packed checkpoint; `None` for a full-precision one. If weights have
+    /// different schemes, this is the scheme of all weights without an override.
     ///
-    /// `module` is what it is to be loaded into: where no file says a scheme (the EfficientQAT
-    /// reference's), the shapes of its weights tell it.
+    /// `module` is the module to load into. If no file has a scheme, as with the EfficientQAT reference, it
+    /// follows from the shapes of the module's weights.
     ///
     /// # Errors
     ///
-    /// When the quantization entry of `config.json` (or a `quantize_config.json` in its place) is of no
-    /// format that is read, or shapes tell no scheme.
+    /// When the quantization entry of `config.json` (or a `quantize_config.json` in its place) has an unknown
+    /// format, or no scheme fits the shapes.
     pub fn scheme<M: Module>(&self, module: &M) -> Result<Option<(Scheme, Format)>, FileError> {
         let found = self.quantization(module, "")?;
         Ok(found.map(|found| (found.scheme, found.format)))
@@ -98,7 +97,7 @@ impl Checkpoint {
         if !self.tensors.keys().any(|name| name.ends_with(".qweight")) {
             return Ok(None);
         }
-        // Older GPTQ checkpoints say it in a file of its own.
+        // Older GPTQ checkpoints have it in a separate file.
         let path = self.dir.join("quantize_config.json");
         if path.exists() {
             let entry: Value = read_json(&path)?;
@@ -112,8 +111,8 @@ impl Checkpoint {
         self.guess(&slots(module), prefix)
     }
 
-    /// The scheme of a checkpoint that does not say it, by the shapes of the packed weights of a module;
-    /// `None` where it has none.
+    /// The scheme of a checkpoint without a quantization entry, from the shapes of a module's packed weights;
+    /// `None` if nothing is packed.
     fn guess(&self, slots: &[Slot], prefix: &str) -> Result<Option<Quantization>, FileError> {
         let side = |path: &str, part: &str, at: usize| {
             let tensor = self.tensors.get(&packed_name(path, part))?;
@@ -137,7 +136,8 @@ impl Checkpoint {
             Some(stored) => Ok(Some(Quantization::uniform(stored))),
             None => {
                 let message = format!(
-                    "no quantization_config says how weights are packed, and no one scheme gives                      their shapes (this one has {} rows of words and {} rows of scales for {} inputs)",
+                    "there is no quantization_config, and no single scheme fits the shapes of all packed weights \
+                     (this one has {} rows of words and {} rows of scales for {} inputs)",
                     first.code_rows, first.groups, first.dense[0]
                 );
                 Err(FileError::tensor(
@@ -149,14 +149,13 @@ impl Checkpoint {
         }
     }
 
-    /// Loads a module: a full-precision checkpoint into dense weights, a packed one into packed
-    /// weights (every weight that the files hold packed becomes a packed one).
+    /// Loads a module. Weights that are packed in the files become packed weights, the others dense ones.
     ///
-    /// `ignore` says which tensors of the files may be without a parameter in the module.
+    /// `ignore` says which tensors of the files need no parameter in the module.
     ///
     /// # Errors
     ///
-    /// When a tensor is missing, not expected, of another shape or type, or cannot be read.
+    /// When a tensor is missing, unexpected, of another shape or type, or cannot be read.
     pub fn load<M: Module>(
         &self,
         module: M,
@@ -165,8 +164,8 @@ impl Checkpoint {
         self.load_part(module, "", ignore)
     }
 
-    /// Loads a part of a model, whose tensors have names that begin with `prefix` (`model.layers.3.`,
-    /// say): see [`load`](Self::load). Only the files that have them are opened, and only for that long.
+    /// Loads a part of a model: the tensors whose names begin with `prefix`, such as `model.layers.3.`. See
+    /// [`load`](Self::load). Opens only the files with these tensors, and only for that time.
     ///
     /// # Errors
     ///
@@ -180,12 +179,11 @@ impl Checkpoint {
         self.source(&module, prefix)?.load(module, ignore)
     }
 
-    /// Checks that [`load_part`](Self::load_part) will find what it needs, without reading the data of
-    /// what it loads.
+    /// Checks that [`load_part`](Self::load_part) will find its tensors, without reading their data.
     ///
     /// # Errors
     ///
-    /// When a tensor is missing, not expected, or of another shape or type.
+    /// When a tensor is missing, unexpected, or of another shape or type.
     pub fn check_part<M: Module>(
         &self,
         module: M,

@@ -1,4 +1,4 @@
-//! Which files of a directory have the tensors.
+//! Finds the files of a directory that have the tensors.
 
 use super::error::FileError;
 use super::json::read_json;
@@ -6,7 +6,7 @@ use super::tensor_file::{Located, locate};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Files that weights are in, or an index of them, best first.
+/// Weight files, or their indexes, in order of preference.
 const WEIGHTS: [&str; 4] = [
     "model.safetensors.index.json",
     "model.safetensors",
@@ -22,12 +22,12 @@ pub(super) fn locate_all(dir: &Path) -> Result<BTreeMap<String, Located>, FileEr
             locate_shards(dir, &path)
         }
         Some(path) => locate(&path),
-        // The error is of the usual file.
+        // The error names the usual file.
         None => locate(&dir.join("model.safetensors")),
     }
 }
 
-/// What the files that an index names have, of each the tensors that the index says it has.
+/// The tensors of the files of an index. From each file, only the tensors that the index lists.
 fn locate_shards(dir: &Path, index: &Path) -> Result<BTreeMap<String, Located>, FileError> {
     #[derive(serde::Deserialize)]
     struct Index {

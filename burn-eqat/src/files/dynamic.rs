@@ -1,4 +1,4 @@
-//! The `dynamic` entry of GPTQ checkpoints: schemes of some modules, by patterns on their paths.
+//! The `dynamic` entry of GPTQ checkpoints: schemes of some modules, by patterns of their paths.
 
 use crate::pattern::Pattern;
 use crate::{GroupSize, Scheme};
@@ -6,10 +6,10 @@ use burn_eqat_kernels::Bits;
 use serde_json::{Map, Value, json};
 use std::num::NonZeroUsize;
 
-/// What one pattern says of the modules that it matches.
+/// A pattern, and the scheme of the modules that it matches.
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
-    /// The pattern as the file has it, with its sign.
+    /// The pattern as in the file, with its sign.
     text: String,
     pattern: Pattern,
     /// `None` for modules that are not quantized.
@@ -30,7 +30,7 @@ pub(super) fn read_rules(entry: &Value, base: Scheme) -> Result<Vec<Rule>, Strin
                 (None, Some(pattern)) => (false, pattern),
                 (None, None) => (false, text.as_str()),
             };
-            // Python's `re.match` begins at the beginning.
+            // Python's `re.match` matches from the beginning.
             let pattern = Pattern::new(&format!("^(?:{pattern})"))
                 .map_err(|error| within(error.to_string()))?;
             let scheme = if negative {
@@ -47,10 +47,10 @@ pub(super) fn read_rules(entry: &Value, base: Scheme) -> Result<Vec<Rule>, Strin
         .collect()
 }
 
-/// The scheme of a weight by the rules; `base` where none matches.
+/// The scheme of a weight by the rules; `base` if none matches.
 ///
-/// Files may say contradictory things of one weight, of which the first would be meant: an order that JSON
-/// does not promise.
+/// Rules of a file may contradict each other for a weight. The first rule should win, but JSON does not
+/// guarantee an order, so this is an error.
 pub(super) fn scheme_by_rules(
     rules: &[Rule],
     module: &str,
@@ -75,7 +75,7 @@ pub(super) fn scheme_by_rules(
     first.scheme.ok_or_else(dense)
 }
 
-/// The rules that give these modules their schemes, in the form of GPTQModel.
+/// The rules for the schemes of these modules, in GPTQModel's form.
 pub(super) fn write_rules<'a>(modules: impl Iterator<Item = (&'a str, Scheme)>) -> Value {
     let rules = modules.map(|(module, scheme)| {
         let fields = json!({
@@ -96,7 +96,7 @@ pub(super) fn group_size(scheme: Scheme) -> i64 {
     }
 }
 
-/// The scheme that `bits`, `group_size` and `sym` say; what is absent is as in `base`.
+/// The scheme from `bits`, `group_size` and `sym`; missing values are taken from `base`.
 pub(super) fn read_scheme(entry: &Value, base: Option<Scheme>) -> Result<Scheme, String> {
     let said = |name: &str| entry.get(name).filter(|value| !value.is_null());
     let bits = match (said("bits"), base) {
@@ -124,7 +124,7 @@ pub(super) fn read_scheme(entry: &Value, base: Option<Scheme>) -> Result<Scheme,
     };
     if flag(entry, "desc_act", false)? {
         return Err(
-            "desc_act is true: its weights are grouped in an order of their own, expected false"
+            "desc_act is true, so groups are not in the order of the rows; expected false"
                 .to_string(),
         );
     }
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn rules_of_others_are_read_as_python_reads_them() {
-        // A sign may be missing, and a match begins at the beginning.
+        // A sign may be missing, and patterns match from the beginning.
         let entry = json!({r".*\.1\..*": {"bits": 8, "group_size": 32}});
         assert_eq!(of(entry.clone(), "model.layers.1.up").unwrap(), "w8g32");
         assert_eq!(of(entry, "model.layers.2.up").unwrap(), "w2g64");

@@ -1,4 +1,4 @@
-//! What `config.json` says of packed weights: its `quantization_config`.
+//! The `quantization_config` entry of `config.json`.
 
 use super::gptq::read_gptq;
 use super::quantization::{Overrides, Quantization};
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// The name of this project's packed format in `quant_method`.
 const QUANT_METHOD: &str = "burn-eqat";
 
-/// Reads the entry; what is wrong with it otherwise.
+/// Reads the entry. The error says what is wrong with it.
 pub(super) fn read_entry(entry: &Value) -> Result<Quantization, String> {
     match entry.get("quant_method").and_then(Value::as_str) {
         Some(QUANT_METHOD) => read_own(entry),

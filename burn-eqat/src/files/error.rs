@@ -1,18 +1,18 @@
 use std::path::{Path, PathBuf};
 
-/// A file or directory of a model that cannot be read or written.
+/// A file or directory of a model cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The operating system refused.
+    /// An error of the operating system.
     #[error("{path}: {error}")]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error.
         #[source]
         error: std::io::Error,
     },
-    /// A file that does not hold what it should.
+    /// A file has wrong contents.
     #[error("{path}: {message}")]
     Invalid {
         /// The file.
@@ -25,18 +25,18 @@ pub enum FileError {
     Tensor {
         /// The file or directory.
         path: PathBuf,
-        /// The tensor, as the file names it.
+        /// The tensor's name in the file.
         tensor: String,
         /// What is wrong with it.
         message: String,
     },
-    /// The output directory holds something already.
+    /// The output directory is not empty.
     #[error("{path}: the directory exists and is not empty")]
     NotEmpty {
         /// The directory.
         path: PathBuf,
     },
-    /// The output directory holds something that is not part of a checkpoint, and is not replaced.
+    /// The output directory has something that is not part of a checkpoint, so it is not replaced.
     #[error(
         "{path}: holds {entry:?}, which is not part of a checkpoint: expected a directory of \
          checkpoint files only, or none"
@@ -47,7 +47,7 @@ pub enum FileError {
         /// Name of the first such file or folder.
         entry: String,
     },
-    /// There is not enough room on the disk.
+    /// There is not enough space on the disk.
     #[error("{path}: needs {needed} bytes, and the file system has {free} bytes free")]
     NoRoom {
         /// The file or directory that was to be written.
@@ -68,7 +68,7 @@ impl FileError {
         }
     }
 
-    /// A file that does not hold what it should.
+    /// An error for a file with wrong contents.
     pub fn invalid(path: &Path, message: impl ToString) -> Self {
         FileError::Invalid {
             path: path.to_path_buf(),

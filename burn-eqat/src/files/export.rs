@@ -1,4 +1,4 @@
-//! Checkpoint directories for others.
+//! Checkpoint directories for other programs.
 
 use super::error::FileError;
 use super::gptq::gptq_entry;
@@ -19,17 +19,17 @@ use std::collections::HashMap;
 /// The largest number in f16.
 const F16_MAX: f32 = 65504.0;
 
-/// Bytes of a file at most; larger checkpoints are cut into several.
+/// The most bytes of a file; larger checkpoints are split into several files.
 const SHARD: u64 = 5_000_000_000;
 
-/// Writes a packed module as a GPTQ checkpoint of the second version, as GPTQModel, transformers and vLLM
-/// read them: this project's words, step sizes and biases of packed layers in f16, the group of each row, and
-/// the scheme in `config.json` and `quantize_config.json`. Other floats are written in `dtype` where that
-/// loses nothing, else in f32.
+/// Writes a packed module as a GPTQ checkpoint of version 2, for GPTQModel, transformers and vLLM. It has this
+/// project's words, step sizes and biases of packed layers in f16, the group of each row, and the scheme in
+/// `config.json` and `quantize_config.json`. Other floats are written in `dtype` if that loses nothing, else
+/// in f32.
 ///
 /// # Errors
 ///
-/// When nothing is packed, a side of a packed weight is no multiple of 32, which those readers ask for, step
+/// When nothing is packed, a side of a packed weight is not a multiple of 32, as GPTQ readers require, step
 /// sizes do not fit in f16, a tensor cannot be read from its device, or a file cannot be written.
 pub fn export_gptq<M: Module>(
     module: &M,
@@ -81,14 +81,15 @@ pub fn export_gptq<M: Module>(
     write_config(config, Some(entry), path)
 }
 
-/// Whether a step size is a number other than zero in f16.
+/// Whether a step size is finite and not zero in f16.
 fn half_fits(scale: f32) -> bool {
-    /// Half of the least number in f16, which is rounded to zero.
+    /// Half of the smallest f16 number, which is rounded to zero.
     const LEAST: f32 = 2.98e-8;
     scale.abs() > LEAST && scale.abs() < F16_MAX
 }
 
-/// Writes a module as a dense checkpoint with its floats in `dtype`, packed weights dequantized one at a time.
+/// Writes a module as a dense checkpoint with its floats in `dtype`. Packed weights are dequantized one at a
+/// time.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! The entry that GPTQ checkpoints have in `config.json` and `quantize_config.json`.
+//! The entry of GPTQ checkpoints in `config.json` and `quantize_config.json`.
 
 use super::dynamic::{group_size, read_rules, read_scheme, write_rules};
 use super::layout::module_of;
@@ -7,7 +7,7 @@ use super::schemes::PackedSchemes;
 use super::stored::Format;
 use serde_json::{Value, json};
 
-/// Reads the entry; what is wrong with it otherwise.
+/// Reads the entry. The error says what is wrong with it.
 pub(super) fn read_gptq(entry: &Value) -> Result<Quantization, String> {
     let said = |name| entry.get(name).filter(|value: &&Value| !value.is_null());
     let scheme = read_scheme(entry, None)?;
@@ -35,7 +35,7 @@ pub(super) fn read_gptq(entry: &Value) -> Result<Quantization, String> {
     })
 }
 
-/// What readers of GPTQ checkpoints look for, in the second version of the format.
+/// The entry for readers of GPTQ checkpoints, version 2.
 pub(super) fn gptq_entry(schemes: &PackedSchemes) -> Value {
     let scheme = schemes.scheme;
     let mut entry = json!({

@@ -7,7 +7,7 @@ use std::path::Path;
 ///
 /// # Errors
 ///
-/// When the file cannot be read or does not hold a `T`.
+/// When the file cannot be read, or its contents are not a `T`.
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, FileError> {
     let text = fs::read_to_string(path).map_err(FileError::io(path))?;
     serde_json::from_str(&text).map_err(|error| FileError::invalid(path, error))

@@ -1,15 +1,15 @@
-//! Which tensor of a file is which parameter of a module.
+//! Maps the tensors of a file to the parameters of a module.
 //!
-//! PyTorch keeps the weight of a linear layer as `[d_output, d_input]` and calls the weight of a norm
-//! `weight`; Burn keeps `[d_input, d_output]` and says `gamma`. A packed weight `x.weight` is in a
-//! file as `x.qweight`, `x.qzeros` and `x.scales`, as in GPTQ checkpoints.
+//! In PyTorch, the weight of a linear layer is `[d_output, d_input]`, and a norm has a `weight`. In Burn
+//! they are `[d_input, d_output]` and `gamma`. A packed weight `x.weight` is in a file as `x.qweight`,
+//! `x.qzeros` and `x.scales`, as in GPTQ checkpoints.
 
 use crate::module::{ATTACHMENT, LINEAR};
 use crate::{FakeQuant, Packed};
 use burn::module::{Module, ModuleVisitor, Param, Reparameterization};
 use burn::tensor::{Bool, Int, Shape, Tensor};
 
-/// What a parameter is, as far as files are concerned.
+/// The role of a parameter in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// A float as it is.
@@ -24,9 +24,9 @@ pub(super) enum Role {
     ZeroPoints,
     /// An integer parameter that is not part of a packed weight.
     Integer,
-    /// A parameter of truth values.
+    /// A boolean parameter.
     Bool,
-    /// A part of fake quantization, which files do not hold.
+    /// A part of fake quantization, which files do not store.
     FakeQuant,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Shape `[d_input, d_output]` where it is a matrix of floats that is not packed.
+    /// The shape `[d_input, d_output]` of a dense float matrix.
     pub fn dense_shape(&self) -> Option<[usize; 2]> {
         match (self.role, self.shape.as_slice()) {
             (Role::Transposed, [n, k]) => Some([*k, *n]),
@@ -59,7 +59,7 @@ impl Slot {
     }
 }
 
-/// The file's view of every parameter of a module.
+/// The tensor in files of every parameter of a module.
 pub(super) fn slots<M: Module>(module: &M) -> Vec<Slot> {
     let mut visitor = Visitor::default();
     module.visit(&mut visitor);

@@ -13,10 +13,10 @@ use burn::tensor::{DType, Shape, TensorData};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-/// Floats of a module that is loaded.
+/// The float type of a loaded module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LoadedFloats {
-    /// In f32, whatever the file has.
+    /// Always f32.
     F32,
     /// In the type of the file.
     AsStored,
@@ -27,16 +27,16 @@ pub(super) struct Source<'a> {
     /// The file or directory, for messages.
     pub path: &'a Path,
     pub tensors: &'a BTreeMap<String, Located>,
-    /// What is said of packed weights, where there are any.
+    /// The quantization of packed weights, if there are any.
     pub quantization: Option<Quantization>,
     pub floats: LoadedFloats,
-    /// What names begin with for the module at hand, `model.layers.3.`.
+    /// The prefix of the module's tensor names, such as `model.layers.3.`.
     pub prefix: &'a str,
     /// The paths of the parameters to load; others of the module stay as they are.
     pub inside: &'a dyn Fn(&str) -> bool,
 }
 
-/// A module, its parameters, and a tensor for each that is yet to be read.
+/// A module, its parameters, and the tensor to read for each.
 pub(super) struct Ready<M> {
     module: M,
     wanted: Vec<Slot>,
@@ -47,7 +47,7 @@ pub(super) struct Ready<M> {
 type PackedShape = (Stored, [usize; 2]);
 
 impl Source<'_> {
-    /// Loads the module. `ignore` says which tensors may be without a parameter in it.
+    /// Loads the module. `ignore` says which tensors need no parameter in it.
     pub fn load<M: Module>(
         &self,
         module: M,
@@ -69,7 +69,7 @@ impl Source<'_> {
         }
     }
 
-    /// The module as the files ask for it, and what is to be read, all of it checked.
+    /// Prepares the module for the files, and checks everything that is to be read.
     pub fn ready<M: Module>(
         &self,
         module: M,
@@ -110,7 +110,7 @@ impl Source<'_> {
         format!("{}{}", self.prefix, slot.name)
     }
 
-    /// The weights that the files have packed, by their paths in the module.
+    /// The weights that are packed in the files, by their paths in the module.
     fn packed(&self, dense: &[Slot]) -> Result<HashMap<String, PackedShape>, FileError> {
         let Some(quantization) = &self.quantization else {
             return Ok(HashMap::new());
@@ -132,7 +132,7 @@ impl Source<'_> {
         Ok(packed)
     }
 
-    /// Fails for a tensor that nothing of the module is to hold.
+    /// Fails for a tensor without a parameter in the module.
     fn check_unused(
         &self,
         wanted: &[Slot],
@@ -151,8 +151,8 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// Whether a tensor beside a packed weight says nothing: the group of each row, which has to be the one
-    /// that it lies in, or a bias of zeros.
+    /// Whether a packed weight's extra tensor has no information: `g_idx` with each row in the group of its
+    /// position, or a bias of zeros.
     fn is_redundant(
         &self,
         name: &str,
@@ -195,7 +195,7 @@ impl Source<'_> {
         }
     }
 
-    /// A tensor of a file as the module wants it, once its shape and type are right.
+    /// Checks the shape and type of a tensor, and converts it to the module's layout.
     fn prepare(
         &self,
         slot: &Slot,
@@ -265,7 +265,7 @@ impl Source<'_> {
     }
 }
 
-/// Words as this project has them, in the signed type that every backend has.
+/// Words in this project's layout, in the signed type that every backend has.
 fn own_words(
     data: TensorData,
     packed: Option<PackedShape>,

@@ -1,8 +1,8 @@
 //! Checkpoint directories in the Hugging Face layout: `config.json`, one or many safetensors files,
-//! `tokenizer.json`; full-precision ones read, packed ones read and written.
+//! `tokenizer.json`. Full-precision ones are read, packed ones are read and written.
 //!
-//! A file is read as if an enemy wrote it: names, shapes and types are checked against the model
-//! before any data is used, and errors name the file and the tensor.
+//! Files are not trusted: names, shapes and types are checked against the model before any data is used,
+//! and errors name the file and the tensor.
 
 mod checkpoint;
 mod directory;

@@ -1,10 +1,10 @@
 use super::tensor_file::Located;
 use std::collections::BTreeMap;
 
-/// Names that a checkpoint may have its tensors under, besides those of the module's parameters.
+/// Other names of a checkpoint's tensors than those of the module's parameters.
 ///
-/// Checkpoints as they are published differ in details: tied tensors are stored under either name, a
-/// prefix of all names is left out, and buffers that are computed are stored, too.
+/// Published checkpoints differ in details: tied tensors are stored under either name, a prefix of all names
+/// is left out, and computed buffers are stored.
 ///
 /// ```
 /// use burn_eqat::files::Naming;
@@ -22,26 +22,26 @@ pub struct Naming {
 }
 
 impl Naming {
-    /// The names of the module, and no others.
+    /// Only the names of the module.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Where no tensor has a name that begins with `prefix`, every name is read as if it did, but for those
-    /// that begin with one of `outside`.
+    /// If no tensor name begins with `prefix`, adds it to every name, except those that begin with one of
+    /// `outside`.
     pub fn with_optional_prefix(mut self, prefix: &str, outside: &[&str]) -> Self {
         let outside = outside.iter().map(|name| name.to_string()).collect();
         self.prefix = Some((prefix.to_string(), outside));
         self
     }
 
-    /// Where the tensor `name` is not there, `other` is taken for it: the two are one tensor of the model.
+    /// If the tensor `name` is missing, uses `other`: both are the same tensor of the model.
     pub fn with_alias(mut self, name: &str, other: &str) -> Self {
         self.aliases.push((name.to_string(), other.to_string()));
         self
     }
 
-    /// Leaves out tensors whose name is `suffix` or ends with it, after a dot: buffers that the model
+    /// Ignores tensors whose name is `suffix`, or ends with a dot and `suffix`: buffers that the model
     /// computes.
     pub fn with_ignored(mut self, suffix: &str) -> Self {
         self.ignored.push(suffix.to_string());
@@ -118,7 +118,7 @@ mod tests {
             pair("model.layers.0.weight", "layers.0.weight"),
         ];
         assert_eq!(named(&naming, &names), expected);
-        // Names that are right already stay, and so does what only looks alike.
+        // Correct names and similar names do not change.
         let names = ["lm_head.weight", "model.embed.weight", "my_inv_freq"];
         let same = names.map(|name| pair(name, name));
         assert_eq!(named(&naming, &names), same);

@@ -1,4 +1,4 @@
-//! The parameters of a module, as files have them.
+//! The parameters of a module, in the form of files.
 
 use super::error::FileError;
 use super::layout::{Slot, slots};
@@ -9,7 +9,7 @@ use burn::tensor::TensorData;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-/// A parameter in the form that files have it.
+/// A parameter in the form of files.
 pub(super) fn view(
     path: &Path,
     slot: &Slot,
@@ -20,7 +20,7 @@ pub(super) fn view(
         .map_err(|message| FileError::tensor(path, &slot.name, message))
 }
 
-/// Hands out every parameter of a module that files have, and where it goes.
+/// Calls `take` with every parameter of a module that files store, and its tensor.
 pub(super) fn each_parameter<M: Module>(
     module: &M,
     path: &Path,

@@ -4,11 +4,11 @@ use super::stored::{Format, Stored};
 use crate::Scheme;
 use std::collections::BTreeMap;
 
-/// What a checkpoint says of its packed weights.
+/// A checkpoint's information about its packed weights.
 #[derive(Clone, Debug)]
 pub(super) struct Quantization {
     pub format: Format,
-    /// The scheme of the weights that nothing else is said of.
+    /// The scheme of the weights without an override.
     pub scheme: Scheme,
     pub overrides: Overrides,
 }

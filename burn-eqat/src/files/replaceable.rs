@@ -1,4 +1,4 @@
-//! What a directory may hold and be replaced as a whole.
+//! Decides whether a directory may be replaced.
 
 use super::error::FileError;
 use super::side_files::SIDE_FILES;
@@ -20,15 +20,15 @@ const OTHERS: [&str; 10] = [
     "pytorch_model.bin.index.json",
 ];
 
-/// The entries of a directory, once all of them are files that a checkpoint consists of.
+/// The entries of a directory. Fails unless all of them are files of a checkpoint.
 ///
-/// A README or a license is none: somebody may have written it.
+/// A README or a license does not count: somebody may have written it.
 pub(super) fn checkpoint_files(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(FileError::io(dir))? {
         let entry = entry.map_err(FileError::io(dir))?;
         let kind = entry.file_type().map_err(FileError::io(dir))?;
-        // The hub's cache has links to files, which may go as files do.
+        // The hub's cache has links to files, which may be removed like files.
         let is_file = kind.is_file() || (kind.is_symlink() && entry.path().is_file());
         if !is_file || !is_known(&entry.file_name()) {
             return Err(FileError::Foreign {
@@ -56,7 +56,7 @@ fn is_known(name: &OsStr) -> bool {
         })
 }
 
-/// Whether this stands between `model` and `.safetensors`: nothing, or `-00001-of-00002`.
+/// Whether the part of a name between `model` and `.safetensors` is empty, or like `-00001-of-00002`.
 fn is_shard(middle: &str) -> bool {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let numbers = middle
@@ -105,7 +105,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("config.json"), "{}").unwrap();
         assert_eq!(checkpoint_files(dir.path()).unwrap().len(), 1);
-        // A folder is none of ours, whatever it is called.
+        // A folder is never part of a checkpoint.
         fs::create_dir(dir.path().join("tokenizer.json")).unwrap();
         let error = checkpoint_files(dir.path()).unwrap_err().to_string();
         assert!(error.contains("tokenizer.json"), "{error}");

@@ -1,9 +1,9 @@
-//! Whether something can be written at a place, before it is made.
+//! Checks early whether a file or directory can be written.
 
 use super::error::FileError;
 use std::path::{Path, PathBuf};
 
-/// The directory that a path is in.
+/// The parent directory of a path.
 pub(super) fn parent_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -11,12 +11,12 @@ pub(super) fn parent_of(path: &Path) -> &Path {
     }
 }
 
-/// Checks that there can be a file or directory at `target` of so many bytes: that the directory that it will be
-/// in can be written, and that there is room. Nothing is left there. Room is looked at on Unix only.
+/// Checks that a file or directory of `bytes` can be written at `target`: that its parent directory is writable and
+/// has enough space. Leaves nothing behind. Checks space on Unix only.
 ///
 /// # Errors
 ///
-/// When the directory cannot be written, or has not enough room.
+/// When the parent directory is not writable, or does not have enough space.
 pub fn check_room(target: &Path, bytes: u64) -> Result<(), FileError> {
     let parent = existing(parent_of(target));
     tempfile::Builder::new()
@@ -33,14 +33,14 @@ pub fn check_room(target: &Path, bytes: u64) -> Result<(), FileError> {
     }
 }
 
-/// The nearest directory above that is there already.
+/// The nearest existing parent directory.
 fn existing(path: &Path) -> PathBuf {
     let above = path.ancestors().find(|path| path.is_dir());
     let above = above.filter(|path| !path.as_os_str().is_empty());
     above.unwrap_or(Path::new(".")).to_path_buf()
 }
 
-/// Bytes that this process may still write there; `None` where that is not known.
+/// The bytes that this process may still write there; `None` if unknown.
 #[cfg(unix)]
 fn free_bytes(dir: &Path) -> Option<u64> {
     let system = rustix::fs::statvfs(dir).ok()?;

@@ -15,10 +15,10 @@ use std::path::Path;
 
 /// Writes a module's tensors and `config.json` into a staged directory.
 ///
-/// Packed weights are written as codes and zero points in 32-bit words and step sizes in 16-bit
-/// floats where that loses nothing ([round](crate::Quantize::round_scales) them for the smallest files), else
-/// in 32 bits; other floats in `dtype` where that loses nothing, else in 32 bits. `config` is written with a
-/// `quantization_config` entry that says the schemes of the packed weights, without one where none is packed.
+/// Packed weights are written as 32-bit words of codes and zero points, and as step sizes. Step sizes are in 16
+/// bits if that loses nothing ([round](crate::Quantize::round_scales) them for the smallest files), else in 32.
+/// Other floats are in `dtype` if that loses nothing, else in 32 bits. If weights are packed, `config` gets a
+/// `quantization_config` entry with their schemes.
 ///
 /// # Errors
 ///
@@ -54,8 +54,8 @@ pub fn saved_size<M: Module>(module: &M, dtype: DType) -> Result<usize, FileErro
     Ok(bytes)
 }
 
-/// About how many bytes of tensor data [`save_model`] would write, without a look at the data: parameters may
-/// still be without any.
+/// The approximate bytes of tensor data that [`save_model`] would write. Does not read the data, so parameters
+/// need not have any yet.
 pub fn expected_size<M: Module>(module: &M, dtype: DType) -> u64 {
     let bytes = |slot: &Slot| {
         let element = match slot.role {
@@ -63,7 +63,7 @@ pub fn expected_size<M: Module>(module: &M, dtype: DType) -> u64 {
             Role::Scales => 2,
             Role::Integer => 8,
             Role::Bool => 1,
-            // Norms and biases are few, and are in 32 bits once they were trained.
+            // Norms and biases are small, and are in 32 bits after training.
             Role::Plain if slot.shape.num_dims() < 2 => 4,
             Role::Plain | Role::Transposed | Role::FakeQuant => dtype.size(),
         };

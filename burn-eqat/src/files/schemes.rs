@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, HashMap};
 pub(super) struct PackedSchemes {
     /// The most common one.
     pub scheme: Scheme,
-    /// The others, by the paths of the weights.
+    /// Other schemes, by the paths of the weights.
     pub overrides: BTreeMap<String, Scheme>,
 }
 
 impl PackedSchemes {
-    /// What is attached to the weights; `None` where none is packed.
+    /// The schemes attached to the weights; `None` if nothing is packed.
     pub fn of<M: Module>(module: &M) -> Option<Self> {
         Self::of_weights(Self::by_path(module))
     }
@@ -31,7 +31,7 @@ impl PackedSchemes {
         for scheme in overrides.values() {
             *counts.entry(*scheme).or_default() += 1;
         }
-        // Of two that are as common, the one of the first path.
+        // If two are equally common, the one of the first path.
         let most = counts.values().copied().max()?;
         let mut schemes = overrides.values();
         let scheme = *schemes.find(|scheme| counts[*scheme] == most)?;

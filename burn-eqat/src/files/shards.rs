@@ -8,15 +8,15 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Writes tensors to a directory, a file when it is full: files of at most `limit` bytes of data (or of one
-/// tensor, if that is more).
+/// Writes tensors to a directory, in files of at most `limit` bytes of data (or of one tensor, if that is
+/// larger).
 pub(super) struct ShardWriter<'a, V> {
     dir: &'a Path,
     limit: u64,
     pending: Vec<(String, V)>,
     pending_bytes: usize,
     bytes: usize,
-    /// Names of the tensors in each file that is written.
+    /// The names of the tensors in each written file.
     written: Vec<Vec<String>>,
 }
 
@@ -43,7 +43,7 @@ impl<'a, V: View> ShardWriter<'a, V> {
         Ok(())
     }
 
-    /// Writes the rest, and gives the files their names.
+    /// Writes the rest, and renames the files to their final names.
     pub fn finish(mut self) -> Result<(), FileError> {
         self.flush()?;
         let count = self.written.len();
@@ -75,7 +75,7 @@ impl<'a, V: View> ShardWriter<'a, V> {
         let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
         safetensors::serialize_to_file(views, Some(metadata), &path)
             .map_err(|error| FileError::invalid(&path, error))?;
-        // The writer makes the file private, as temporary files are.
+        // The writer makes the file private, like temporary files.
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -85,7 +85,7 @@ impl<'a, V: View> ShardWriter<'a, V> {
         Ok(())
     }
 
-    /// What a file is called until it is known how many there are.
+    /// The name of a file until the number of files is known.
     fn temporary(&self, at: usize) -> PathBuf {
         self.dir.join(format!("model-{:05}.safetensors", at + 1))
     }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use burn::tensor::TensorData;
 
-    /// Writes three tensors of 16 bytes to files of so many at most.
+    /// Writes three tensors of 16 bytes to files of at most `limit` bytes.
     fn write(limit: u64) -> (tempfile::TempDir, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         let mut files = ShardWriter::new(dir.path(), limit);
@@ -135,7 +135,7 @@ mod tests {
         ];
         assert_eq!(names, expected);
         assert_eq!(locate_all(dir.path()).unwrap().len(), 3);
-        // A tensor that is larger than a file may be has one to itself.
+        // A tensor larger than the limit gets its own file.
         assert_eq!(write(1).1.len(), 4);
     }
 }

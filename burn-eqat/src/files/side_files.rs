@@ -2,7 +2,7 @@ use super::error::FileError;
 use std::fs;
 use std::path::Path;
 
-/// Files beside the weights that belong to a checkpoint and do not change with its weights.
+/// Files of a checkpoint that do not depend on its weights.
 pub(super) const SIDE_FILES: [&str; 9] = [
     "tokenizer.json",
     "tokenizer.model",
@@ -15,16 +15,16 @@ pub(super) const SIDE_FILES: [&str; 9] = [
     "generation_config.json",
 ];
 
-/// Copies the tokenizer and its like from one checkpoint directory to another.
+/// Copies the tokenizer and similar files from one checkpoint directory to another.
 ///
 /// # Errors
 ///
-/// When a file that is there cannot be copied.
+/// When an existing file cannot be copied.
 pub fn copy_side_files(from: &Path, to: &Path) -> Result<(), FileError> {
     for name in SIDE_FILES {
         let source = from.join(name);
         if source.exists() {
-            // Content only: a read-only original must not make a read-only copy.
+            // Copies only the contents: a read-only original must not make a read-only copy.
             let bytes = fs::read(&source).map_err(FileError::io(&source))?;
             let target = to.join(name);
             fs::write(&target, bytes).map_err(FileError::io(&target))?;

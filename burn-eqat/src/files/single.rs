@@ -19,13 +19,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// The entry in the metadata of a file that is written here.
+/// The name of our entry in a file's metadata.
 const ENTRY: &str = "burn-eqat";
 
-/// The version of the layout that is written.
+/// The version of the file layout.
 const VERSION: u32 = 1;
 
-/// What the entry says, as JSON.
+/// The entry, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     version: u32,
@@ -33,7 +33,7 @@ struct Entry {
     schemes: BTreeMap<String, Scheme>,
 }
 
-/// Writes a module to one safetensors file; one that is there is replaced when the new one is whole.
+/// Writes a module to one safetensors file. An existing file is replaced once the new one is complete.
 pub(crate) fn save_module<M: Module>(module: &M, path: &Path) -> Result<(), FileError> {
     let staged = StagedFile::begin(path)?;
     save_part(module, &|_| true, staged.path())?;
@@ -140,12 +140,12 @@ fn read_entry(path: &Path) -> Result<Entry, FileError> {
         .map_err(|error| FileError::invalid(path, format!("{ENTRY} entry: {error}")))
 }
 
-/// The JSON that a safetensors file begins with.
+/// The JSON header of a safetensors file.
 fn read_header(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let mut length = [0; 8];
     file.read_exact(&mut length)?;
-    /// What readers of safetensors allow.
+    /// The limit of safetensors readers.
     const MOST: u64 = 100_000_000;
     let mut header = Vec::new();
     let length = u64::from_le_bytes(length).min(MOST);

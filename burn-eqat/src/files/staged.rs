@@ -5,7 +5,7 @@ use super::sync::{sync_dir, sync_files};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A directory that appears whole or not at all: it is filled beside its place and renamed into it.
+/// A directory that appears complete or not at all. It is filled under a temporary name, and then renamed.
 #[derive(Debug)]
 pub struct StagedDir {
     target: PathBuf,
@@ -14,13 +14,13 @@ pub struct StagedDir {
 }
 
 impl StagedDir {
-    /// Checks that a directory may be written at `target`, without writing anything. With `force` a
-    /// directory that is there may be replaced, as long as all that it holds are files of a checkpoint.
+    /// Checks that a directory may be written at `target`, without writing anything. With `force`, an
+    /// existing directory may be replaced if all its files belong to a checkpoint.
     ///
     /// # Errors
     ///
-    /// When `target` is a file, a directory that is not empty, or, with `force`, one that holds anything
-    /// else than a checkpoint.
+    /// When `target` is a file, or a directory that is not empty. With `force`, when the directory has anything
+    /// that does not belong to a checkpoint.
     pub fn check(target: &Path, force: bool) -> Result<(), FileError> {
         match fs::read_dir(target) {
             Ok(_) if force => checkpoint_files(target).map(drop),
@@ -35,14 +35,14 @@ impl StagedDir {
         }
     }
 
-    /// Begins a directory that will be at `target`; with `force`, a checkpoint that is there is replaced.
+    /// Begins a directory for `target`. With `force`, an existing checkpoint is replaced.
     ///
     /// # Errors
     ///
-    /// As [`check`](Self::check), or when the directory that it is in cannot be written.
+    /// As [`check`](Self::check), or when the parent directory cannot be written.
     pub fn begin(target: &Path, force: bool) -> Result<Self, FileError> {
         Self::check(target, force)?;
-        // By its real name: `.` cannot be renamed, and a link would be replaced by what it points to.
+        // Use the real name: `.` cannot be renamed, and renaming would replace a link by its target.
         let target = &fs::canonicalize(target).unwrap_or_else(|_| target.to_path_buf());
         let parent = parent_of(target);
         fs::create_dir_all(parent).map_err(FileError::io(parent))?;
@@ -62,11 +62,11 @@ impl StagedDir {
         self.staging.path()
     }
 
-    /// Moves the finished directory to its place, once all of it is on the disk.
+    /// Moves the finished directory to its target, once all of it is on the disk.
     ///
     /// # Errors
     ///
-    /// When it cannot be renamed; what was at the target is still there then.
+    /// When it cannot be renamed. The target is unchanged then.
     pub fn commit(self) -> Result<(), FileError> {
         sync_files(self.staging.path())?;
         let target = self.target.clone();
@@ -74,8 +74,8 @@ impl StagedDir {
             self.publish().map_err(FileError::io(&target))?;
             return sync_dir(parent_of(&target));
         }
-        // Two renames: the old directory steps aside and comes back should anything fail. What it holds is
-        // looked at when nobody can put anything there any more.
+        // Two renames: the old directory is moved aside, and moved back if anything fails. Its contents are
+        // checked when nobody can add anything to it any more.
         Self::check(&target, self.force)?;
         let aside = self.staging.path().with_extension("old");
         fs::rename(&target, &aside).map_err(FileError::io(&target))?;
@@ -84,7 +84,7 @@ impl StagedDir {
         match published {
             Ok(old) => {
                 sync_dir(parent_of(&target))?;
-                // The new directory is in place; an old one that cannot go is not a failure.
+                // The new directory is in place; failing to remove the old one is not an error.
                 let _ = old.into_iter().try_for_each(fs::remove_file);
                 let _ = fs::remove_dir(&aside);
                 Ok(())
@@ -97,14 +97,14 @@ impl StagedDir {
     }
 
     fn publish(self) -> std::io::Result<()> {
-        // A temporary directory is private to its owner; a finished one is like any other.
+        // A temporary directory is private; a finished one gets the usual permissions.
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             fs::set_permissions(self.staging.path(), fs::Permissions::from_mode(0o755))?;
         }
         fs::rename(self.staging.path(), &self.target)?;
-        // Renamed away: there is nothing left to remove.
+        // It was renamed, so there is nothing left to remove.
         let _ = self.staging.keep();
         Ok(())
     }

@@ -4,7 +4,7 @@ use super::sync::sync_dir;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// A file that appears whole or not at all: it is written beside its place and renamed into it.
+/// A file that appears complete or not at all. It is written under a temporary name, and then renamed.
 #[derive(Debug)]
 pub struct StagedFile {
     target: PathBuf,
@@ -12,11 +12,11 @@ pub struct StagedFile {
 }
 
 impl StagedFile {
-    /// Begins a file that will be at `target`; one that is there is replaced when the new one is whole.
+    /// Begins a file for `target`. An existing file is replaced once the new one is complete.
     ///
     /// # Errors
     ///
-    /// When the directory that it is in cannot be written.
+    /// When the parent directory cannot be written.
     pub fn begin(target: &Path) -> Result<Self, FileError> {
         let parent = parent_of(target);
         let staging = tempfile::Builder::new()
@@ -29,7 +29,7 @@ impl StagedFile {
         })
     }
 
-    /// Where the file is for now.
+    /// The temporary path of the file.
     pub fn path(&self) -> &Path {
         self.staging.path()
     }
@@ -39,18 +39,18 @@ impl StagedFile {
         self.staging.as_file_mut()
     }
 
-    /// Moves the finished file to its place, once all of it is on the disk.
+    /// Moves the finished file to its target, once all of it is on the disk.
     ///
     /// # Errors
     ///
-    /// When it cannot be renamed; what was at the target is still there then.
+    /// When it cannot be renamed. The target is unchanged then.
     pub fn commit(self) -> Result<(), FileError> {
         let io = || FileError::io(&self.target);
-        // By its name: a writer may have put another file there.
+        // Use the name: a writer may have replaced the file.
         let path = self.staging.into_temp_path();
         let written = File::options().write(true).open(&path);
         written.and_then(|file| file.sync_all()).map_err(io())?;
-        // A temporary file is private to its owner; a finished one is like any other.
+        // A temporary file is private; a finished one gets the usual permissions.
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

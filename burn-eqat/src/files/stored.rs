@@ -1,19 +1,19 @@
-//! How the words of a packed weight lie in a file.
+//! The layouts of a packed weight's words in files.
 //!
-//! All formats keep codes in `qweight`, zero points in `qzeros` and step sizes in `scales`, fields from the
-//! low bit up. They differ in the fields of 3-bit words, in what a zero point's field means, and in where
-//! the scheme is said.
+//! All formats have codes in `qweight`, zero points in `qzeros` and step sizes in `scales`, with fields from
+//! the low bit up. They differ in the fields of 3-bit words, in the meaning of a zero point's field, and in
+//! the place of the scheme.
 
 use crate::{GroupSize, Scheme};
 use burn_eqat_kernels::{Bits, Fields, PackError, pack_codes, unpack_codes};
 use std::num::NonZeroUsize;
 
-/// Which program's format a packed checkpoint is in.
+/// The format of a packed checkpoint, by the program that writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// This project's: the layout of GPTQ's second version.
+    /// This project's: the layout of GPTQ, version 2.
     BurnEqat,
-    /// GPTQ's first version, which stores zero points less one.
+    /// GPTQ, version 1, which stores zero points minus one.
     GptqV1,
     /// GPTQ's second version.
     GptqV2,
@@ -39,11 +39,11 @@ pub(super) struct Shapes {
 }
 
 impl Stored {
-    /// Works out the scheme of a checkpoint of the EfficientQAT reference from the shapes of its packed
-    /// weights; `None` where no one scheme gives these shapes.
+    /// The scheme of a checkpoint of the EfficientQAT reference, from the shapes of its packed weights; `None` if
+    /// no single scheme fits these shapes.
     ///
-    /// Bits and group size are those that fit every weight. Where every weight has one group per column, the
-    /// group size is said to be the column.
+    /// Bits and group size must fit every weight. If every weight has one group per column, the group size is
+    /// the column.
     pub fn from_shapes(weights: &[Shapes]) -> Option<Self> {
         let bits = Bits::ALL.into_iter().find(|bits| {
             weights.iter().all(|weight| {
@@ -87,12 +87,12 @@ impl Stored {
         self.fields().words(len, self.scheme.bits)
     }
 
-    /// The words of codes `[d_input, d_output]`, as this project has them.
+    /// The words of codes `[d_input, d_output]`, in this project's layout.
     pub fn codes(self, words: Vec<u32>, shape: [usize; 2]) -> Result<Vec<u32>, PackError> {
         if self.fields().words(160, self.scheme.bits) == self.scheme.bits.words(160) {
             return Ok(words);
         }
-        /// Rows that fill whole words either way.
+        /// A number of rows that fills whole words in both layouts.
         const ROWS: usize = 160;
         let [d_input, d_output] = shape;
         let mut converted = Vec::with_capacity(self.scheme.bits.words(d_input) * d_output);
@@ -104,7 +104,7 @@ impl Stored {
         Ok(converted)
     }
 
-    /// The words of zero points `[groups, d_output]`, as this project has them.
+    /// The words of zero points `[groups, d_output]`, in this project's layout.
     pub fn zeros(self, words: Vec<u32>, shape: [usize; 2]) -> Result<Vec<u32>, PackError> {
         let max = i64::from(self.scheme.bits.max_code());
         match self.format {

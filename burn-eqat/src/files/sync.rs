@@ -1,10 +1,10 @@
-//! Files that are on the disk, not only on their way there.
+//! Syncs files and directories to the disk.
 
 use super::error::FileError;
 use std::fs::{self, File};
 use std::path::Path;
 
-/// Waits until every file of a directory is on the disk, and the directory too.
+/// Waits until a directory and all its files are on the disk.
 pub(super) fn sync_files(dir: &Path) -> Result<(), FileError> {
     for entry in fs::read_dir(dir).map_err(FileError::io(dir))? {
         let path = entry.map_err(FileError::io(dir))?.path();

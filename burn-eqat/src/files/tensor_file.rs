@@ -1,4 +1,4 @@
-//! The tensors of one file: in safetensors, or as PyTorch pickles them.
+//! The tensors of one file, in safetensors or PyTorch's pickle format.
 
 use super::error::FileError;
 use burn::store::{ModuleStore, SafetensorsStore};
@@ -8,10 +8,10 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// A tensor that is read from its file when its data is asked for.
+/// A tensor whose data is read from its file on request.
 pub(super) type FileTensor = burn::store::burn_pack::Tensor;
 
-/// Where a tensor is, and what its file says of it.
+/// The place of a tensor, and its description in the file.
 #[derive(Clone, Debug)]
 pub(super) struct Located {
     pub file: PathBuf,
@@ -21,7 +21,7 @@ pub(super) struct Located {
     pub dtype: DType,
 }
 
-/// What a file has, by name.
+/// The tensors of a file, by name.
 pub(super) fn locate(path: &Path) -> Result<BTreeMap<String, Located>, FileError> {
     let located = |tensor: FileTensor| Located {
         file: path.to_path_buf(),
@@ -35,7 +35,7 @@ pub(super) fn locate(path: &Path) -> Result<BTreeMap<String, Located>, FileError
         .collect())
 }
 
-/// Files that are open, with the tensors that they have.
+/// Open files, with their tensors.
 #[derive(Default)]
 pub(super) struct OpenFiles(HashMap<PathBuf, BTreeMap<String, FileTensor>>);
 
@@ -67,7 +67,7 @@ fn open_file(path: &Path) -> Result<BTreeMap<String, FileTensor>, FileError> {
     Ok(tensors.clone())
 }
 
-/// Whether a file is in PyTorch's format: by its name, unless it begins as a safetensors file does.
+/// Whether a file is in PyTorch's format, by its name, unless it begins like a safetensors file.
 fn is_pickle(path: &Path) -> Result<bool, FileError> {
     let mut head = Vec::new();
     let file = fs::File::open(path).map_err(FileError::io(path))?;
@@ -82,7 +82,7 @@ fn is_pickle(path: &Path) -> Result<bool, FileError> {
 
 #[cfg(feature = "pytorch")]
 fn open_pickle(path: &Path) -> Result<BTreeMap<String, FileTensor>, FileError> {
-    // Names are taken as they are.
+    // Names do not change.
     let mut store = burn::store::PytorchStore::from_file(path).map_indices_contiguous(false);
     let tensors = store
         .get_all_tensors()
@@ -92,6 +92,6 @@ fn open_pickle(path: &Path) -> Result<BTreeMap<String, FileTensor>, FileError> {
 
 #[cfg(not(feature = "pytorch"))]
 fn open_pickle(path: &Path) -> Result<BTreeMap<String, FileTensor>, FileError> {
-    let message = "is in PyTorch's format, which takes the cargo feature pytorch to read";
+    let message = "is in PyTorch's format, and the cargo feature pytorch is off";
     Err(FileError::invalid(path, message))
 }

@@ -1,4 +1,4 @@
-//! Tensors in the form that a file wants.
+//! Tensors in the form of a file.
 
 use super::layout::Role;
 use super::transpose::transpose;
@@ -9,11 +9,11 @@ use std::borrow::Cow;
 /// How floats are written.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Floats {
-    /// In a type where that loses nothing, else in f32.
+    /// In the given type if that loses nothing, else in f32.
     Lossless(DType),
     /// In a type, rounded.
     Rounded(DType),
-    /// In the type that they have.
+    /// In their own type.
     AsIs,
 }
 
@@ -27,8 +27,8 @@ impl Floats {
         }
     }
 
-    /// How step sizes are written where other floats are written so: in 16 bits, where that loses nothing or
-    /// everything is rounded.
+    /// The type of step sizes, given that of other floats: 16 bits, if that loses nothing or everything is
+    /// rounded.
     fn of_scales(self) -> Self {
         match self {
             Floats::Rounded(_) => Floats::Rounded(DType::F16),
@@ -37,14 +37,14 @@ impl Floats {
     }
 }
 
-/// A tensor in the form that the file wants.
+/// A tensor in the form of the file.
 pub(super) struct TensorView {
     data: TensorData,
     dtype: Dtype,
 }
 
 impl TensorView {
-    /// A parameter of a module, as a file has it.
+    /// A parameter of a module, in the file's form.
     pub fn of_parameter(data: TensorData, role: Role, floats: Floats) -> Result<Self, String> {
         Self::new(match role {
             Role::Codes | Role::ZeroPoints | Role::Integer | Role::Bool => data,
@@ -53,7 +53,7 @@ impl TensorView {
             Role::Plain => floats.convert(data),
             Role::FakeQuant => {
                 let message =
-                    "its weight is fake-quantized, which files cannot hold: pack it first";
+                    "its weight is fake-quantized, which files cannot store: pack it first";
                 return Err(message.to_string());
             }
         })
@@ -81,7 +81,7 @@ impl TensorView {
     }
 }
 
-/// `data` in `dtype` where every value has a place in it, else as it is.
+/// `data` in `dtype` if that type can hold every value, else unchanged.
 fn narrow(data: TensorData, dtype: DType) -> TensorData {
     if dtype == DType::F32 {
         return data;

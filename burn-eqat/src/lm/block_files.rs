@@ -3,8 +3,8 @@ use burn::module::Module;
 use std::fmt;
 use std::sync::Arc;
 
-/// Blocks that stay in their checkpoint until one is asked for, so that no more than one of them is in
-/// memory at a time. Clones share everything.
+/// Blocks that stay in their checkpoint until they are read, so that at most one of them is in memory at a
+/// time. Clones share everything.
 ///
 /// ```no_run
 /// use burn::nn::{Linear, LinearConfig};
@@ -32,15 +32,15 @@ struct Inner<B> {
 }
 
 impl<B: Module> BlockFiles<B> {
-    /// The blocks of a checkpoint, once its headers say that all of them are there.
+    /// The blocks of a checkpoint. Checks in its headers that all of them exist.
     ///
-    /// `path` is that of the list of blocks in the model: the tensors of block 3 have names that begin with
-    /// `{path}.3.`. `init` makes a block of the right shape, whose weights are not used, and `ignore` says
-    /// which tensors of the files may be without a parameter in the block.
+    /// `path` is the path of the list of blocks in the model: the names of block 3's tensors begin with
+    /// `{path}.3.`. `init` makes a block of the right shape, whose weights are not used. `ignore` says which
+    /// tensors of the files need no parameter in the block.
     ///
     /// # Errors
     ///
-    /// When a tensor of a block is missing, not expected, or of another shape or type.
+    /// When a tensor of a block is missing, unexpected, or of another shape or type.
     pub fn new(
         checkpoint: &Checkpoint,
         path: &str,
@@ -76,7 +76,7 @@ impl<B: Module> BlockFiles<B> {
 }
 
 impl<B> BlockFiles<B> {
-    /// How many blocks there are.
+    /// The number of blocks.
     pub fn len(&self) -> usize {
         self.0.len
     }
@@ -86,7 +86,7 @@ impl<B> BlockFiles<B> {
         self.0.len == 0
     }
 
-    /// Whether a tensor of the files is that of a block.
+    /// Whether a tensor of the files belongs to a block.
     pub fn contains(&self, tensor: &str) -> bool {
         let rest = tensor.strip_prefix(self.0.path.as_str());
         let index = rest.and_then(|rest| rest.strip_prefix('.')?.split('.').next()?.parse().ok());

@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
 
-/// Keys and values of the positions that an attention layer has seen, so that a new token costs one
+/// Keys and values of the earlier positions of an attention layer, so that a new token computes only one
 /// position.
 #[derive(Clone, Debug, Default)]
 pub struct KvCache {
@@ -15,12 +15,12 @@ impl KvCache {
             .map_or(0, |(keys, _)| keys.dims()[2])
     }
 
-    /// Whether there is no position yet.
+    /// Whether there are no positions yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Appends the keys and values of new positions, and gives back those of all positions.
+    /// Appends the keys and values of new positions, and returns those of all positions.
     ///
     /// # Shapes
     ///

@@ -7,29 +7,29 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
 
-/// The windows that a quantization run needs.
+/// The token windows of a quantization run.
 #[derive(Clone, Debug)]
 pub struct Calibration {
-    /// Block-AP trains on these.
+    /// Training windows of Block-AP.
     pub train: TokenWindows,
-    /// Block-AP and E2E-QP are validated on these.
+    /// Validation windows of Block-AP and E2E-QP.
     pub valid: TokenWindows,
     /// E2E-QP trains on these.
     pub e2e: TokenWindows,
-    /// Perplexity is measured on these.
+    /// Windows to measure perplexity on.
     pub eval: TokenWindows,
-    /// How many windows there were where these come from.
+    /// The number of available windows.
     pub available: usize,
 }
 
-/// How many windows of each kind.
+/// The number of windows of each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CalibrationSizes {
-    /// Block-AP trains on so many.
+    /// Training windows of Block-AP.
     pub train: usize,
-    /// The phases are validated on so many.
+    /// Validation windows.
     pub valid: usize,
-    /// E2E-QP trains on so many.
+    /// Training windows of E2E-QP.
     pub e2e: usize,
 }
 
@@ -45,13 +45,13 @@ impl fmt::Display for CalibrationSizes {
 
 impl Calibration {
     /// Splits windows at random: evaluation first (a tenth, at most 128), then validation (at most a
-    /// tenth), then Block-AP. E2E-QP trains on the rest and, where that is not enough, on Block-AP's
-    /// windows too. Where there are fewer windows than asked for, each kind gets fewer:
-    /// [`used`](Self::used) says how many.
+    /// tenth), then Block-AP. E2E-QP gets the rest and, if that is not enough, also Block-AP's windows. If
+    /// there are fewer windows than requested, each kind gets fewer; [`used`](Self::used) gives the
+    /// numbers.
     ///
     /// # Errors
     ///
-    /// When there is no window for evaluation, or none to train on where some are asked for.
+    /// When there is no window for evaluation, or training windows are requested and there are none.
     pub fn split(
         windows: &TokenWindows,
         sizes: CalibrationSizes,
@@ -87,12 +87,12 @@ impl Calibration {
     }
 
     /// Reads the tensors `calib`, `val`, `e2e` and `eval` of a safetensors file, each i32
-    /// `[samples, seq_len]`, and takes as many of the first three as asked for, from their start. One of
-    /// which none is asked for need not be there.
+    /// `[samples, seq_len]`. Takes the requested number of windows from the start of the first three. A tensor
+    /// of which no window is requested may be missing.
     ///
     /// # Errors
     ///
-    /// When a tensor is missing, not of that form or too short, or a token is not in the vocabulary.
+    /// When a tensor is missing, too short, or of another shape or type, or a token is not in the vocabulary.
     pub fn from_tokens(
         path: &Path,
         sizes: CalibrationSizes,

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use std::fs;
 use std::path::Path;
 
-/// What separates the documents of a plain text file.
+/// The mark between the documents of a plain text file.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// A line of a `.jsonl` file.
@@ -13,12 +13,12 @@ struct Line {
     text: String,
 }
 
-/// The documents of a file: of a `.jsonl` file the field `text` of each line, of any other file the parts
-/// between [`END_OF_TEXT`] marks. Empty documents are left out.
+/// The documents of a file. In a `.jsonl` file, each line is an object with a field `text`; any other file is
+/// split at [`END_OF_TEXT`] marks. Empty documents are left out.
 ///
 /// # Errors
 ///
-/// When the file cannot be read, a line is no such object, or the file holds no text.
+/// When the file cannot be read, a line is not such an object, or the file has no text.
 pub fn read_documents(path: &Path) -> Result<Vec<String>, LmError> {
     let text = fs::read_to_string(path).map_err(FileError::io(path))?;
     let mut documents = if path

@@ -1,7 +1,7 @@
 use super::{LmError, TokenWindows};
 use tokenizers::Tokenizer;
 
-/// The tokens that begin and end a text, where a model has them.
+/// The tokens that begin and end a text, if a model has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
     /// The BOS token.
@@ -10,8 +10,8 @@ pub struct SpecialTokens {
     pub eos: Option<u32>,
 }
 
-/// The tokens of documents, each between BOS and EOS, one behind the other and cut into windows. A last
-/// window that is not full is dropped.
+/// Encodes documents, each between BOS and EOS, joins their tokens and splits them into windows. An
+/// incomplete last window is dropped.
 ///
 /// # Errors
 ///

@@ -2,13 +2,13 @@ use crate::files::FileError;
 
 pub use crate::train::ModelError;
 
-/// Text, tokens or a language model that something is wrong with.
+/// An error of text, tokens or a language model.
 #[derive(Debug, thiserror::Error)]
 pub enum LmError {
-    /// A file that cannot be read, or does not hold what it should.
+    /// A file cannot be read, or has wrong contents.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A token that the model has no embedding for.
+    /// A token is outside the model's vocabulary.
     #[error(
         "{origin}: token {token} at position {position} of window {window} is outside the \
          vocabulary of {vocab_size}"
@@ -22,29 +22,29 @@ pub enum LmError {
         window: usize,
         /// Its position in the window.
         position: usize,
-        /// How many tokens the model has.
+        /// The size of the vocabulary.
         vocab_size: usize,
     },
     /// The tokenizer failed.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
-    /// A text that is too short to be split.
+    /// A text is too short to be split.
     #[error("holds {found} windows of {seq_len} tokens, expected {expected} or more")]
     TooFewWindows {
-        /// How many windows there are.
+        /// The number of windows.
         found: usize,
         /// Tokens of a window.
         seq_len: usize,
-        /// How many are needed at least.
+        /// The smallest number that is enough.
         expected: usize,
     },
-    /// A window or a batch that nothing can be predicted in.
+    /// Windows are too short for a prediction.
     #[error("windows have {seq_len} tokens, expected 2 or more")]
     ShortWindows {
         /// Tokens of a window.
         seq_len: usize,
     },
-    /// A prompt that is empty, or longer than the model's positions.
+    /// A prompt is empty, or longer than the model's positions.
     #[error("the prompt has {tokens} tokens, expected 1 to {limit}")]
     Prompt {
         /// Tokens of the prompt.
@@ -61,7 +61,7 @@ pub enum LmError {
 }
 
 impl LmError {
-    /// The error of a model. What was an error of a file or of this module before stays one.
+    /// The error of a model. Errors of files and of this module keep their type.
     pub(super) fn model(error: ModelError) -> Self {
         let error = match error.downcast::<FileError>() {
             Ok(file) => return LmError::File(*file),

@@ -1,19 +1,19 @@
 use crate::kernels::transformer::exp;
 use burn::tensor::{Int, Tensor};
 
-/// How many logits are in memory at a time.
+/// The number of logits in memory at a time.
 const LOGITS: usize = 1 << 20;
 
-/// [`next_token_loss`](super::next_token_loss) from what goes into an output layer that is not trained. The
+/// [`next_token_loss`](super::next_token_loss) from the input of an output layer that is not trained. The
 /// logits of all positions are never in memory at once.
 ///
-/// A chunk of positions at a time gives its losses and, where gradients are recorded, their gradient by
-/// `hidden`: `(softmax(h W) - onehot) W^T`. So logits are used while they are in a cache, and not kept for
-/// the backward pass.
+/// Each chunk of positions gives its losses and, if gradients are recorded, their gradient by `hidden`:
+/// `(softmax(h W) - onehot) W^T`. So logits are used while they are in a cache, and are not kept for the
+/// backward pass.
 ///
 /// # Shapes
 ///
-/// - `hidden`: `[batch, seq, width]`, behind the last norm
+/// - `hidden`: `[batch, seq, width]`, the output of the last norm
 /// - `head`: `[width, vocab]`, which gets no gradient
 /// - `tokens`: `[batch, seq]`
 /// - output: `[1]`
@@ -33,8 +33,8 @@ pub fn frozen_head_loss(hidden: Tensor<3>, head: Tensor<2>, tokens: Tensor<2, In
     slope.clone() + (Tensor::from_inner(loss) - slope.detach())
 }
 
-/// The mean loss of `targets [rows]` behind `hidden [rows, width]` and, where asked for, `rows` times its
-/// gradient by each chunk of `hidden`.
+/// The mean loss of `targets [rows]` from `hidden [rows, width]` and, on request, `rows` times its gradient
+/// by each chunk of `hidden`.
 fn in_chunks(
     hidden: Tensor<2>,
     head: Tensor<2>,

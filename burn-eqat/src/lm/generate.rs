@@ -2,16 +2,17 @@ use super::{LmError, ModelError, Sampler};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use std::time::Instant;
 
-/// A decoder that is asked for the next token, position after position: what [`generate`] asks for.
+/// A decoder that predicts the next token, position by position, for [`generate`].
 pub trait NextTokenLogits {
-    /// What is kept of the positions that were seen: a [`KvCache`](super::KvCache) for each block, say, or
-    /// the tokens themselves.
+    /// The state of the earlier positions: for example a [`KvCache`](super::KvCache) for each block, or the
+    /// tokens themselves.
     type Cache;
 
-    /// A cache that holds no position.
+    /// An empty cache.
     fn new_cache(&self) -> Self::Cache;
 
-    /// Logits behind the last of the new tokens. The cache holds what came before them and takes them in.
+    /// Logits after the last of the new tokens. The cache has the earlier positions, and the new ones are added
+    /// to it.
     ///
     /// # Shapes
     ///
@@ -20,7 +21,7 @@ pub trait NextTokenLogits {
     ///
     /// # Errors
     ///
-    /// When the model cannot be run, as its files have changed, say.
+    /// When the model cannot run, for example because its files have changed.
     fn next_token_logits(
         &self,
         tokens: Tensor<2, Int>,
@@ -33,29 +34,29 @@ pub trait NextTokenLogits {
 pub struct GenerationLimits {
     /// New tokens at most.
     pub max_new_tokens: usize,
-    /// Positions that the model has, the prompt's among them.
+    /// The positions of the model, including those of the prompt.
     pub max_positions: usize,
-    /// The EOS tokens: each of them ends the text, and is no part of it.
+    /// The EOS tokens. Each of them ends the text, and is not part of it.
     pub eos: Vec<u32>,
 }
 
-/// What [`generate`] wrote, and how fast.
+/// The result of [`generate`], and its speed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Generated {
     /// The new tokens, without EOS.
     pub tokens: Vec<u32>,
-    /// How many tokens were sampled: EOS counts.
+    /// The number of sampled tokens, including EOS.
     pub sampled: usize,
-    /// Sampled tokens a second; the prompt does not count.
+    /// Sampled tokens per second, without the prompt.
     pub tokens_per_second: f64,
 }
 
-/// Continues a prompt until the model ends the text or a limit is reached. `on_token` gets each new token and
-/// may stop with an error.
+/// Continues a prompt until the model ends the text or a limit is reached. The callback `on_token` gets each new
+/// token, and may stop with an error.
 ///
 /// # Errors
 ///
-/// When the prompt is empty or too long, the model fails, or `on_token` says to stop.
+/// When the prompt is empty or too long, the model fails, or `on_token` returns an error.
 pub fn generate<M: NextTokenLogits>(
     model: &M,
     prompt: &[u32],

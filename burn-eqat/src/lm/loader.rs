@@ -14,7 +14,7 @@ impl Batcher<Vec<i32>, TokenBatch> for WindowBatcher {
 }
 
 impl TokenWindows {
-    /// A loader of these windows for Burn's training. With a seed they are shuffled, anew each epoch.
+    /// A loader of these windows for Burn's training. With a seed they are shuffled again for each epoch.
     pub fn loader(
         &self,
         batch_size: usize,

@@ -2,17 +2,17 @@ use super::{ModelError, TokenBatch};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 
-/// A language model whose next-token loss can be measured: what [`perplexity`](super::perplexity) asks for.
+/// A language model that computes its next-token loss, for [`perplexity`](super::perplexity).
 pub trait NextTokenLoss {
     /// Mean cross-entropy of each position's next token in a batch of windows, in nats: `[1]`.
     ///
     /// # Errors
     ///
-    /// When the model cannot be run, as its files have changed, say.
+    /// When the model cannot run, for example because its files have changed.
     fn loss(&self, batch: TokenBatch) -> Result<Tensor<1>, ModelError>;
 
-    /// [`loss`](Self::loss) of each of several batches. A model that keeps its blocks in files reads each
-    /// block once here, and runs it over all of the batches.
+    /// The [`loss`](Self::loss) of each of several batches. A model with its blocks in files reads each block
+    /// once here, and runs it over all of the batches.
     ///
     /// # Errors
     ///
@@ -24,8 +24,8 @@ pub trait NextTokenLoss {
             .collect()
     }
 
-    /// How many batches of `shape` (windows, tokens of each) [`losses`](Self::losses) should get at a time:
-    /// more than one only where that saves reading files.
+    /// The number of batches of `shape` (windows, tokens per window) that [`losses`](Self::losses) should get at
+    /// a time. More than one only saves reading files.
     fn batches_at_a_time(&self, shape: [usize; 2]) -> usize {
         let _ = shape;
         1

@@ -1,15 +1,15 @@
-//! What every language model needs around it, to be quantized and measured.
+//! Parts that any language model needs to be quantized and measured.
 //!
 //! - Text: [`read_documents`], [`load_tokenizer`] and [`encode_windows`] make [`TokenWindows`]; [`Calibration`]
 //!   splits them, and [`TokenWindows::loader`] feeds Burn's training.
-//! - Loss: [`next_token_loss`], and [`frozen_head_loss`] where the output layer is not trained.
-//! - [`perplexity`] of any model that has [`NextTokenLoss`].
-//! - [`generate`] and [`sample_windows`] for any model that has [`NextTokenLogits`].
+//! - Loss: [`next_token_loss`], and [`frozen_head_loss`] if the output layer is not trained.
+//! - [`perplexity`] of any model that implements [`NextTokenLoss`].
+//! - [`generate`] and [`sample_windows`] for any model that implements [`NextTokenLogits`].
 //! - [`BlockFiles`] for models that are larger than memory.
 //!
 //! # Example
 //!
-//! A model that knows one token for the next has both traits; a decoder has them in the same way.
+//! A model that predicts from one token implements both traits. A decoder implements them in the same way.
 //!
 //! ```
 //! use burn::module::Module;
@@ -30,7 +30,7 @@
 //! }
 //!
 //! impl NextTokenLogits for Bigrams {
-//!     /// It needs nothing of what came before.
+//!     /// The model does not use earlier positions.
 //!     type Cache = ();
 //!
 //!     fn new_cache(&self) {}

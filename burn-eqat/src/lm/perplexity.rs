@@ -4,13 +4,13 @@ use burn::tensor::Device;
 /// Windows of a batch.
 const BATCH: usize = 8;
 
-/// Perplexity of a model on windows: the exponential of the mean cross-entropy of the `seq_len - 1` positions
-/// that each window predicts. `progress` gets how many batches are done, of how many, and may stop with an
-/// error ([`LmError::Interrupted`], say).
+/// Perplexity of a model on windows: the exponential of the mean cross-entropy of the `seq_len - 1` predicted
+/// positions of each window. The callback `progress` gets the number of batches done and in all, and may stop with
+/// an error, such as [`LmError::Interrupted`].
 ///
 /// # Errors
 ///
-/// When there is nothing to predict in the windows, the model fails, or `progress` says to stop.
+/// When the windows are too short for a prediction, the model fails, or `progress` returns an error.
 pub fn perplexity<M: NextTokenLoss>(
     model: &M,
     windows: &TokenWindows,

@@ -1,16 +1,16 @@
 use super::{LmError, NextTokenLogits, Sampler, TokenWindows};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// Windows that are written at a time.
+/// The number of windows generated at a time.
 const BATCH: usize = 64;
 
-/// Has a model write `shape` (windows, tokens of each) of text itself, at temperature 1, each window from
-/// `bos` on: what it was trained on, as far as it remembers. `progress` gets how many tokens of all batches
-/// are done, of how many, and may stop with an error.
+/// Lets a model generate its own text of `shape` (windows, tokens per window), at temperature 1, each window
+/// starting with `bos`. Such text resembles the model's training data. The callback `progress` gets the number of
+/// tokens done and in all, and may stop with an error.
 ///
 /// # Errors
 ///
-/// When the model fails, or `progress` says to stop.
+/// When the model fails, or `progress` returns an error.
 pub fn sample_windows<M: NextTokenLogits>(
     model: &M,
     bos: u32,

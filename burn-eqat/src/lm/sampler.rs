@@ -1,8 +1,8 @@
 use burn::tensor::Tensor;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-/// Picks the next token from logits: the likeliest at temperature 0, else at random from the likeliest ones
-/// that have `top_p` of the probability together.
+/// Picks the next token from logits: the likeliest one at temperature 0, else a random one of the likeliest
+/// tokens whose probabilities add up to `top_p`.
 pub struct Sampler {
     temperature: f64,
     top_p: f64,

@@ -1,13 +1,13 @@
 use super::LmError;
 use tokenizers::Tokenizer;
 
-/// Tokens that become text, a piece at a time.
+/// Decodes tokens to text, piece by piece.
 ///
-/// A character may take several tokens: it comes once it is whole.
+/// A character may take several tokens; it is returned once it is complete.
 pub struct TextStream<'a> {
     tokenizer: &'a Tokenizer,
     tokens: Vec<u32>,
-    /// Bytes of the text that have come.
+    /// Bytes of the text that were returned.
     shown: usize,
 }
 
@@ -21,7 +21,7 @@ impl<'a> TextStream<'a> {
         }
     }
 
-    /// Takes tokens in, and gives back what is new of the text.
+    /// Adds tokens, and returns the new part of the text.
     ///
     /// # Errors
     ///
@@ -35,7 +35,7 @@ impl<'a> TextStream<'a> {
         Ok(self.piece(&text))
     }
 
-    /// What has not come of the text yet, where its last character is not whole.
+    /// The rest of the text, whose last character may be incomplete.
     ///
     /// # Errors
     ///
@@ -55,7 +55,7 @@ impl<'a> TextStream<'a> {
     }
 
     fn piece(&mut self, text: &str) -> String {
-        // A decoder may mend what it has decoded before; what was shown stays.
+        // A decoder may change earlier text; the returned text stays.
         let Some(piece) = text.get(self.shown..) else {
             return String::new();
         };

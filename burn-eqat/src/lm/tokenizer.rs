@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use tokenizers::Tokenizer;
 
-/// The tokenizer of a checkpoint directory, from its `tokenizer.json`. Texts stay whole: truncation and
-/// padding that the file asks for are left out.
+/// The tokenizer of a checkpoint directory, from its `tokenizer.json`. The file's truncation and padding are
+/// turned off.
 ///
 /// # Errors
 ///

@@ -9,7 +9,7 @@ use std::path::Path;
 ///
 /// # Errors
 ///
-/// When the tensor is missing, empty or not of that form, or a token is not in the vocabulary.
+/// When the tensor is missing, empty, or of another shape or type, or a token is not in the vocabulary.
 pub fn read_tokens(path: &Path, tensor: &str, vocab_size: usize) -> Result<TokenWindows, LmError> {
     File::open(path).map_err(FileError::io(path))?;
     let wrong = |message: String| LmError::from(FileError::tensor(path, tensor, message));

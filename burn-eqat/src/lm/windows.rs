@@ -10,11 +10,11 @@ pub struct TokenBatch {
 }
 
 impl TokenBatch {
-    /// A batch of tokens that lie one window behind the other.
+    /// A batch from the joined tokens of its windows.
     ///
     /// # Panics
     ///
-    /// When the number of tokens is no multiple of `seq_len`.
+    /// When the number of tokens is not a multiple of `seq_len`.
     pub fn new(tokens: Vec<i32>, seq_len: usize, device: &Device) -> Self {
         let shape = [tokens.len() / seq_len.max(1), seq_len];
         Self {
@@ -31,7 +31,7 @@ pub struct TokenWindows {
 }
 
 impl TokenWindows {
-    /// Windows from tokens that lie one window behind the other. A last window that is not full is dropped.
+    /// Splits tokens into windows. An incomplete last window is dropped.
     pub fn new(mut tokens: Vec<i32>, seq_len: usize) -> Self {
         let seq_len = seq_len.max(1);
         tokens.truncate(tokens.len() / seq_len * seq_len);
@@ -43,7 +43,7 @@ impl TokenWindows {
         self.tokens.len() / self.seq_len
     }
 
-    /// Whether there is no window.
+    /// Whether there are no windows.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
@@ -53,7 +53,7 @@ impl TokenWindows {
         self.seq_len
     }
 
-    /// The tokens of all windows, one window behind the other.
+    /// The tokens of all windows, joined.
     pub fn tokens(&self) -> &[i32] {
         &self.tokens
     }
@@ -76,7 +76,7 @@ impl TokenWindows {
     ///
     /// # Panics
     ///
-    /// When the range ends behind the last window.
+    /// When the range ends after the last window.
     pub fn range(&self, range: Range<usize>) -> Self {
         let tokens = self.tokens[range.start * self.seq_len..range.end * self.seq_len].to_vec();
         Self { tokens, ..*self }
@@ -86,13 +86,13 @@ impl TokenWindows {
     ///
     /// # Panics
     ///
-    /// When an index is that of no window.
+    /// When there is no window at an index.
     pub fn select(&self, indices: &[usize]) -> Self {
         let windows: Vec<&[i32]> = indices.iter().map(|index| self.window(*index)).collect();
         Self::new(windows.concat(), self.seq_len)
     }
 
-    /// The windows as batches of `batch_size` of them, in order; the last may have fewer.
+    /// The windows in batches of `batch_size`, in order. The last batch may have fewer.
     pub fn batches(&self, batch_size: usize, device: &Device) -> Vec<TokenBatch> {
         self.tokens
             .chunks(batch_size.max(1) * self.seq_len)
@@ -100,12 +100,12 @@ impl TokenWindows {
             .collect()
     }
 
-    /// Checks that every token is in a vocabulary of `vocab_size`. `origin` says in the error where the
-    /// tokens are from.
+    /// Checks that every token is in a vocabulary of `vocab_size`. `origin` names the source of the tokens in the
+    /// error.
     ///
     /// # Errors
     ///
-    /// Names the first token that is not.
+    /// When a token is not in the vocabulary; the error names the first one.
     pub fn check_vocabulary(&self, vocab_size: usize, origin: &str) -> Result<(), LmError> {
         let outside = |token: &i32| usize::try_from(*token).map_or(true, |t| t >= vocab_size);
         match self.tokens.iter().position(outside) {

@@ -1,7 +1,7 @@
-//! What is attached where, in a module whose fields are not known.
+//! Finds the attachments in a module of any type.
 //!
 //! A Burn visitor sees a parameter without its attachment, and then the attached parameters at nested
-//! paths. These are put together again here.
+//! paths. This module joins them again.
 
 use super::tag::read_tag;
 use super::walk::{ATTACHMENT, Walk};
@@ -25,7 +25,7 @@ pub(crate) enum Attached {
     },
 }
 
-/// The base of the parameter last visited, and what of its attachment came by so far.
+/// The base of the last visited parameter, and the parts of its attachment visited so far.
 #[derive(Default)]
 struct Pending {
     path: String,
@@ -68,7 +68,7 @@ impl Pending {
     }
 }
 
-/// Every attachment of ours in a module, with the path of its weight.
+/// Every attachment of this crate in a module, with the path of its weight.
 pub(crate) fn attached<M: Module>(module: &M) -> Vec<(String, Attached)> {
     #[derive(Default)]
     struct Visitor {

@@ -1,6 +1,6 @@
 use crate::SchemeError;
 
-/// A module that cannot be quantized as asked.
+/// A module cannot be quantized as requested.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantizeError {
     /// The scheme does not fit a weight.
@@ -8,16 +8,18 @@ pub enum QuantizeError {
     Scheme {
         /// Path of the weight.
         path: String,
-        /// What does not fit.
+        /// The error of the scheme.
         #[source]
         error: SchemeError,
     },
-    /// Nothing is selected.
-    #[error("no weight to quantize: asked for {weights}; the model's matrices are {matrices}")]
+    /// No weight is selected.
+    #[error(
+        "no weight to quantize: the selection is {weights}; the model's matrices are {matrices}"
+    )]
     NothingSelected {
-        /// What was asked for.
+        /// The selection.
         weights: String,
-        /// Paths of some matrices that there are.
+        /// Paths of some matrices of the module.
         matrices: String,
     },
     /// Not a regular expression.
@@ -28,7 +30,7 @@ pub enum QuantizeError {
         /// What is wrong with it.
         message: String,
     },
-    /// An override that cannot be read.
+    /// An override cannot be parsed.
     #[error("override {text:?}: {message}")]
     Override {
         /// The text.
@@ -36,7 +38,7 @@ pub enum QuantizeError {
         /// What is wrong with it.
         message: String,
     },
-    /// An override that changes nothing.
+    /// An override changes nothing.
     #[error("the scheme override {pattern:?} matches none of the selected weights")]
     UnusedOverride {
         /// The pattern.
@@ -48,8 +50,8 @@ pub enum QuantizeError {
         /// Path of the weight.
         path: String,
     },
-    /// A weight, step size or zero point that is not a finite number.
-    #[error("{path}: holds numbers that are not finite")]
+    /// A weight, step size or zero point is not a finite number.
+    #[error("{path}: has values that are not finite")]
     NotFinite {
         /// Path of the weight.
         path: String,

@@ -4,26 +4,26 @@ use burn::module::{Module, Param, Reparameterization};
 use burn::tensor::{Int, Tensor};
 use burn_eqat_kernels::fake_quantize;
 
-/// A weight under training (phase Block-AP): a forward pass sees its quantized value; the optimizer
-/// moves the weight itself, its step sizes and its zero points.
+/// A weight under training (phase Block-AP). A forward pass uses its quantized value; the optimizer
+/// updates the weight itself, its step sizes and its zero points.
 ///
 /// Attached by [`Quantize::attach_fake_quant`](crate::Quantize::attach_fake_quant) to a weight
-/// `[d_input, d_output]`; it appears in records, optimizers and parameter groups at
+/// `[d_input, d_output]`. Records, optimizers and parameter groups have it at
 /// `<path of the weight>.fake_quant`.
 #[derive(Module, Debug)]
 pub struct FakeQuant {
     /// Step sizes, `[groups, d_output]`.
     pub scales: Param<Tensor<2>>,
-    /// Zero points, `[groups, d_output]`: real numbers that are rounded and clamped where they are used.
+    /// Zero points, `[groups, d_output]`: real numbers, rounded and clamped on use.
     pub zero_points: Param<Tensor<2>>,
-    /// The scheme as numbers, for visitors and records, which see parameters only.
+    /// The scheme as numbers, for visitors and records, which only see parameters.
     pub(super) tag: Param<Tensor<1, Int>>,
     #[module(skip)]
     scheme: Scheme,
 }
 
 impl FakeQuant {
-    /// Fake quantization of `weight [d_input, d_output]`, from its min-max start.
+    /// Fake quantization of `weight [d_input, d_output]`, with min-max start values.
     ///
     /// # Errors
     ///

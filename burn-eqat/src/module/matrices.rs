@@ -11,7 +11,7 @@ pub(super) struct Matrix {
     pub path: String,
     pub id: ParamId,
     pub shape: [usize; 2],
-    /// The struct that declares it, `Struct:Linear` say.
+    /// The struct that declares it, for example `Struct:Linear`.
     pub owner: String,
     /// Whether something is attached to it already.
     pub attached: bool,
@@ -24,7 +24,7 @@ impl Matrix {
     }
 }
 
-/// The matrices of a module, in its own order and without reading any.
+/// The matrices of a module in its own order, without reading their data.
 fn matrices<M: Module>(module: &M) -> Vec<Matrix> {
     #[derive(Default)]
     struct Visitor {
@@ -73,8 +73,8 @@ pub(crate) struct Selected {
 ///
 /// # Errors
 ///
-/// When none is selected, one is quantized already or does not fit its scheme, or an override matches
-/// none.
+/// When no weight is selected, one is quantized already or does not fit its scheme, or an override matches
+/// no selected weight.
 pub(crate) fn select<M: Module>(
     module: &M,
     weights: &Weights,
@@ -94,8 +94,8 @@ pub(crate) fn select<M: Module>(
     Ok(selected)
 }
 
-/// The selected weights at or below a path, or of the whole module without one. There may be none, and
-/// overrides may match none.
+/// The selected weights at or below a path, or of the whole module if there is no path. There may be none, and
+/// overrides need not match.
 ///
 /// # Errors
 ///
@@ -148,7 +148,7 @@ pub(crate) fn check_overrides(
     }
 }
 
-/// Whether a path is that of a module, or of something in it.
+/// Whether a path is at or below a module's path.
 pub(crate) fn is_under(path: &str, module: &str) -> bool {
     module.is_empty()
         || path
@@ -156,7 +156,7 @@ pub(crate) fn is_under(path: &str, module: &str) -> bool {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// The first paths of a list and how many more there are: `a, b, c and 15 more`.
+/// The first paths of a list and the number of others: `a, b, c and 15 more`.
 pub(crate) fn some_paths(paths: &[String]) -> String {
     const SHOWN: usize = 3;
     if paths.is_empty() {

@@ -5,18 +5,18 @@ use burn_eqat_kernels::{
     OpError, PackError, PackedWeight, RepackedCopy, pack, pack_columns, unpack, unpack_columns,
 };
 
-/// A packed weight: the parameter's base holds the step sizes `[groups, d_output]`, the attachment
+/// A packed weight. The parameter's base has the step sizes `[groups, d_output]`, the attachment has
 /// the integer codes and zero points, and `val()` is the dense `(q - z) * s`.
 ///
-/// Only the step sizes are floats, so they are all that can train (phase E2E-QP). Attached by
-/// [`Quantize::pack`](crate::Quantize::pack); in records at `<path of the weight>.packed`.
+/// Only the step sizes are floats, so only they can be trained (phase E2E-QP). Attached by
+/// [`Quantize::pack`](crate::Quantize::pack). Records have it at `<path of the weight>.packed`.
 #[derive(Module, Debug)]
 pub struct Packed {
     /// Codes in words along `d_input`, `[ceil(d_input * b / 32), d_output]`.
     pub codes: Param<Tensor<2, Int>>,
     /// Zero points in words along `d_output`, `[groups, ceil(d_output * b / 32)]`.
     pub zero_points: Param<Tensor<2, Int>>,
-    /// The scheme as numbers, for visitors and records, which see parameters only.
+    /// The scheme as numbers, for visitors and records, which only see parameters.
     pub(super) tag: Param<Tensor<1, Int>>,
     #[module(skip)]
     scheme: Scheme,
@@ -48,7 +48,7 @@ impl Packed {
         Self::from_words(weight.codes, weight.zero_points, weight.d_input, scheme)
     }
 
-    /// Words that are there already.
+    /// A packed weight from its words.
     pub(crate) fn from_words(
         codes: Tensor<2, Int>,
         zero_points: Tensor<2, Int>,
@@ -67,7 +67,7 @@ impl Packed {
         }
     }
 
-    /// An attachment whose words are still to be loaded; nothing is allocated.
+    /// An attachment whose words are loaded later; nothing is allocated.
     pub(crate) fn skeleton(
         [d_input, d_output]: [usize; 2],
         groups: usize,
@@ -116,11 +116,11 @@ impl Packed {
             .expect("the words are made for this weight")
     }
 
-    /// The weight, with `scales` from the base of the parameter that this is attached to, `[groups, d_output]`.
+    /// The weight, with `scales [groups, d_output]` from the base of the parameter that this is attached to.
     ///
     /// # Errors
     ///
-    /// When `scales` has another shape than the codes ask for.
+    /// When the shape of `scales` does not fit the codes.
     pub fn weight(&self, scales: Tensor<2>) -> Result<PackedWeight, OpError> {
         let (codes, zero_points) = (self.codes.val(), self.zero_points.val());
         let weight =
@@ -132,8 +132,8 @@ impl Packed {
         })
     }
 
-    /// `x W + bias` straight from the packed words, or from a copy of them that
-    /// [`InferenceConfig::repack_weights`] asks for.
+    /// `x W + bias`, straight from the packed words or from their repacked copy, see
+    /// [`InferenceConfig::repack_weights`].
     ///
     /// # Shapes
     ///
@@ -144,8 +144,8 @@ impl Packed {
     ///
     /// # Panics
     ///
-    /// When the op is refused, as where the last axis of `x` is not `d_input`:
-    /// [`OpError::catch`] turns that into an error.
+    /// When the op fails, for example because the last axis of `x` is not `d_input`.
+    /// [`OpError::catch`] turns this into an error.
     pub fn linear<const D: usize>(
         &self,
         x: Tensor<D>,

@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 
 /// The size of a module: of its packed weights and of the rest.
 ///
-/// Sizes are those in the files that this crate writes: packed codes and zero points, 16-bit step sizes.
-/// Other parameters count with the size of their own type.
+/// Sizes are those in the files that this crate writes: packed codes and zero points, and 16-bit step sizes.
+/// Other parameters count with the size of their type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SizeReport {
     /// Weights that are packed.
     pub packed_weights: usize,
-    /// Bytes of their codes, step sizes and zero points.
+    /// Bytes of the packed weights' codes, step sizes and zero points.
     pub packed_bytes: usize,
     /// Parameters that are not packed.
     pub dense_params: usize,
@@ -64,7 +64,7 @@ impl SizeReport {
         report
     }
 
-    /// Bits per packed weight, including step sizes and zero points; 0 where nothing is packed.
+    /// Bits per packed weight, including step sizes and zero points; 0 if nothing is packed.
     pub fn bits_per_weight(&self) -> f64 {
         match self.packed_weights {
             0 => 0.0,

@@ -4,7 +4,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use burn_eqat_kernels::Bits;
 
 /// The scheme and `d_input` as an integer parameter: `[bits, group, symmetric, d_input]`, with
-/// the group as [`GroupSize::number`] has it.
+/// the group size as [`GroupSize::number`] gives it.
 pub(super) fn tag(scheme: Scheme, d_input: usize, device: &Device) -> Param<Tensor<1, Int>> {
     let values = [
         scheme.bits.get() as i32,
@@ -16,7 +16,7 @@ pub(super) fn tag(scheme: Scheme, d_input: usize, device: &Device) -> Param<Tens
     Param::initialized(ParamId::new(), tensor)
 }
 
-/// What [`tag`] wrote; `None` for what it did not.
+/// Reads a parameter of [`tag`]; `None` for any other.
 pub(super) fn read_tag(tensor: Tensor<1, Int>) -> Option<(Scheme, usize)> {
     let values: Vec<i64> = tensor.into_data().iter::<i64>().collect();
     let [bits, group, symmetric, d_input] = values.as_slice() else {

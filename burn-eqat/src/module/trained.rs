@@ -1,4 +1,4 @@
-//! From a model in training back to one that runs: what a part of it learned, packed.
+//! Packs the trained part of a model in training, and puts it back into the model.
 
 use super::attached::{Attached, attached};
 use super::quantize::map::to_stored;
@@ -10,9 +10,9 @@ use burn::tensor::Tensor;
 use std::any::Any;
 use std::collections::HashMap;
 
-/// Puts a trained part of `trained` into `model`, which is the same without fake quantization in that part: fake-quantized
-/// weights come packed, all other floats as they are. `inside` says which paths are in the part. The rest of `model` stays as
-/// it is.
+/// Puts a part of `trained` into `model`, which is the same model without fake quantization in that part.
+/// Fake-quantized weights become packed ones, all other floats are copied. `inside` says which paths are in the part.
+/// The rest of `model` does not change.
 pub(crate) fn pack_trained<M: Module>(
     model: M,
     trained: &M,

@@ -1,9 +1,9 @@
 /// The container type under which Burn's visitors see what is attached to a parameter.
 pub(crate) const ATTACHMENT: &str = "Reparameterization";
 
-/// Where a visitor is in a module.
+/// The position of a visitor in a module.
 ///
-/// Burn hands a visitor a parameter without its attachment, and then the parameters of the attachment at
+/// Burn gives a visitor a parameter without its attachment, and then the parameters of the attachment at
 /// nested paths.
 #[derive(Default)]
 pub(super) struct Walk {
@@ -12,13 +12,13 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// To be called by `enter_module`.
+    /// Call this in `enter_module`.
     pub fn enter(&mut self, name: &str, container: &str) {
         self.names.push(name.into());
         self.containers.push(container.into());
     }
 
-    /// To be called by `exit_module`.
+    /// Call this in `exit_module`.
     pub fn exit(&mut self) {
         self.names.pop();
         self.containers.pop();

@@ -5,7 +5,7 @@ use burn::module::ParamGroup;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
-/// Which weights of a module are quantized. Only matrices ever are: norms and biases are left alone.
+/// The selection of a module's weights to quantize. Only matrices are quantized, never norms and biases.
 ///
 /// A path names a parameter by the fields that lead to it, as in `layers.0.up.weight`.
 ///
@@ -23,7 +23,7 @@ pub struct Weights {
     except: Vec<Pattern>,
 }
 
-/// What is selected, before exceptions.
+/// The selection before exceptions.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Choice {
     Linears,
@@ -33,7 +33,7 @@ enum Choice {
     Group(ParamGroup),
 }
 
-/// What Burn's visitors call a linear layer, [`QuantLinear`](crate::QuantLinear) too.
+/// The name of a linear layer in Burn's visitors, also for [`QuantLinear`](crate::QuantLinear).
 pub(crate) const LINEAR: &str = "Struct:Linear";
 
 impl Weights {
@@ -42,12 +42,12 @@ impl Weights {
         Choice::Linears.into()
     }
 
-    /// Every parameter with two axes, embeddings among them.
+    /// Every parameter with two axes, including embeddings.
     pub fn matrices() -> Self {
         Choice::Matrices.into()
     }
 
-    /// Every matrix inside of the modules at these paths, such as `layers.0`.
+    /// Every matrix in the modules at these paths, such as `layers.0`.
     pub fn under<P: Into<String>>(paths: impl IntoIterator<Item = P>) -> Self {
         Choice::Under(paths.into_iter().map(Into::into).collect()).into()
     }

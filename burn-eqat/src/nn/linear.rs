@@ -15,26 +15,26 @@ pub struct QuantLinearConfig {
     /// If a bias should be applied during the linear transformation.
     #[config(default = true)]
     pub bias: bool,
-    /// How the weight and the bias start.
+    /// The initializer of the weight and the bias.
     #[config(default = "Initializer::KaimingUniform{gain:1.0/f64::sqrt(3.0), fan_out_only:false}")]
     pub initializer: Initializer,
 }
 
-/// A linear layer that knows what to do with a packed weight: `O = I W + b`.
+/// A linear layer, `O = I W + b`, that runs from a packed weight.
 ///
-/// A drop-in for [`nn::Linear`](DenseLinear): the same fields, the same record paths, and the same values
-/// as long as the weight is dense. Once the weight is [packed](crate::Quantize::pack), forward and
-/// backward run from the packed words through [`PackedWeight::linear`](burn_eqat_kernels::PackedWeight::linear), and
-/// nothing dense is kept between them. (A backend's fused body makes no dense weight at all; the
-/// portable one makes it for the moment of a product. A plain `nn::Linear` works with a packed weight
-/// too, but keeps the dense one for backward and computes its gradient.)
+/// It is a drop-in replacement for [`nn::Linear`](DenseLinear): the same fields, the same record paths, and the same
+/// values while the weight is dense. Once the weight is [packed](crate::Quantize::pack), forward and backward run from
+/// the packed words through [`PackedWeight::linear`](burn_eqat_kernels::PackedWeight::linear), and no dense weight is
+/// kept in between. (A backend's fused body makes no dense weight at all; the portable one makes it for the moment of a
+/// matmul. A plain `nn::Linear` works with a packed weight too, but keeps the dense weight for the backward pass and
+/// computes its gradient.)
 ///
-/// Visitors meet it under the name `Linear`, so that what knows Burn's own layer knows this one:
-/// `PyTorchToBurnAdapter` and `PytorchStore` transpose its weight, and `HalfPrecisionAdapter` halves it.
+/// Visitors see it under the name `Linear`, so code for Burn's own layer handles this one too:
+/// `PyTorchToBurnAdapter` and `PytorchStore` transpose its weight, and `HalfPrecisionAdapter` halves its precision.
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct Linear {
-    /// The weight: `[d_input, d_output]`, or the step sizes `[groups, d_output]` where it is packed.
+    /// The weight: `[d_input, d_output]`, or the step sizes `[groups, d_output]` if it is packed.
     pub weight: Param<Tensor<2>>,
     /// The bias, `[d_output]`.
     pub bias: Option<Param<Tensor<1>>>,

@@ -2,11 +2,11 @@ use crate::{Scheme, SchemeError};
 use burn::tensor::Tensor;
 use burn_eqat_kernels::{SCALE_MAX, SCALE_MIN};
 
-/// Step sizes and zero points that span the range of each group: where training starts.
+/// Step sizes and zero points that span the range of each group. Training starts with them.
 ///
 /// Asymmetric: the step size is `(max - min) / (2^b - 1)`, clamped to `[1e-4, 1e4]`, and the zero point
-/// `round(-min / step)`. It is clamped to the code range, so that groups that are all positive or all
-/// negative pack right. Symmetric: the step size is `2 max|w| / (2^b - 1)` and the zero point `2^(b-1)`.
+/// `round(-min / step)`, clamped to the code range, so that groups of only positive or only negative
+/// weights pack correctly. Symmetric: the step size is `2 max|w| / (2^b - 1)` and the zero point `2^(b-1)`.
 ///
 /// # Shapes
 ///

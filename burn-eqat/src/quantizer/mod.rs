@@ -1,4 +1,4 @@
-//! From weights to step sizes, zero points and codes.
+//! Start values of step sizes and zero points.
 
 mod min_max;
 

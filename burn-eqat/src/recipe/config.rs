@@ -20,10 +20,10 @@ pub enum Method {
 }
 
 impl Method {
-    /// All methods, from the one that does least.
+    /// All methods, shortest first.
     pub const ALL: [Method; 3] = [Method::Rtn, Method::BlockAp, Method::EfficientQat];
 
-    /// The name as it is written: `rtn`, `block-ap` or `efficientqat`.
+    /// The written name: `rtn`, `block-ap` or `efficientqat`.
     pub fn name(self) -> &'static str {
         match self {
             Method::Rtn => "rtn",
@@ -39,7 +39,7 @@ impl fmt::Display for Method {
     }
 }
 
-/// A text that names no method.
+/// A text is not the name of a method.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown method {0:?}: expected rtn, block-ap or efficientqat")]
 pub struct MethodError(String);
@@ -55,16 +55,16 @@ impl FromStr for Method {
 
 /// Configuration of EfficientQAT as a whole, initialised with the [init function](EfficientQatConfig::init).
 ///
-/// Learning rates that are left out are chosen by the size of the model
-/// ([`LearningRates::for_model`](crate::train::LearningRates::for_model)); each [`Stage`](super::Stage) says which were used.
-/// The other defaults are the paper's. What the phases can do besides is in [`BlockApConfig`] and [`E2eQpConfig`]: run them one
-/// by one for that.
+/// Learning rates that are not set depend on the size of the model
+/// ([`LearningRates::for_model`](crate::train::LearningRates::for_model)); each [`Stage`](super::Stage) says which were
+/// used. The other defaults are the paper's. [`BlockApConfig`] and [`E2eQpConfig`] have further settings; to use them,
+/// run the phases one by one.
 #[derive(Config, Debug)]
 pub struct EfficientQatConfig {
     /// Bits, group size and symmetry.
     pub scheme: Scheme,
-    /// The weights to quantize, by their paths in the whole model. All of them have to be in its blocks, unless the method is
-    /// [`Method::Rtn`].
+    /// The weights to quantize, by their paths in the whole model. All of them must be in its blocks, unless the method
+    /// is [`Method::Rtn`].
     pub weights: Weights,
     /// Other schemes for the weights whose paths match.
     #[config(default = "Vec::new()")]

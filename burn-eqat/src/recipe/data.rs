@@ -4,10 +4,10 @@ use std::sync::Arc;
 /// A loader of batches.
 type Loader<B> = Arc<dyn DataLoader<B>>;
 
-/// What each phase trains on, and what it is validated on.
+/// The training and validation data of each phase.
 ///
-/// Made from `(train, valid)` where both phases take the same. A loader without batches leaves out validation. Nothing is read
-/// from loaders of phases that do not run.
+/// Can be made from `(train, valid)` if both phases use the same data. A validation loader without batches turns
+/// validation off. Loaders of phases that do not run are not read.
 #[derive(Clone)]
 pub struct PhaseLoaders<B> {
     /// Training and validation data of Block-AP. All of it is kept in memory.

@@ -7,7 +7,8 @@ use burn::module::Module;
 use burn::train::{InferenceStep, LearnerModel, TrainStep};
 use std::time::Instant;
 
-/// EfficientQAT as a whole, for any model that has [`Blockwise`] and Burn's steps. Made by [`EfficientQatConfig::init`].
+/// EfficientQAT as a whole, for any model that implements [`Blockwise`] and Burn's training steps. Made by
+/// [`EfficientQatConfig::init`].
 #[derive(Clone, Debug)]
 pub struct EfficientQat {
     pub(super) config: EfficientQatConfig,
@@ -29,13 +30,13 @@ impl EfficientQat {
 
     /// Quantizes a full-precision model; returns it packed. `data` is `(train, valid)` or [`PhaseLoaders`].
     ///
-    /// The observer gets the model in full precision, then after each part: rounded to nearest, which shows what training has to
-    /// beat and is dropped then; after Block-AP; after E2E-QP. A model that comes packed is observed and goes to E2E-QP.
+    /// The observer gets the model in full precision, rounded to nearest (for comparison; this model is then dropped),
+    /// after Block-AP, and after E2E-QP. A model that is packed already is observed and goes straight to E2E-QP.
     ///
     /// # Errors
     ///
-    /// What stops [`BlockAp`](crate::train::BlockAp::run) and [`E2eQp`](crate::train::E2eQp::run), and any error of the
-    /// observer. When the model came packed, and in another scheme or with a method that ends before E2E-QP.
+    /// The errors of [`BlockAp`](crate::train::BlockAp::run) and [`E2eQp`](crate::train::E2eQp::run), and any error of
+    /// the observer. Also when the model is packed already, and its scheme differs or the method ends before E2E-QP.
     pub fn run<M, O>(
         &self,
         model: M,
@@ -99,7 +100,7 @@ impl EfficientQat {
         Ok(tuned)
     }
 
-    /// Refuses what the configuration asks of a packed model and cannot have.
+    /// Fails for settings that a packed model does not support.
     fn check_packed<M: Module>(&self, model: &M) -> Result<(), TrainError> {
         let config = &self.config;
         let weights = packed_weights(model);
@@ -128,7 +129,7 @@ impl EfficientQat {
     }
 }
 
-/// What a part of the recipe took, and its learning rates.
+/// The time of a part of the recipe, and its learning rates.
 struct Timer {
     start: Instant,
     rates: Option<LearningRates>,
@@ -142,7 +143,7 @@ impl Timer {
         }
     }
 
-    /// Hands an event on, and keeps the learning rates that it names.
+    /// Passes an event on, and keeps its learning rates.
     fn event<M, O>(&mut self, event: &TrainEvent, observer: &mut O) -> Result<(), TrainError>
     where
         O: Observer<M> + ?Sized,

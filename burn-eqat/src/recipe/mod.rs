@@ -1,6 +1,6 @@
 //! The whole of EfficientQAT in one call: round to nearest, Block-AP and E2E-QP, with a callback after each.
 //!
-//! [`EfficientQatConfig`] says how, [`EfficientQat::run`] does it, and an [`Observer`] gets each [`Stage`].
+//! [`EfficientQatConfig`] has the settings, [`EfficientQat::run`] runs it, and an [`Observer`] gets each [`Stage`].
 
 mod config;
 mod data;

@@ -1,22 +1,22 @@
 use super::Stage;
 use crate::train::{ModelError, ProgressLines, TrainError, TrainEvent};
 
-/// Who gets each stage of the recipe, and hears how training goes on. An error ends the recipe.
+/// A callback that gets each stage of the recipe and each training event. An error ends the recipe.
 ///
-/// A closure that takes a stage is one: `|stage: &Stage<'_, Model>| println!("{}", stage.name)`. It gives back nothing, or a
-/// `Result<(), E>` with any error. So is [`ProgressLines`], which writes a line for each epoch, a pair of observers, and `()`,
-/// which does nothing.
+/// These are observers: a closure that takes a stage, `|stage: &Stage<'_, Model>| println!("{}", stage.name)`, and
+/// returns nothing or a `Result<(), E>` with any error; [`ProgressLines`], which writes a line for each epoch; a pair
+/// of observers; and `()`, which does nothing.
 pub trait Observer<M> {
-    /// The model stands at a stage: the place to measure it, and to save it.
+    /// The model has reached a stage. Measure or save it here.
     ///
     /// # Errors
     ///
-    /// Any error ends the recipe; one of the observer's own is [`TrainError::Callback`].
+    /// Any error ends the recipe. Use [`TrainError::Callback`] for your own errors.
     fn stage(&mut self, _stage: &Stage<'_, M>) -> Result<(), TrainError> {
         Ok(())
     }
 
-    /// Something happened in a training phase: the place to show progress, and to stop with [`TrainError::Interrupted`].
+    /// An event of a training phase. Show progress here, or stop with [`TrainError::Interrupted`].
     ///
     /// # Errors
     ///
@@ -59,9 +59,9 @@ where
     }
 }
 
-/// What a closure that is an [`Observer`] gives back: `()`, or a `Result<(), E>` with any error.
+/// The return type of a closure that is an [`Observer`]: `()`, or a `Result<(), E>` with any error.
 pub trait StageResult {
-    /// The error as one of training.
+    /// Converts the error to a [`TrainError`].
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl StageResult for () {
 
 impl<E: Into<ModelError>> StageResult for Result<(), E> {
     fn into_result(self) -> Result<(), TrainError> {
-        // An error of training stays what it is.
+        // A training error is kept.
         self.map_err(|error| match error.into().downcast::<TrainError>() {
             Ok(error) => *error,
             Err(error) => TrainError::Callback(error),

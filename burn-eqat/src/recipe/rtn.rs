@@ -2,8 +2,8 @@ use crate::module::{attach_fake_quant, check_overrides, is_under, pack_trained, 
 use crate::train::{Blockwise, TrainError};
 use crate::{Quantize, QuantizeError, Schemes, Weights};
 
-/// Round to nearest, a block at a time where blocks are in files: the dense form of one of them is in memory for no longer than
-/// it takes.
+/// Round to nearest. Blocks in files are loaded one at a time, and the dense form of a block stays in memory only while
+/// it is rounded.
 pub(super) fn round_to_nearest<M: Blockwise>(
     mut model: M,
     weights: &Weights,
@@ -39,7 +39,7 @@ pub(super) fn round_to_nearest<M: Blockwise>(
     Ok(model)
 }
 
-/// The error of a selection that is empty, with what there was to select from.
+/// The error of an empty selection, with the matrices of the model.
 fn nothing_selected<M: Blockwise>(model: &M, weights: &Weights, schemes: &Schemes) -> TrainError {
     match crate::module::select(model, weights, schemes) {
         Err(error) => error.into(),

@@ -3,18 +3,18 @@ use crate::train::LearningRates;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
-/// A model as it stands after a part of the recipe.
+/// A model after a part of the recipe.
 #[derive(Clone, Copy, Debug)]
 pub struct Stage<'a, M> {
     /// Which part.
     pub name: StageName,
     /// The model: clone it to keep it.
     pub model: &'a M,
-    /// How large it is. Blocks that are still in files are not counted.
+    /// Its size. Blocks that are still in files are not counted.
     pub size_report: SizeReport,
-    /// What this part took, without the time that the observer takes.
+    /// The time of this part, without the observer's time.
     pub seconds: f64,
-    /// The learning rates that a phase started with, as configured or chosen by the size of the model; `None` where nothing was
+    /// The initial learning rates of a phase, as configured or chosen by the size of the model; `None` if nothing was
     /// trained.
     pub rates: Option<LearningRates>,
 }
@@ -23,11 +23,11 @@ pub struct Stage<'a, M> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StageName {
-    /// The model as it came, in full precision.
+    /// The original model, in full precision.
     FullPrecision,
-    /// The model as it came, packed before.
+    /// The original model, if it was packed already.
     Packed,
-    /// Rounded to nearest: what training has to beat.
+    /// Rounded to nearest, for comparison.
     Rtn,
     /// After Block-AP.
     BlockAp,

@@ -1,4 +1,4 @@
-/// The best of what was validated, and whether it is time to stop: both phases' early stopping.
+/// Early stopping of both phases: keeps the best validated state, and decides when to stop.
 pub(super) struct BestSoFar<T> {
     patience: usize,
     best: Option<(f64, T)>,
@@ -46,7 +46,7 @@ impl<T> BestSoFar<T> {
         self.worse >= self.patience
     }
 
-    /// The best of all; `None` where nothing was validated.
+    /// The best state; `None` if nothing was validated.
     pub fn into_best(self) -> Option<T> {
         self.best.map(|(_, value)| value)
     }

@@ -3,13 +3,13 @@ use crate::Weights;
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-/// What a model's own code fails with: any error, a string among them.
+/// The error of a model's own code: any error, or a string.
 pub type ModelError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A model that can be run block by block: all that Block-AP asks of one.
+/// A model that can run block by block. Block-AP needs nothing else of it.
 ///
-/// A block is a part of the model at a path, such as `layers.3`. Blocks may be of different types, since the model runs
-/// them itself. Together they do what the model does between its embedding and its output.
+/// A block is a part of the model at a path, such as `layers.3`. Blocks may have different types, since the model runs
+/// them itself. Together they compute everything between the model's embedding and its output.
 ///
 /// ```
 /// use burn::module::Module;
@@ -41,34 +41,35 @@ pub type ModelError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// # Encoders and decoders
 ///
-/// What a block needs from earlier blocks flows through [`Hidden`](Self::Hidden). In a model whose decoder attends to the
-/// encoder's output the hidden state is a pair `(memory, x)`: encoder blocks change the first part, decoder blocks read the
-/// first and change the second. So a decoder block trains on the output of the *quantized* encoder, and is compared with what
-/// the original makes of the *original* encoder's output. Its
-/// [`reconstruction_error`](Self::reconstruction_error) compares the second part only: the first is not its work.
+/// Blocks get the outputs of earlier blocks through [`Hidden`](Self::Hidden). In a model whose decoder attends to the
+/// encoder's output, the hidden state is a pair `(memory, x)`: encoder blocks change the first part; decoder blocks
+/// read the first and change the second. So a decoder block is trained on the output of the *quantized* encoder. Its
+/// target is the original block's output for the *original* encoder's output. Its
+/// [`reconstruction_error`](Self::reconstruction_error) compares only the second part, since it does not compute the
+/// first.
 pub trait Blockwise: Module {
-    /// What a data loader gives for a step.
+    /// A batch of a data loader.
     type Batch;
-    /// What flows from block to block.
+    /// The hidden state, which goes from block to block.
     type Hidden: Hidden;
-    /// What every block needs besides, the same for all of them: a mask, positions; `()` for nothing.
+    /// Further inputs, the same for all blocks, such as a mask or positions; `()` for none.
     type Context: Flow;
 
     /// The paths of the blocks in the model, in the order in which data goes through them:
     /// `["encoder.0", "encoder.1", "head"]`.
     ///
-    /// A path is that of the block's parameters without their last parts: the weight of a block `encoder.0` that is an
-    /// `nn::Linear` is `encoder.0.weight`. No block may be a part of another.
+    /// The paths of a block's parameters begin with the path of the block: if block `encoder.0` is an `nn::Linear`, its
+    /// weight is `encoder.0.weight`. No block may be a part of another.
     fn blocks(&self) -> Vec<String>;
 
-    /// What goes into the first block, and what every block needs besides.
+    /// The input of the first block, and the context of every block.
     ///
     /// # Errors
     ///
-    /// Any error ends the phase and comes out of it as [`TrainError::Model`](super::TrainError::Model).
+    /// Any error ends the phase, which returns it as [`TrainError::Model`](super::TrainError::Model).
     fn embed(&self, batch: Self::Batch) -> Result<(Self::Hidden, Self::Context), ModelError>;
 
-    /// Runs block `index` of the model on what the block before it made.
+    /// Runs block `index` of the model on the output of the block before it.
     ///
     /// # Errors
     ///
@@ -80,9 +81,9 @@ pub trait Blockwise: Module {
         context: &Self::Context,
     ) -> Result<Self::Hidden, ModelError>;
 
-    /// The reconstruction error of block `index`, `[1]`: how far its output is from that of the original. By default this is
-    /// the mean squared error of all of the hidden state. A block that makes only a part of it, such as a decoder block beside
-    /// the encoder's output, compares that part.
+    /// The reconstruction error of block `index`, `[1]`: the difference between its output and the original's. By
+    /// default it is the mean squared error of the whole hidden state. A block that changes only a part of the hidden
+    /// state, such as a decoder block, should compare only that part.
     fn reconstruction_error(
         &self,
         _index: usize,
@@ -92,14 +93,14 @@ pub trait Blockwise: Module {
         output.mse(target)
     }
 
-    /// Whether block `index` is in memory. Models whose blocks stay in files until
-    /// [`load_block`](Self::load_block) say when it is not.
+    /// Whether block `index` is in memory. Implement it for models whose blocks stay in files until
+    /// [`load_block`](Self::load_block).
     fn is_loaded(&self, _index: usize) -> bool {
         true
     }
 
-    /// Brings block `index` to memory before it is run or trained, for models whose blocks stay in files. It does nothing
-    /// where the block is in memory already.
+    /// Loads block `index` into memory before it is run or trained, for models whose blocks stay in files. Does nothing
+    /// if the block is in memory already.
     ///
     /// # Errors
     ///
@@ -110,7 +111,7 @@ pub trait Blockwise: Module {
 }
 
 impl Weights {
-    /// Every matrix inside of a model's blocks: not its embeddings, and not its head unless that is a block.
+    /// Every matrix in a model's blocks: not its embeddings, and not its head unless the head is a block.
     pub fn in_blocks<M: Blockwise>(model: &M) -> Self {
         Self::under(model.blocks())
     }

@@ -4,8 +4,8 @@ use burn::tensor::Tensor;
 
 /// Scales gradients so that their norm is at most `max_norm`; returns them and the norm that they had before.
 ///
-/// The norm is that of all gradients together, as in PyTorch's `clip_grad_norm_`. Burn's own clipping takes each parameter
-/// for itself.
+/// The norm is that of all gradients together, as in PyTorch's `clip_grad_norm_`. Burn's own clipping clips each
+/// parameter separately.
 pub fn clip_grad_norm<M: Module>(
     module: &M,
     grads: GradientsParams,

@@ -4,10 +4,10 @@ use crate::module::some_paths;
 use crate::{QuantizeError, RunDirError};
 use burn_eqat_kernels::OpError;
 
-/// Training that could not go on.
+/// An error that stops training.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// A loss that is not finite.
+    /// A loss is not finite.
     #[error(
         "{}, step {step}: the loss is {loss}, with learning rate {}; expected a finite number (a lower rate may help)",
         place(.phase, .block), list_rates(.rates)
@@ -24,7 +24,7 @@ pub enum TrainError {
         /// The learning rates of the step: of the quantizer and of the weights in Block-AP, of the step sizes in E2E-QP.
         rates: Vec<f64>,
     },
-    /// Gradients that are not finite.
+    /// Gradients are not finite.
     #[error(
         "{}, step {step}: the gradients have the norm {norm}, with learning rate {}; expected a finite number (a lower rate \
          may help)",
@@ -42,13 +42,13 @@ pub enum TrainError {
         /// The learning rates, as in [`Loss`](Self::Loss).
         rates: Vec<f64>,
     },
-    /// The model cannot be quantized as asked.
+    /// The model cannot be quantized as requested.
     #[error(transparent)]
     Quantize(#[from] QuantizeError),
-    /// The model's own code failed: [`Blockwise`](super::Blockwise) says where that may be.
+    /// The model's own code in [`Blockwise`](super::Blockwise) failed.
     #[error(transparent)]
     Model(ModelError),
-    /// An op that the model runs was refused.
+    /// An op that the model runs failed.
     #[error(transparent)]
     Op(#[from] OpError),
     /// The run directory cannot be used, or is of another run.
@@ -57,7 +57,7 @@ pub enum TrainError {
     /// The model names no block.
     #[error("the model has no blocks: expected one path or more")]
     NoBlocks,
-    /// A block that is named twice, or is a part of another.
+    /// A block appears twice, or is a part of another.
     #[error("block {inner} is a part of block {outer}: expected blocks that share nothing")]
     OverlappingBlocks {
         /// A block.
@@ -71,7 +71,7 @@ pub enum TrainError {
         /// The path.
         path: String,
     },
-    /// Selected weights that Block-AP would never come to.
+    /// Selected weights are in no block, so Block-AP would never train them.
     #[error("selected weights are in no block of the model: {}", some_paths(.paths))]
     OutsideBlocks {
         /// Their paths.
@@ -80,13 +80,13 @@ pub enum TrainError {
     /// E2E-QP of a model without packed weights.
     #[error("the model has no packed weights: expected one that was quantized before")]
     NoPackedWeights,
-    /// There is nothing to train on.
+    /// There is no training data.
     #[error("the training data has no batch")]
     NoData,
     /// A data loader failed.
     #[error("data loader: {0}")]
     Data(String),
-    /// A setting that makes no sense, or that the phase cannot follow.
+    /// A setting is invalid, or the phase does not support it.
     #[error("{0}")]
     Setting(String),
     /// Burn's training failed: a metric, a logger or a checkpoint.
@@ -125,8 +125,8 @@ fn list_rates(rates: &[f64]) -> String {
     }
 }
 
-/// Runs a phase. An op that is refused in it ends it with an error, though the code between is a module's `forward`, which
-/// cannot fail.
+/// Runs a phase. The error of a failed op ends the phase, even through a module's `forward`, which returns no
+/// error.
 pub(super) fn catch_ops<R>(body: impl FnOnce() -> Result<R, TrainError>) -> Result<R, TrainError> {
     OpError::catch(body)?
 }

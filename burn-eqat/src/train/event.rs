@@ -44,7 +44,7 @@ pub struct Epoch {
     pub epochs: usize,
 }
 
-/// What happens in a training phase, in the order in which it happens.
+/// An event of a training phase. The variants are in the order in which they happen.
 #[derive(Clone)]
 #[expect(
     clippy::large_enum_variant,
@@ -55,11 +55,11 @@ pub enum TrainEvent {
     PhaseStart {
         /// The phase.
         phase: Phase,
-        /// Blocks of the model that it takes in turn; 0 in E2E-QP.
+        /// The number of blocks to train; 0 in E2E-QP.
         blocks: usize,
         /// Epochs of the phase in all.
         epochs: usize,
-        /// The learning rates that it starts with, as configured or chosen by the size of the model.
+        /// The initial learning rates, as configured or chosen by the size of the model.
         rates: LearningRates,
     },
     /// What a run directory has finished of a phase is not done again.
@@ -102,7 +102,7 @@ pub enum TrainEvent {
         /// The mean loss.
         loss: f64,
     },
-    /// An epoch is over, its validation too where there is one.
+    /// An epoch is over, including any validation.
     EpochEnd {
         /// The epoch.
         epoch: Epoch,
@@ -114,5 +114,5 @@ pub enum TrainEvent {
     },
 }
 
-/// Who hears of events: an error ends the phase.
+/// A callback that gets events. An error ends the phase.
 pub(super) type OnEvent<'a> = &'a mut dyn FnMut(TrainEvent) -> Result<(), super::TrainError>;

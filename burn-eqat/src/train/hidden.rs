@@ -1,18 +1,17 @@
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
-/// What flows between blocks, or beside them: tensors, and pairs, triples, lists and
-/// options of them.
+/// Values that go through the blocks: tensors, and pairs, triples, lists and options of them.
 pub trait Flow: Clone {
-    /// The same values where gradients are recorded.
+    /// The same values, with gradients recorded.
     fn train(self) -> Self;
 
     /// Calls `each` with the values of every tensor in turn.
     fn each_tensor(&self, each: &mut dyn FnMut(TensorData));
 }
 
-/// What flows from block to block, and what a reconstruction is measured on.
+/// A hidden state, on which the reconstruction error is measured.
 pub trait Hidden: Flow {
-    /// Mean squared error to a target, `[1]`; of several tensors the sum of theirs.
+    /// Mean squared error to a target, `[1]`. For several tensors, the sum of their errors.
     fn mse(self, target: Self) -> Tensor<1>;
 }
 

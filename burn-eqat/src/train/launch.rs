@@ -1,4 +1,4 @@
-//! What both phases share where they run under Burn's `SupervisedTraining`.
+//! Shared code of both phases under Burn's `SupervisedTraining`.
 
 use super::{Phase, TrainError};
 use burn::data::dataloader::DataLoader;
@@ -9,7 +9,7 @@ use burn::train::{
 };
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Where a strategy leaves the error that Burn's interface has no way to give back.
+/// A slot for the error of a strategy, which Burn's interface cannot return.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ErrorSlot(Arc<Mutex<Option<TrainError>>>);
 
@@ -99,7 +99,7 @@ pub(super) fn launch<M: LearnerModel + 'static, S: SupervisedLearningStrategy<M>
     }
 }
 
-/// Fails once the training was told to stop.
+/// Fails if the training was told to stop.
 pub(super) fn check_stop(interrupter: &Interrupter) -> Result<(), TrainError> {
     if interrupter.should_stop() {
         Err(TrainError::Interrupted)

@@ -1,4 +1,4 @@
-//! The two training phases: each runs by itself or under Burn's `SupervisedTraining`.
+//! The two training phases. Each runs alone or under Burn's `SupervisedTraining`.
 
 mod best;
 mod block_ap;

@@ -6,16 +6,16 @@ use burn::train::{
     ClassificationOutput, MultiLabelClassificationOutput, RegressionOutput, SequenceOutput,
 };
 
-/// What a training or validation step of the two phases gives to metrics.
+/// The output of a training or validation step of both phases, for metrics.
 ///
-/// A model that uses it, or one of Burn's own outputs (`ClassificationOutput`, `RegressionOutput`, `SequenceOutput`), in its
-/// `TrainStep` and `InferenceStep` can be trained by both phases. For an output of another type implement [`StepLoss`], and
+/// Both phases can train a model whose `TrainStep` and `InferenceStep` return this type, or one of Burn's outputs
+/// (`ClassificationOutput`, `RegressionOutput`, `SequenceOutput`). For other output types, implement [`StepLoss`], and
 /// `From<Reconstruction>` for `BlockAp::launch`.
 #[derive(Clone, Debug)]
 pub struct QatOutput {
     /// The loss, `[1]`: mean cross-entropy in nats, or a block's reconstruction error.
     pub loss: Tensor<1>,
-    /// Tokens that the cross-entropy is the mean of; 0 for other losses.
+    /// The number of tokens in the mean cross-entropy; 0 for other losses.
     pub tokens: usize,
     /// Whether the loss is a block's reconstruction error.
     pub reconstruction: bool,
@@ -54,7 +54,7 @@ impl From<Reconstruction> for QatOutput {
     }
 }
 
-/// The loss of a step's output, which E2E-QP watches.
+/// The loss of a step's output, for E2E-QP.
 pub trait StepLoss {
     /// The loss, `[1]`.
     fn loss(&self) -> Tensor<1>;
@@ -66,7 +66,7 @@ impl StepLoss for QatOutput {
     }
 }
 
-/// Has one of Burn's outputs be what steps of both phases give.
+/// Makes one of Burn's outputs usable in steps of both phases.
 macro_rules! burn_output {
     ($output:ident { $($field:ident: $empty:expr),* $(,)? }) => {
         impl StepLoss for $output {

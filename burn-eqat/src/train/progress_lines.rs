@@ -9,7 +9,8 @@ use std::io::Write;
 
 /// Shows a training as text: one line for each epoch, with its metrics.
 ///
-/// It is a renderer for Burn's `SupervisedTraining`, whose own prints every step where there is no dashboard (feature `tui`):
+/// It is a renderer for Burn's `SupervisedTraining`. Burn's own renderer prints every step if there is no dashboard
+/// (feature `tui`):
 ///
 /// ```no_run
 /// # use burn::train::{LearnerModel, SupervisedTraining};
@@ -19,7 +20,7 @@ use std::io::Write;
 /// # }
 /// ```
 ///
-/// It is an observer of the recipe, too. Where a phase runs by itself, it takes the phase's [events](TrainEvent):
+/// It is an observer of the recipe, too. If a phase runs alone, pass it the phase's [events](TrainEvent):
 ///
 /// ```
 /// # use burn_eqat::train::{ProgressLines, TrainError, TrainEvent};
@@ -34,7 +35,7 @@ pub struct ProgressLines {
     label: String,
     epochs: usize,
     metrics: Vec<Shown>,
-    /// Losses of the epoch that events told.
+    /// Losses of the epoch, from events.
     train_loss: Option<f64>,
     valid_loss: Option<f64>,
 }
@@ -53,7 +54,7 @@ impl ProgressLines {
         Self::new(std::io::stderr())
     }
 
-    /// Writes to `out`; what cannot be written is lost.
+    /// Writes to `out`, and ignores errors of writing.
     pub fn new(out: impl Write + Send + Sync + 'static) -> Self {
         Self {
             out: Box::new(out),

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// The highest learning rates of both phases.
 ///
-/// A configuration that leaves a rate out gets it from here, by the size of the model
-/// ([`for_model`](Self::for_model)); [`TrainEvent::PhaseStart`](super::TrainEvent::PhaseStart) says which rates a phase uses.
+/// They are the defaults of a configuration without rates, by the size of the model ([`for_model`](Self::for_model)).
+/// [`TrainEvent::PhaseStart`](super::TrainEvent::PhaseStart) has the rates of a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LearningRates {
     /// Step sizes and zero points in Block-AP.
@@ -19,7 +19,7 @@ pub struct LearningRates {
 }
 
 impl LearningRates {
-    /// Parameters from which on a model is large: it gets [`paper`](Self::paper)'s rates.
+    /// Models with at least this many parameters are large, and get the [`paper`](Self::paper)'s rates.
     pub const LARGE: usize = 1_000_000_000;
 
     /// The paper's rates (its section 4.1). They suit models of billions of parameters and thousands of samples.
@@ -62,7 +62,7 @@ impl LearningRates {
     }
 }
 
-/// How many parameters a module has, each packed weight counted as what it was before.
+/// The number of parameters of a module. Packed weights count with their dense size.
 pub(super) fn params<M: Module>(module: &M) -> usize {
     let size = module.size_report();
     size.packed_weights + size.dense_params

@@ -1,6 +1,6 @@
 use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 
-/// A cosine from a learning rate down to a part of it, after a linear warm-up; one step an iteration.
+/// A cosine from a learning rate down to a part of it, after a linear warm-up, with one step per iteration.
 ///
 /// Step `t` (from 0) of `warm_up` has `rate * (t + 1) / warm_up`; the cosine over the rest of `steps`
 /// starts at `rate` and ends at `rate * floor`.

@@ -1,8 +1,8 @@
 //! An encoder-decoder with cross-attention: read from a PyTorch file, quantized by training, saved and
 //! loaded again.
 //!
-//! Its blocks have different types, and what the encoder makes reaches every decoder block: in
-//! quantized form on the path that is trained, and in full precision on the path that makes targets.
+//! Its blocks have different types, and every decoder block gets the encoder's output. In training this is the
+//! output of the quantized encoder; for the targets it is that of the full-precision encoder.
 
 use burn::data::dataloader::{DataLoader, DataLoaderBuilder, batcher::Batcher};
 use burn::data::dataset::InMemDataset;
@@ -89,7 +89,7 @@ impl EncoderDecoder {
     }
 }
 
-/// What goes into the encoder and the decoder, and what should come out: `[batch, sequence, WIDTH]`.
+/// The inputs of the encoder and the decoder, and the target: `[batch, sequence, WIDTH]`.
 #[derive(Clone, Debug)]
 struct Pair {
     source: Tensor<3>,
@@ -99,7 +99,7 @@ struct Pair {
 
 impl Blockwise for EncoderDecoder {
     type Batch = Pair;
-    /// What the encoder made so far, and what the decoder did.
+    /// The current states of the encoder and the decoder.
     type Hidden = (Tensor<3>, Tensor<3>);
     type Context = ();
 
@@ -130,7 +130,7 @@ impl Blockwise for EncoderDecoder {
         Ok((source, target))
     }
 
-    /// A block is compared by the half of the hidden state that it makes.
+    /// Compares the half of the hidden state that the block computes.
     fn reconstruction_error(
         &self,
         index: usize,
@@ -145,7 +145,7 @@ impl Blockwise for EncoderDecoder {
     }
 }
 
-// E2E-QP has the model learn its task; here that is what the model did in full precision.
+// E2E-QP trains the model on its task; here the task is the model's output in full precision.
 impl EncoderDecoder {
     fn regression(&self, pair: Pair) -> RegressionOutput {
         let output = self.forward(pair.source, pair.target);
@@ -173,7 +173,7 @@ impl InferenceStep for EncoderDecoder {
     }
 }
 
-/// Puts pairs of one into batches.
+/// Joins single pairs to batches.
 struct Pairs;
 
 impl Batcher<Pair, Pair> for Pairs {
@@ -190,7 +190,7 @@ impl Batcher<Pair, Pair> for Pairs {
     }
 }
 
-/// Random inputs, and what the original makes of them.
+/// Random inputs, and the original model's outputs.
 fn pairs(model: &EncoderDecoder, count: usize, device: &Device) -> Arc<dyn DataLoader<Pair>> {
     let pair = |_| {
         let random =
@@ -248,6 +248,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             .into_data()
     };
     output(&loaded).assert_eq(&output(&packed), true);
-    println!("the loaded model gives the same, to the bit");
+    println!("the loaded model gives the same output, to the bit");
     Ok(())
 }

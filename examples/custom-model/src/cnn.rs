@@ -12,8 +12,8 @@ use burn::train::{ClassificationOutput, InferenceStep, TrainOutput, TrainStep};
 
 /// Two convolutions, each with a pooling, and three linear layers.
 ///
-/// Only the linear layers are quantized: a weight is a matrix here, and the kernels of convolutions stay
-/// dense. Most of the parameters are in the head.
+/// Only the linear layers are quantized: only matrices are, so the kernels of convolutions stay dense. Most
+/// of the parameters are in the head.
 #[derive(Module, Debug)]
 pub struct Cnn {
     convolutions: Vec<Conv2d>,
@@ -46,7 +46,7 @@ impl Cnn {
         }
     }
 
-    /// Images `[batch, 3, SIZE, SIZE]` to the features that go into the head, `[batch, features]`.
+    /// Images `[batch, 3, SIZE, SIZE]` to the input of the head, `[batch, features]`.
     pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
         self.convolutions
             .iter()

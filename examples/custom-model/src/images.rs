@@ -1,4 +1,4 @@
-//! The data: small pictures of coloured shapes, drawn when they are asked for.
+//! The data: small images of coloured shapes, drawn on request.
 
 use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataloader::{DataLoader, DataLoaderBuilder};
@@ -13,7 +13,7 @@ pub const SIZE: usize = 16;
 /// Numbers of an image: three colours for each pixel.
 const VALUES: usize = 3 * SIZE * SIZE;
 
-/// The shapes. A point `(x, y)` is inside of a shape of radius 1 around the origin or not.
+/// The shapes: whether a point `(x, y)` is inside a shape of radius 1 around the origin.
 const SHAPES: [fn(f32, f32) -> bool; 6] = [
     // Disc, ring, square, triangle, plus, and two bars.
     |x, y| x * x + y * y < 0.7,
@@ -36,7 +36,7 @@ const COLOURS: [[f32; 3]; 5] = [
 /// A class is a shape in a colour.
 pub const CLASSES: usize = SHAPES.len() * COLOURS.len();
 
-/// An image and what is on it.
+/// An image and its class.
 #[derive(Clone, Debug)]
 pub struct Image {
     /// Red, then green, then blue, each row by row.
@@ -45,11 +45,11 @@ pub struct Image {
     pub class: usize,
 }
 
-/// A data set of images. Each is drawn from the seed and its index alone, so that data sets of
-/// different seeds have no image in common and none has to be kept.
+/// A data set of images. Each image depends only on the seed and its index, so data sets of different seeds
+/// share no image, and no image has to be stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Images {
-    /// What the data set is drawn from.
+    /// The seed of the images.
     pub seed: u64,
     /// How many images it has.
     pub count: usize,
@@ -94,7 +94,7 @@ fn draw(mut random: StdRng) -> Image {
     Image { pixels, class }
 }
 
-/// What a model gets for a step.
+/// A batch for a step.
 #[derive(Clone, Debug)]
 pub struct ImageBatch {
     /// `[batch, 3, SIZE, SIZE]`

@@ -1,11 +1,11 @@
-//! Two models of one's own, a vision transformer and a CNN: trained as a Burn user trains them, on images
-//! that this program draws, then taken to 4, 3 and 2 bits per weight by training.
+//! Two custom models, a vision transformer and a CNN. They are trained with plain Burn, on images that this program
+//! draws, and then taken to 4, 3 and 2 bits per weight by training.
 //!
 //! ```text
 //! cargo run --release -p custom-model
 //! ```
 //!
-//! What differs from a plain Burn program is in `quantize.rs`.
+//! Everything that a plain Burn program does not have is in `quantize.rs`.
 #![deny(missing_docs)]
 
 mod cnn;
@@ -31,13 +31,13 @@ use vit::Vit;
 
 /// How much of everything.
 struct Settings {
-    /// Images that the models learn from.
+    /// Training images.
     images: usize,
-    /// Passes over them in full precision.
+    /// Passes over the training images in full precision.
     epochs: usize,
-    /// Images that the models are quantized with: the first ones of those.
+    /// Images for quantization: the first training images.
     calibration: usize,
-    /// Images to measure with, which no model has seen.
+    /// Images for measuring, which no model was trained on.
     unseen: usize,
     /// Schemes to quantize to.
     schemes: &'static [&'static str],
@@ -63,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Trains a model, then takes it to each scheme.
+/// Trains a model, then quantizes it with each scheme.
 fn run<M: Classifier + Blockwise<Batch = ImageBatch>>(
     name: &str,
     new: fn(&Device) -> M,

@@ -1,4 +1,4 @@
-//! All that this program has and a plain Burn program has not.
+//! Everything that a plain Burn program does not have.
 
 use crate::cnn::Cnn;
 use crate::images::ImageBatch;
@@ -52,7 +52,7 @@ pub fn load<M: Classifier>(new: M, file: &Path) -> Result<M, Box<dyn Error>> {
     Ok(new.load(file)?)
 }
 
-/// The blocks of the CNN are the layers of its head. Its convolutions are no matrices and stay dense.
+/// The blocks of the CNN are the layers of its head. Its convolutions are not matrices, so they stay dense.
 impl Blockwise for Cnn {
     type Batch = ImageBatch;
     type Hidden = Tensor<2>;

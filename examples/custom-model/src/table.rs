@@ -3,7 +3,7 @@
 use burn_eqat::Scheme;
 use std::fmt;
 
-/// What stands above the rows.
+/// The header.
 pub fn header() -> String {
     format!(
         "{:<8}{:>12}{:>9}{:>16}{:>9}{:>10}{:>9}{:>9}",
@@ -21,7 +21,7 @@ pub struct Row {
     pub bytes: u64,
     /// Accuracy after each stage: full precision, round to nearest, Block-AP, E2E-QP.
     pub accuracy: Vec<f64>,
-    /// How long quantization took.
+    /// The time of quantization.
     pub seconds: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Training in full precision, and measuring: nothing in here knows of quantization.
+//! Training in full precision, and measuring, in plain Burn without quantization.
 
 use crate::images::ImageBatch;
 use burn::data::dataloader::DataLoader;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Batches of images.
 pub type Loader = Arc<dyn DataLoader<ImageBatch>>;
 
-/// A model that learns to name what is on images.
+/// A model that learns to classify images.
 pub trait Classifier:
     LearnerModel
     + TrainStep<Input = ImageBatch, Output = ClassificationOutput>
@@ -23,7 +23,7 @@ pub trait Classifier:
     fn logits(&self, images: Tensor<4>) -> Tensor<2>;
 }
 
-/// What a step gives: the cross-entropy of logits `[batch, classes]`, and what it was computed from.
+/// The output of a step: the cross-entropy of logits `[batch, classes]`, with the logits and classes.
 pub fn classified(logits: Tensor<2>, classes: Tensor<1, Int>) -> ClassificationOutput {
     let loss = CrossEntropyLossConfig::new()
         .init(&logits.device())
@@ -58,7 +58,7 @@ pub fn train<M: Classifier>(
     Ok(model.valid())
 }
 
-/// The part of the images that a model names rightly.
+/// The part of the images that a model classifies correctly.
 ///
 /// # Errors
 ///

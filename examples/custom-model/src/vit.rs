@@ -18,8 +18,8 @@ const TOKENS: usize = (SIZE / PATCH) * (SIZE / PATCH);
 
 /// A block: attention, then a feed-forward, each on a normalized input.
 ///
-/// The attention is Burn's, with plain `Linear`s inside. The feed-forward is made of [`QuantLinear`],
-/// which runs from packed weights and keeps no dense one; as long as nothing is packed it is a `Linear`.
+/// The attention is Burn's, with plain `Linear`s inside. The feed-forward is made of [`QuantLinear`], which runs
+/// from packed weights and keeps no dense ones. While its weight is dense, it works like a `Linear`.
 #[derive(Module, Debug)]
 pub struct VitBlock {
     norm_attention: LayerNorm,
@@ -80,7 +80,7 @@ impl Vit {
         }
     }
 
-    /// Images `[batch, 3, SIZE, SIZE]` to what goes into the first block, `[batch, tokens, width]`.
+    /// Images `[batch, 3, SIZE, SIZE]` to the input of the first block, `[batch, tokens, width]`.
     pub fn tokens(&self, images: Tensor<4>) -> Tensor<3> {
         let patches: Tensor<3> = self.patches.forward(images).flatten(2, 3);
         patches.swap_dims(1, 2) + self.positions.val()

@@ -1,4 +1,4 @@
-//! README shows lines of this example: they are the example's own, and so they compile.
+//! The code in README is copied from this example, so it compiles.
 
 use std::fs::read_to_string;
 use std::path::Path;

@@ -5,9 +5,9 @@ use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, Tokenizer};
 
-/// The BOS token of a tokenizer of ours; its id is 0.
+/// The BOS token of our tokenizers; its id is 0.
 const BOS: &str = "<s>";
-/// The EOS token of a tokenizer of ours; its id is 1.
+/// The EOS token of our tokenizers; its id is 1.
 const EOS: &str = "</s>";
 
 /// Trains a byte-level BPE tokenizer, whose special tokens are `<s>` (0) and `</s>` (1).

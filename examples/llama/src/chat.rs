@@ -1,4 +1,4 @@
-//! Conversations in the form that an instruct model was trained on.
+//! Conversations in the format of an instruct model.
 
 use crate::error::Error;
 use burn_eqat::files::{FileError, read_json};
@@ -27,7 +27,7 @@ impl Message {
     }
 }
 
-/// The form in which a model expects conversations.
+/// A model's template of conversations.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     path: PathBuf,
@@ -41,7 +41,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     ///
-    /// When there is none, or a file cannot be read.
+    /// When there is no template, or a file cannot be read.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let config = dir.join("tokenizer_config.json");
         let Some((path, source)) = template(dir)? else {
@@ -65,7 +65,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     ///
-    /// When the template is broken or refuses the conversation.
+    /// When the template is invalid or rejects the conversation.
     pub fn render(&self, messages: &[Message]) -> Result<String, Error> {
         let failed = |error: minijinja::Error| {
             Error::from(FileError::invalid(
@@ -114,7 +114,7 @@ pub(crate) fn template(dir: &Path) -> Result<Option<(PathBuf, String)>, Error> {
     }
     let config: Value = read_json(&path)?;
     let template = match config.get("chat_template") {
-        // Several by name; the others are for tools.
+        // Several named templates; the others are for tools.
         Some(Value::Array(named)) => named
             .iter()
             .find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"))
@@ -125,7 +125,7 @@ pub(crate) fn template(dir: &Path) -> Result<Option<(PathBuf, String)>, Error> {
     Ok(template.map(|template| (path, template.to_string())))
 }
 
-/// A special token, which is a text or an object with one.
+/// A special token, which is a text or an object with a text.
 fn token(config: &Value, name: &str) -> String {
     let value = config.get(name);
     let text = value.and_then(|value| value.get("content").or(Some(value)));

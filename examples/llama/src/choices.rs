@@ -9,7 +9,7 @@ use serde::Deserialize;
 use std::path::Path;
 use tokenizers::Tokenizer;
 
-/// A question: one of several continuations is right.
+/// A question with several continuations, one of which is right.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
     query: String,
@@ -38,7 +38,7 @@ enum Line {
 ///
 /// # Errors
 ///
-/// When the file cannot be read, a line is no such object, or `gold` is none of the choices.
+/// When the file cannot be read, a line is not such an object, or `gold` is not one of the choices.
 pub fn read_questions(path: &Path) -> Result<Vec<Question>, Error> {
     let text = std::fs::read_to_string(path).map_err(Error::read(path))?;
     let mut questions = Vec::new();
@@ -92,11 +92,12 @@ pub fn read_questions(path: &Path) -> Result<Vec<Question>, Error> {
     Ok(questions)
 }
 
-/// The part of the questions whose right choice is the likeliest after the query.
+/// The part of the questions whose right choice is the likeliest after the query. The callback `progress` is called
+/// for each question.
 ///
 /// # Errors
 ///
-/// When a text cannot be encoded, or `progress`, which hears of each question, says to stop.
+/// When a text cannot be encoded, or `progress` returns an error.
 pub fn accuracy(
     model: &Llama,
     config: &LlamaConfig,
@@ -145,7 +146,7 @@ fn scores(
             .take_while(|(a, b)| a == b)
             .count();
         let mut from = shared.clamp(1, tokens.len().max(1));
-        // What is too long loses its beginning.
+        // A text that is too long loses its beginning.
         let excess = tokens.len().saturating_sub(config.positions());
         from = from.saturating_sub(excess).max(1);
         rows.push((tokens[excess..].to_vec(), from));
@@ -158,7 +159,7 @@ fn scores(
         .max(2);
     let mut padded = Vec::with_capacity(rows.len() * longest);
     for (tokens, _) in &rows {
-        // No position looks ahead, so what stands behind a text changes nothing in it.
+        // No position looks ahead, so padding after a text does not change it.
         padded.extend_from_slice(tokens);
         padded.extend(std::iter::repeat_n(0, longest - tokens.len()));
     }

@@ -5,13 +5,13 @@ use burn_eqat::train::TrainError;
 use burn_eqat::{QuantizeError, RunDirError};
 use std::path::{Path, PathBuf};
 
-/// What can go wrong between the command line and the model.
+/// An error of the command line or the model.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A checkpoint directory.
     #[error("{0}{hint}", hint = hint(.0))]
     File(#[from] FileError),
-    /// A `config.json` that no Llama can be built from.
+    /// A `config.json` does not describe a supported Llama.
     #[error("{path}: {error}")]
     Config {
         /// The file.
@@ -20,10 +20,10 @@ pub enum Error {
         #[source]
         error: ConfigError,
     },
-    /// A model that cannot be quantized as asked.
+    /// A model cannot be quantized as requested.
     #[error(transparent)]
     Quantize(#[from] QuantizeError),
-    /// A file that does not hold what it should.
+    /// A file has wrong contents.
     #[error("{path}: {message}")]
     Input {
         /// The file.
@@ -31,10 +31,10 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
-    /// A text, tokens, or a model that ran into something on them.
+    /// An error of text, tokens or a language model.
     #[error(transparent)]
     Lm(LmError),
-    /// A model that has no lossless form in GGUF.
+    /// A model has no lossless form in GGUF.
     #[error(transparent)]
     Gguf(#[from] crate::export::GgufError),
     /// A run directory.
@@ -43,24 +43,24 @@ pub enum Error {
     /// A setting that makes no sense.
     #[error("{0}")]
     Setting(String),
-    /// Training that could not go on.
+    /// An error that stopped training.
     #[error(transparent)]
     Train(TrainError),
-    /// A model that could not be saved where it should be, and is elsewhere.
+    /// A model could not be saved to its target, and was saved elsewhere.
     #[error("{error}; the model was saved to {path} instead")]
     Rescued {
-        /// Why it is not where it should be.
+        /// Why it could not be saved to its target.
         #[source]
         error: Box<Error>,
         /// Where it is.
         path: PathBuf,
     },
-    /// Interrupted from the keyboard, or asked to end by the system.
+    /// Interrupted by Ctrl-C or SIGTERM.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// What the command line has to offer for an error of the library.
+/// A hint of the command line for an error of the library.
 fn hint(error: &FileError) -> &'static str {
     match error {
         FileError::NotEmpty { .. } => " (replace it with --force)",
@@ -82,7 +82,7 @@ impl Error {
         move |error| Error::input(path, error)
     }
 
-    /// A file that does not hold what it should.
+    /// An error for a file with wrong contents.
     pub(crate) fn input(path: &Path, message: impl ToString) -> Self {
         Error::Input {
             path: path.to_path_buf(),

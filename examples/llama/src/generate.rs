@@ -6,23 +6,23 @@ use burn::tensor::Device;
 use burn_eqat::lm::{self, GenerationLimits, LmError, Sampler, TextStream};
 use tokenizers::Tokenizer;
 
-/// What was written, and how fast.
+/// Generated text, and its speed.
 #[derive(Clone, Debug)]
 pub struct Generated {
-    /// Prompt and continuation; of an [`answer`], only what is new.
+    /// Prompt and continuation; for an [`answer`], only the new text.
     pub text: String,
     /// New tokens.
     pub tokens: usize,
-    /// New tokens a second, the prompt not counted.
+    /// New tokens per second, without the prompt.
     pub tokens_per_second: f64,
 }
 
-/// Continues a prompt until the model ends the text, `max_new_tokens` are written or its positions are
-/// used up. `show` gets the text piece by piece and may stop with an error.
+/// Continues a prompt until the model ends the text, `max_new_tokens` are generated, or the model's positions are
+/// used up. The callback `show` gets the text piece by piece, and may stop with an error.
 ///
 /// # Errors
 ///
-/// When the prompt cannot be encoded or is too long, or `show` says to stop.
+/// When the prompt cannot be encoded or is too long, or `show` returns an error.
 pub fn generate(
     loaded: &LoadedLlama,
     tokenizer: &Tokenizer,
@@ -39,8 +39,8 @@ pub fn generate(
     continue_tokens(loaded, &ids, max_new_tokens, sampler, device, text, show)
 }
 
-/// Answers a conversation that is written out already, special tokens and all: as [`generate`], but only
-/// what is new is shown and given back.
+/// Answers a conversation that is formatted already, with its special tokens. Like [`generate`], but shows and
+/// returns only the new text.
 ///
 /// # Errors
 ///

@@ -5,7 +5,7 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use std::path::{Path, PathBuf};
 
-/// Files of a model besides its weights; config.json has to be there.
+/// Files of a model besides its weights; config.json is required.
 const FILES: [&str; 8] = [
     "config.json",
     "generation_config.json",
@@ -17,8 +17,8 @@ const FILES: [&str; 8] = [
     "chat_template.jinja",
 ];
 
-/// The directory of a model by its name, `org/name`: downloaded as far as the cache lacks it. Where the hub
-/// cannot be reached, what the cache has must do. `HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT` are heeded.
+/// The directory of a model by its name, `org/name`. Downloads the files that are not in the cache. If the hub
+/// cannot be reached, uses the cache alone. Respects `HF_HOME`, `HF_TOKEN` and `HF_ENDPOINT`.
 ///
 /// # Errors
 ///
@@ -46,7 +46,7 @@ pub fn fetch(name: &str) -> Result<PathBuf, Error> {
     }
 }
 
-/// Downloads what a model consists of, as far as it is not there.
+/// Downloads the missing files of a model.
 fn download(name: &str, remote: &ApiRepo, files: Vec<String>) -> Result<PathBuf, Error> {
     let missing = |what: &str| {
         let message = format!("the model has no {what} on the hub");
@@ -55,7 +55,7 @@ fn download(name: &str, remote: &ApiRepo, files: Vec<String>) -> Result<PathBuf,
     if !files.iter().any(|file| file == "config.json") {
         return Err(missing("config.json"));
     }
-    // Weights in a folder of their own are another's format.
+    // Weights in a subfolder are in another format.
     let weights_of = |stem: &str, extension: &str| -> Vec<&String> {
         let named = |file: &&String| {
             let weights =
@@ -82,7 +82,7 @@ fn download(name: &str, remote: &ApiRepo, files: Vec<String>) -> Result<PathBuf,
     dir.ok_or_else(|| missing("files"))
 }
 
-/// The directory of a model that the cache has.
+/// The directory of a model in the cache.
 fn from_cache(cached: &CacheRepo) -> Option<PathBuf> {
     let dir = cached.get("config.json")?.parent()?.to_path_buf();
     let weights = [

@@ -1,4 +1,4 @@
-//! A Llama to 2 bits by training: the model and what the command line is made of.
+//! Takes a Llama to 2 bits by training: the model, and the parts of the command line.
 #![warn(missing_docs)]
 
 mod bpe;

@@ -1,4 +1,4 @@
-//! Llamas from checkpoint directories, and back.
+//! Loads Llamas from checkpoint directories, and saves them.
 
 use crate::config::TIED;
 use crate::error::Error;
@@ -16,13 +16,13 @@ use burn_eqat::lm::{BlockFiles, TokenWindows, encode_windows, load_tokenizer, re
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
-/// A model with what its directory holds besides.
+/// A model and the other contents of its directory.
 pub struct LoadedLlama {
     /// The model.
     pub model: Llama,
     /// Its shape.
     pub config: LlamaConfig,
-    /// The scheme of its packed weights; `None` where they are dense.
+    /// The scheme of its packed weights; `None` if they are dense.
     pub scheme: Option<Scheme>,
     /// The opened directory.
     pub checkpoint: Checkpoint,
@@ -35,8 +35,8 @@ impl LoadedLlama {
     ///
     /// # Errors
     ///
-    /// When a file is missing or broken, `config.json` describes no Llama, or the tensors are not
-    /// those that it describes.
+    /// When a file is missing or damaged, `config.json` does not describe a Llama, or the tensors do not fit
+    /// it.
     pub fn open(dir: &Path, device: &Device) -> Result<Self, Error> {
         let (checkpoint, config) = describe(dir)?;
         let model = config.init(device);
@@ -46,8 +46,8 @@ impl LoadedLlama {
         Self::new(checkpoint, config, scheme, model)
     }
 
-    /// Opens a directory whose blocks stay in its files: one is read when it is needed, and dropped.
-    /// Everything about the files that can be checked is checked here.
+    /// Opens a directory whose blocks stay in its files. Each block is read when it is needed, and then dropped.
+    /// All checks of the files are made here.
     ///
     /// # Errors
     ///
@@ -83,17 +83,17 @@ impl LoadedLlama {
         })
     }
 
-    /// The EOS tokens: each of them ends a text.
+    /// The EOS tokens. Each of them ends a text.
     pub fn eos_tokens(&self) -> &[u32] {
         &self.eos
     }
 
-    /// The template of conversations, as `chat_template.jinja` or `tokenizer_config.json` has it, and which
-    /// of them.
+    /// The template of conversations from `chat_template.jinja` or `tokenizer_config.json`, and the path of that
+    /// file.
     ///
     /// # Errors
     ///
-    /// When a file that is there cannot be read.
+    /// When an existing file cannot be read.
     pub fn chat_template(&self) -> Result<Option<(PathBuf, String)>, Error> {
         chat::template(self.checkpoint.dir())
     }
@@ -102,7 +102,7 @@ impl LoadedLlama {
     ///
     /// # Errors
     ///
-    /// When there is none, it cannot be read, or it has more tokens than the model.
+    /// When there is no tokenizer, it cannot be read, or it has more tokens than the model.
     pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
         let tokenizer = load_tokenizer(self.checkpoint.dir())?;
         let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
@@ -132,7 +132,7 @@ impl LoadedLlama {
         )?)
     }
 
-    /// The float type that the files of this model are in.
+    /// The float type of this model's files.
     pub fn dtype(&self) -> DType {
         let config = self.checkpoint.config();
         let name = config.get("torch_dtype").or_else(|| config.get("dtype"));
@@ -147,7 +147,7 @@ impl LoadedLlama {
     ///
     /// # Errors
     ///
-    /// When a file cannot be written; nothing is at the target then that was not there before.
+    /// When a file cannot be written. The target is unchanged then.
     pub fn save_packed(&self, model: &Llama, target: &Path, force: bool) -> Result<(), Error> {
         let staged = StagedDir::begin(target, force)?;
         let config = self.checkpoint.config();
@@ -156,8 +156,8 @@ impl LoadedLlama {
         Ok(staged.commit()?)
     }
 
-    /// Saves a packed form of this model as [`save_packed`](Self::save_packed) does. Where that fails, it is
-    /// saved beside the target, at `<target>.rescued`, before the failure is given back.
+    /// Saves a packed form of this model like [`save_packed`](Self::save_packed). If that fails, saves it beside the
+    /// target, at `<target>.rescued`, and then returns the error.
     ///
     /// # Errors
     ///
@@ -173,12 +173,12 @@ impl LoadedLlama {
         })
     }
 
-    /// Checks that a model can be saved at a place, before it is computed: `skeleton` is the model with packed
-    /// weights that need no data yet, and `copies` how many of it there are at a time.
+    /// Checks that a model can be saved at a target, before it is computed. `skeleton` is the model with packed
+    /// weights, which need no data yet, and `copies` the number of copies on disk at a time.
     ///
     /// # Errors
     ///
-    /// When the place cannot be written, or has not enough room.
+    /// When the target cannot be written, or does not have enough space.
     pub fn check_room<M: Module>(
         &self,
         skeleton: &M,
@@ -206,7 +206,7 @@ fn describe(dir: &Path) -> Result<(Checkpoint, LlamaConfig), Error> {
     Ok((checkpoint, config))
 }
 
-/// Whether texts begin with the BOS token: a Qwen names one that it does not use.
+/// Whether texts begin with the BOS token. A Qwen has one that it does not use.
 fn begins_texts(dir: &Path, config: &LlamaConfig) -> Result<bool, Error> {
     #[derive(serde::Deserialize)]
     struct Tokenizing {
@@ -222,13 +222,13 @@ fn begins_texts(dir: &Path, config: &LlamaConfig) -> Result<bool, Error> {
     Ok(said.unwrap_or_else(|| config.begins_texts()))
 }
 
-/// Whether a tensor is the tied embedding for the second time.
+/// Whether a tensor is a second copy of the tied embedding.
 fn is_redundant(name: &str, tied: bool) -> bool {
     let [_, head] = TIED;
     tied && name == head
 }
 
-/// The EOS tokens: instruct models name more of them in `generation_config.json`.
+/// The EOS tokens. Instruct models have more of them in `generation_config.json`.
 fn eos_tokens(dir: &Path, config: &LlamaConfig) -> Result<Vec<u32>, Error> {
     #[derive(serde::Deserialize)]
     struct Generation {

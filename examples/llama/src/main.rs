@@ -2,14 +2,14 @@
 
 use clap::Parser;
 
-/// Tensors come and go by the megabyte: an allocator that keeps their pages spares a fifth of the time.
+/// Large tensors are allocated and freed all the time. An allocator that keeps their pages saves a fifth of the time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// When the allocator gives freed pages back to the system.
 #[derive(Clone, Copy)]
 enum Pages {
-    /// Never: they are wanted again in a moment.
+    /// Never: they are needed again soon.
     Kept,
     /// At once.
     GivenBack,

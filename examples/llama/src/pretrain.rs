@@ -1,4 +1,4 @@
-//! Training a small Llama from nothing: how the bundled model was made.
+//! Trains a small Llama from scratch, like the bundled model.
 
 use crate::bpe::train_tokenizer;
 use crate::error::Error;
@@ -14,7 +14,7 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokenizers::Tokenizer;
 
-/// How a small Llama is trained.
+/// Settings to train a small Llama.
 #[derive(Config, Debug)]
 pub struct PretrainConfig {
     /// Tokens in the vocabulary.
@@ -47,7 +47,7 @@ pub struct PretrainConfig {
     /// Passes over the text.
     #[config(default = 10)]
     pub epochs: usize,
-    /// Highest learning rate, after 5 % of warm-up; it falls to a tenth along a cosine.
+    /// Highest learning rate, after 5 % of warm-up. It falls to a tenth along a cosine.
     #[config(default = 2e-3)]
     pub learning_rate: f64,
     /// Weight decay of the matrices.
@@ -89,7 +89,7 @@ impl PretrainConfig {
     }
 }
 
-/// What the callback of [`pretrain`] gets after each step.
+/// The argument of [`pretrain`]'s callback, after each step.
 pub struct PretrainStep<'a> {
     /// Steps done.
     pub step: usize,
@@ -105,7 +105,7 @@ pub struct PretrainStep<'a> {
 ///
 /// # Errors
 ///
-/// When the text is too short for a batch of windows, or `progress` says to stop.
+/// When the text is too short for a batch of windows, or `progress` returns an error.
 pub fn pretrain(
     config: &PretrainConfig,
     documents: &[String],
@@ -193,7 +193,7 @@ pub fn pretrain(
     Ok((model.valid(), tokenizer))
 }
 
-/// The windows in a new order, cut at a new place.
+/// The windows in a new order, split at a new offset.
 fn epoch(
     windows: &TokenWindows,
     batch_size: usize,

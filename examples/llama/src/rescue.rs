@@ -1,16 +1,15 @@
-//! A model that took hours to make is not lost when its place cannot be written.
+//! Saves a model elsewhere if its target cannot be written, so that hours of work are not lost.
 
 use crate::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Saves to a target. Where that fails, the same is saved beside it, at `<target>.rescued`, before the failure is
-/// given back.
+/// Saves to a target. If that fails, saves beside it, at `<target>.rescued`, and then returns the error. `save` gets
+/// the path, and whether it may replace a checkpoint there.
 ///
 /// # Errors
 ///
-/// As `save`, which is handed the place and whether a checkpoint there may be replaced;
-/// [`Error::Rescued`] says where the model is instead.
+/// As `save`. [`Error::Rescued`] says where the model is instead.
 pub(crate) fn save_or_rescue(
     target: &Path,
     force: bool,

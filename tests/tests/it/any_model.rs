@@ -448,6 +448,6 @@ fn what_cannot_be_quantized_is_refused() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "middle.weight: holds numbers that are not finite"
+        "middle.weight: has values that are not finite"
     );
 }

@@ -284,7 +284,7 @@ fn what_matches_nothing_is_refused() {
             &Weights::matching("q_proj").unwrap().except("bias").unwrap(),
             scheme("w4g6")
         ),
-        "no weight to quantize: asked for matrices whose path matches \"q_proj\" except those that \
+        "no weight to quantize: the selection is matrices whose path matches \"q_proj\" except those that \
          match \"bias\"; the model's matrices are embed.weight, layers.0.up.weight, \
          layers.0.down.weight and 4 more"
     );
@@ -292,7 +292,7 @@ fn what_matches_nothing_is_refused() {
     let error = norm.attach_fake_quant(&Weights::linears(), scheme("w4g4"));
     assert_eq!(
         error.unwrap_err().to_string(),
-        "no weight to quantize: asked for weights of linear layers; the model's matrices are none"
+        "no weight to quantize: the selection is weights of linear layers; the model's matrices are none"
     );
 }
 

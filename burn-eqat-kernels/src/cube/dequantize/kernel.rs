@@ -2,7 +2,7 @@
 //!
 //! - Supports: 2, 3, 4 and 8 bits, every group size, every number of rows and columns; step sizes
 //!   and outputs in any float type of the device, computed in f32.
-//! - Refuses: nothing; what the device lacks is refused before the launch.
+//! - Refuses: nothing; the caller checks the device's types and limits before the launch.
 //! - Work: one unit unpacks one block of words (16, 32, 8 or 4 codes) of one column vector.
 
 use crate::block::Block;
@@ -28,8 +28,8 @@ pub(crate) struct Part {
 #[cube(launch_unchecked)]
 pub(crate) fn dequantize_kernel<S: Float, O: Float, N: Size>(
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     out: &mut [Vector<O, N>],
     weight: WeightSizes,
     part: Part,
@@ -45,8 +45,8 @@ pub(crate) fn dequantize_kernel<S: Float, O: Float, N: Size>(
     let column = ABSOLUTE_POS % part.vectors;
     let weights = block_weights::<S, N>(
         words,
-        s,
-        z,
+        scales,
+        zero_points,
         &weight,
         part.first_block + at,
         part.first_vector + column,
@@ -65,13 +65,13 @@ pub(crate) fn dequantize_kernel<S: Float, O: Float, N: Size>(
 /// Sums `grad * (q - z)` and `-grad * s` over a chunk of a group: the gradients of `s` and `z`.
 ///
 /// A cube takes `lanes` column vectors of one chunk of one group, see [`crate::cube::plan::group::GroupPlan`].
-/// `grad` may hold only some columns of the weight, from `first_vector` on; the sums go to `ds` and
+/// `grad` may have only some columns of the weight, from `first_vector` on; the sums go to `ds` and
 /// `dz`, `[groups * chunks, columns of grad]`.
 #[cube(launch_unchecked)]
 pub(crate) fn dequantize_backward_kernel<S: Float, G: Float, N: Size>(
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     grad: &[Vector<G, N>],
     ds: &mut [Vector<f32, N>],
     dz: &mut [Vector<f32, N>],
@@ -96,14 +96,14 @@ pub(crate) fn dequantize_backward_kernel<S: Float, G: Float, N: Size>(
     if place.column < part.vectors {
         let column = first_vector + place.column;
         let at = place.group * weight.vectors + column;
-        let zero = Vector::<f32, N>::cast_from(z[at]);
+        let zero = Vector::<f32, N>::cast_from(zero_points[at]);
         for row in range_stepped(place.start + place.slice, place.end, cube.slices) {
             let g = Vector::<f32, N>::cast_from(grad[row * part.vectors + place.column]);
             let q = row_codes::<N>(words, &weight, row, column, block);
             sum_s += g * (q - zero);
             sum_z += g;
         }
-        sum_z = Vector::new(0.0f32) - sum_z * Vector::<f32, N>::cast_from(s[at]);
+        sum_z = Vector::new(0.0f32) - sum_z * Vector::<f32, N>::cast_from(scales[at]);
     }
     finish::<N>(
         &mut shared_s,

@@ -16,7 +16,7 @@ use burn_cubecl::tensor::CubeTensor;
 use kernel::{PartLaunch, dequantize_backward_kernel, dequantize_kernel};
 use std::ops::Range;
 
-/// The rows and columns of a weight that a slab takes; both start at multiples of a block or vector.
+/// The rows and columns of a slab of a weight; both start at multiples of a block or vector.
 pub(crate) struct Region {
     pub rows: Range<usize>,
     pub columns: Range<usize>,
@@ -70,8 +70,8 @@ pub(crate) fn dequantize(weight: &DeviceWeight, region: Region, dtype: DType) ->
     out
 }
 
-/// Gradients by `s` and `z` of the weights in some columns, from `first_column` on, of which `grad`
-/// `[k, columns]` is the gradient: `[groups, columns]`, summed in f32, given in `dtype`.
+/// Gradients by step sizes and zero points, `[groups, columns]` in `dtype`, summed in f32. `grad [k, columns]` is the
+/// gradient of some columns of the weight, from `first_column` on.
 pub(crate) fn dequantize_backward(
     weight: &DeviceWeight,
     grad: CubeTensor,

@@ -1,7 +1,7 @@
-//! Fake quantization and its gradients, one pass over the weight each.
+//! Fake quantization and its gradients, each in one pass over the weight.
 //!
 //! - Supports: every bit width, group size and shape; any float type of the device, computed in f32.
-//! - Refuses: nothing; what the device lacks is refused before the launch.
+//! - Refuses: nothing; the caller checks the device's types and limits before the launch.
 //! - Work: forward, one unit takes up to [`ROWS`] rows of one group in one column vector. Backward, a
 //!   cube takes a chunk of a group in some column vectors, see [`crate::cube::plan::group::GroupPlan`].
 
@@ -12,10 +12,10 @@ use crate::{SCALE_MAX, SCALE_MIN};
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-/// Rows that a unit of the forward kernel takes, at most.
+/// The most rows of one unit of the forward kernel.
 pub(crate) const ROWS: usize = 8;
 
-/// What a group is quantized to.
+/// The quantization grid of a group.
 #[derive(CubeType, Clone, Copy)]
 struct Grid<N: Size> {
     scale: Vector<f32, N>,
@@ -26,17 +26,17 @@ struct Grid<N: Size> {
 #[cube]
 impl<N: Size> Grid<N> {
     fn load<F: Float>(
-        s: &[Vector<F, N>],
-        z: &[Vector<F, N>],
+        scales: &[Vector<F, N>],
+        zero_points: &[Vector<F, N>],
         at: usize,
         #[comptime] max_code: u32,
     ) -> Grid<N> {
         let max_code = Vector::<f32, N>::new(comptime!(max_code as f32));
         let low = Vector::<f32, N>::new(comptime!(SCALE_MIN as f32));
         let high = Vector::<f32, N>::new(comptime!(SCALE_MAX as f32));
-        let zero = Vector::<f32, N>::cast_from(z[at]).round();
+        let zero = Vector::<f32, N>::cast_from(zero_points[at]).round();
         Grid::<N> {
-            scale: Vector::<f32, N>::cast_from(s[at]).max(low).min(high),
+            scale: Vector::<f32, N>::cast_from(scales[at]).max(low).min(high),
             zero: zero.max(Vector::new(0.0f32)).min(max_code),
             max_code,
         }
@@ -45,11 +45,11 @@ impl<N: Size> Grid<N> {
 
 #[cube(launch_unchecked)]
 pub(crate) fn fake_quantize_kernel<W: Float, S: Float, N: Size>(
-    w: &[Vector<W, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    weight: &[Vector<W, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     out: &mut [Vector<W, N>],
-    weight: WeightSizes,
+    sizes: WeightSizes,
     pieces: usize,
     total: usize,
     #[comptime] max_code: u32,
@@ -58,18 +58,23 @@ pub(crate) fn fake_quantize_kernel<W: Float, S: Float, N: Size>(
     if ABSOLUTE_POS >= total {
         terminate!();
     }
-    let column = ABSOLUTE_POS % weight.vectors;
-    let piece = ABSOLUTE_POS / weight.vectors;
+    let column = ABSOLUTE_POS % sizes.vectors;
+    let piece = ABSOLUTE_POS / sizes.vectors;
     let group = piece / pieces;
-    let grid = Grid::<N>::load::<S>(s, z, group * weight.vectors + column, max_code);
-    let start = group * weight.group + piece % pieces * ROWS;
-    let end = (group + 1) * weight.group;
+    let grid = Grid::<N>::load::<S>(
+        scales,
+        zero_points,
+        group * sizes.vectors + column,
+        max_code,
+    );
+    let start = group * sizes.group + piece % pieces * ROWS;
+    let end = (group + 1) * sizes.group;
     #[unroll]
     for i in 0..ROWS {
         let row = start + i;
         if row < end {
-            let at = row * weight.vectors + column;
-            let ratio = Vector::<f32, N>::cast_from(w[at]) / grid.scale;
+            let at = row * sizes.vectors + column;
+            let ratio = Vector::<f32, N>::cast_from(weight[at]) / grid.scale;
             let code = (ratio.round() + grid.zero)
                 .max(Vector::new(0.0f32))
                 .min(grid.max_code);
@@ -78,18 +83,18 @@ pub(crate) fn fake_quantize_kernel<W: Float, S: Float, N: Size>(
     }
 }
 
-/// The gradients of the paper's equations 3 to 5; the sums for `s` and `z` go to
+/// The gradients of the paper's equations 3 to 5. The sums for step sizes and zero points go to
 /// `[groups * chunks, n]`.
 #[cube(launch_unchecked)]
 pub(crate) fn fake_quantize_backward_kernel<W: Float, S: Float, N: Size>(
-    w: &[Vector<W, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    weight: &[Vector<W, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     grad: &[Vector<W, N>],
     dw: &mut [Vector<W, N>],
     ds: &mut [Vector<f32, N>],
     dz: &mut [Vector<f32, N>],
-    weight: WeightSizes,
+    sizes: WeightSizes,
     chunks: Chunks,
     cubes: usize,
     #[comptime] cube: GroupCube,
@@ -101,19 +106,23 @@ pub(crate) fn fake_quantize_backward_kernel<W: Float, S: Float, N: Size>(
     }
     let mut shared_s = Shared::<[Vector<f32, N>]>::new_slice(cube.units());
     let mut shared_z = Shared::<[Vector<f32, N>]>::new_slice(cube.units());
-    let place = UnitRows::new(&weight, &chunks, cube);
+    let place = UnitRows::new(&sizes, &chunks, cube);
 
     let zeros = Vector::<f32, N>::new(0.0);
     let ones = Vector::<f32, N>::new(1.0);
     let mut sum_s = zeros;
     let mut sum_z = zeros;
-    if place.column < weight.vectors {
-        let grid =
-            Grid::<N>::load::<S>(s, z, place.group * weight.vectors + place.column, max_code);
+    if place.column < sizes.vectors {
+        let grid = Grid::<N>::load::<S>(
+            scales,
+            zero_points,
+            place.group * sizes.vectors + place.column,
+            max_code,
+        );
         for row in range_stepped(place.start + place.slice, place.end, cube.slices) {
-            let at = row * weight.vectors + place.column;
+            let at = row * sizes.vectors + place.column;
             let g = Vector::<f32, N>::cast_from(grad[at]);
-            let ratio = Vector::<f32, N>::cast_from(w[at]) / grid.scale;
+            let ratio = Vector::<f32, N>::cast_from(weight[at]) / grid.scale;
             let code = ratio.round() + grid.zero;
             let clamped = code.max(zeros).min(grid.max_code);
             // A code that the clamp leaves alone lets the gradient through.
@@ -133,7 +142,7 @@ pub(crate) fn fake_quantize_backward_kernel<W: Float, S: Float, N: Size>(
         ds,
         dz,
         &place,
-        &weight,
+        &sizes,
         cube,
     );
 }

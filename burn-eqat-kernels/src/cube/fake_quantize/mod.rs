@@ -16,11 +16,11 @@ use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 use kernel::{ROWS, fake_quantize_backward_kernel, fake_quantize_kernel};
 
-/// A weight and what it is quantized with, in rows without gaps.
+/// A weight, its step sizes and its zero points, in contiguous rows.
 pub(crate) struct Quantizer {
-    w: CubeTensor,
-    s: CubeTensor,
-    z: CubeTensor,
+    weight: CubeTensor,
+    scales: CubeTensor,
+    zero_points: CubeTensor,
     limits: Limits,
     width: usize,
     group: usize,
@@ -28,14 +28,19 @@ pub(crate) struct Quantizer {
 }
 
 impl Quantizer {
-    pub fn new(w: CubeTensor, s: CubeTensor, z: CubeTensor, bits: Bits) -> Self {
-        let (w_dtype, s_dtype) = (w.dtype, s.dtype);
-        let limits = Limits::of(&w.client, w_dtype);
-        let ([k, n], [groups, _]) = (dims(&w), dims(&s));
+    pub fn new(
+        weight: CubeTensor,
+        scales: CubeTensor,
+        zero_points: CubeTensor,
+        bits: Bits,
+    ) -> Self {
+        let (weight_dtype, scales_dtype) = (weight.dtype, scales.dtype);
+        let limits = Limits::of(&weight.client, weight_dtype);
+        let ([k, n], [groups, _]) = (dims(&weight), dims(&scales));
         Quantizer {
-            w: rows(w, w_dtype),
-            s: rows(s, s_dtype),
-            z: rows(z, s_dtype),
+            weight: rows(weight, weight_dtype),
+            scales: rows(scales, scales_dtype),
+            zero_points: rows(zero_points, scales_dtype),
             limits,
             width: column_width(n, &limits),
             group: k / groups,
@@ -44,21 +49,21 @@ impl Quantizer {
     }
 
     fn sizes(&self, vectors: usize) -> WeightSizesLaunch {
-        let [k, _] = dims(&self.w);
+        let [k, _] = dims(&self.weight);
         WeightSizesLaunch::new(k, 0, vectors, self.group)
     }
 
     /// The quantized-dequantized weight, in the type of the weight.
     pub fn forward(self) -> CubeTensor {
-        let ([k, n], [groups, _]) = (dims(&self.w), dims(&self.s));
-        let out = empty(&self.w, [k, n], self.w.dtype);
+        let ([k, n], [groups, _]) = (dims(&self.weight), dims(&self.scales));
+        let out = empty(&self.weight, [k, n], self.weight.dtype);
         let pieces = self.group.div_ceil(ROWS);
         let plan = ColumnPlan::new(groups * pieces, n, self.width);
         if plan.total == 0 {
             return out;
         }
         let (count, dim) = elementwise(&out, plan.total);
-        let dtypes = [elem(self.w.dtype), elem(self.s.dtype)];
+        let dtypes = [elem(self.weight.dtype), elem(self.scales.dtype)];
         // SAFETY: units past `total` return; rows past the group are neither read nor written.
         unsafe {
             fake_quantize_kernel::launch_unchecked(
@@ -66,9 +71,9 @@ impl Quantizer {
                 count,
                 dim,
                 self.width,
-                self.w.clone().into_buffer_arg(),
-                self.s.clone().into_buffer_arg(),
-                self.z.clone().into_buffer_arg(),
+                self.weight.clone().into_buffer_arg(),
+                self.scales.clone().into_buffer_arg(),
+                self.zero_points.clone().into_buffer_arg(),
                 out.clone().into_buffer_arg(),
                 self.sizes(plan.vectors),
                 pieces,
@@ -80,17 +85,17 @@ impl Quantizer {
         out
     }
 
-    /// Gradients by `w`, `s` and `z`.
+    /// Gradients by weight, step sizes and zero points.
     pub fn backward(self, grad: CubeTensor) -> (CubeTensor, CubeTensor, CubeTensor) {
-        let ([k, n], [groups, _]) = (dims(&self.w), dims(&self.s));
-        let (w_dtype, s_dtype) = (self.w.dtype, self.s.dtype);
-        let grad = rows(grad, w_dtype);
+        let ([k, n], [groups, _]) = (dims(&self.weight), dims(&self.scales));
+        let (weight_dtype, scales_dtype) = (self.weight.dtype, self.scales.dtype);
+        let grad = rows(grad, weight_dtype);
         let vectors = n / self.width;
         let plan = GroupPlan::new(self.group, vectors, self.width, &self.limits);
         let chunks = groups * plan.chunks;
-        let dw = empty(&grad, [k, n], w_dtype);
-        let ds = empty(&grad, [chunks, n], DType::F32);
-        let dz = empty(&grad, [chunks, n], DType::F32);
+        let d_weight = empty(&grad, [k, n], weight_dtype);
+        let d_scales = empty(&grad, [chunks, n], DType::F32);
+        let d_zero_points = empty(&grad, [chunks, n], DType::F32);
         let cubes = plan.cubes(groups);
         let sizes = self.sizes(vectors);
         if cubes > 0 {
@@ -101,23 +106,30 @@ impl Quantizer {
                     cube_count(cubes, &self.limits),
                     CubeDim::new_1d(plan.cube.units() as u32),
                     self.width,
-                    self.w.into_buffer_arg(),
-                    self.s.into_buffer_arg(),
-                    self.z.into_buffer_arg(),
+                    self.weight.into_buffer_arg(),
+                    self.scales.into_buffer_arg(),
+                    self.zero_points.into_buffer_arg(),
                     grad.clone().into_buffer_arg(),
-                    dw.clone().into_buffer_arg(),
-                    ds.clone().into_buffer_arg(),
-                    dz.clone().into_buffer_arg(),
+                    d_weight.clone().into_buffer_arg(),
+                    d_scales.clone().into_buffer_arg(),
+                    d_zero_points.clone().into_buffer_arg(),
                     sizes,
                     ChunksLaunch::new(plan.chunk, plan.chunks),
                     cubes,
                     plan.cube,
                     self.max_code,
-                    [elem(w_dtype), elem(s_dtype)],
+                    [elem(weight_dtype), elem(scales_dtype)],
                 );
             }
         }
-        let (ds, dz) = chunk_sums(ds, dz, [groups, n], plan.chunks, s_dtype, self.width);
-        (dw, ds, dz)
+        let (d_scales, d_zero_points) = chunk_sums(
+            d_scales,
+            d_zero_points,
+            [groups, n],
+            plan.chunks,
+            scales_dtype,
+            self.width,
+        );
+        (d_weight, d_scales, d_zero_points)
     }
 }

@@ -8,25 +8,25 @@ use crate::cube::plan::tile::MatmulKind;
 use crate::cube::weight::DeviceWeight;
 use burn_cubecl::tensor::CubeTensor;
 
-/// A matmul with a packed weight, ready to be run by any strategy.
+/// A matmul with a packed weight, which any strategy can run.
 pub(crate) trait Matmul: Clone + Send + Sync + 'static {
-    /// What is made.
+    /// The result.
     type Output: Send + 'static;
-    /// Which of the three it is.
+    /// The kind of matmul.
     const KIND: MatmulKind;
 
     /// The packed weight.
     fn weight(&self) -> &DeviceWeight;
 
-    /// The operand whose type and device the matmul is done in.
+    /// The operand that sets the type and the device of the matmul.
     #[cfg(feature = "autotune")]
     fn activations(&self) -> &CubeTensor;
 
-    /// Runs it by `strategy`.
+    /// Runs the matmul with `strategy`.
     fn run(self, strategy: Strategy) -> Result<Self::Output, Unavailable>;
 }
 
-/// `x [m, k]`, in rows without gaps, times the weight, plus `bias [n]` of its type.
+/// `x [m, k]`, in contiguous rows, times the weight, plus `bias [n]` of the same type.
 #[derive(Clone)]
 pub(crate) struct Forward {
     pub x: CubeTensor,
@@ -34,15 +34,15 @@ pub(crate) struct Forward {
     pub bias: Option<CubeTensor>,
 }
 
-/// The gradient by the input, from `grad [m, n]` in rows without gaps.
+/// The gradient by the input, from `grad [m, n]` in contiguous rows.
 #[derive(Clone)]
 pub(crate) struct InputGradient {
     pub grad: CubeTensor,
     pub weight: DeviceWeight,
 }
 
-/// The gradients by step sizes and zero points, from `x [m, k]` and `grad [m, n]` of one type, in rows
-/// without gaps.
+/// The gradients by step sizes and zero points, from `x [m, k]` and `grad [m, n]` of one type, in contiguous
+/// rows.
 #[derive(Clone)]
 pub(crate) struct ScaleGradient {
     pub x: CubeTensor,

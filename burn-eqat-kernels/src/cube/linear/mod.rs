@@ -1,6 +1,6 @@
 //! The packed linear layer: its matmul and the two matmuls of its gradients.
 //!
-//! [`select`] decides the strategy of each. The strategies are the matrix-vector kernel
+//! [`select`] selects the strategy of each. The strategies are the matrix-vector kernel
 //! ([`gemv`]), the tiled kernels ([`tile`]), and Burn's own matmul over slabs of the weight ([`slab`]).
 
 mod gemv;

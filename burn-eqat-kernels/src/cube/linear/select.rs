@@ -1,14 +1,14 @@
-//! The one place where the strategy of a matmul is decided: the first one that the device can do, or
-//! with the `autotune` feature the one that is measured to be the fastest on the device.
+//! Selects the strategy of a matmul: the first one that the device supports, or, with the `autotune` feature, the one
+//! that is measured to be the fastest on the device. All such decisions are made here.
 
 use super::matmul::{Forward, InputGradient, Matmul, ScaleGradient};
 use crate::cube::plan::strategy::strategies;
 
-/// Runs the first strategy that the device can do.
+/// Runs the first strategy that the device supports.
 ///
 /// # Panics
 ///
-/// When there is none: the device holds no tile of 16 KiB, and Burn's own matmul failed, too.
+/// When there is none: the device's shared memory cannot hold a tile of 16 KiB, and Burn's own matmul failed.
 fn first_available<M: Matmul>(matmul: M) -> M::Output {
     let weight = matmul.weight();
     let mut unavailable = Vec::new();
@@ -25,8 +25,8 @@ fn first_available<M: Matmul>(matmul: M) -> M::Output {
     )
 }
 
-/// Takes the fastest strategy where tuning is compiled in and worth it, else the first that the device
-/// can do.
+/// Uses the fastest strategy if tuning is compiled in and worth it, else the first one that the device
+/// supports.
 macro_rules! select {
     ($(#[$doc:meta])* $name:ident, $matmul:ty) => {
         $(#[$doc])*

@@ -1,5 +1,5 @@
-//! Matmuls by slabs: a part of the weight is dequantized into a workspace of bounded size and
-//! multiplied by Burn's own matmul, which knows every device's matrix units.
+//! Matmuls by slabs: a part of the weight is dequantized into a workspace of bounded size, and multiplied by
+//! Burn's own matmul, which can use every device's matrix units.
 
 use super::unavailable::Unavailable;
 use crate::cube::dequantize::{Region, dequantize, dequantize_backward};
@@ -28,7 +28,7 @@ fn columns(tensor: &CubeTensor, range: &Range<usize>) -> CubeTensor {
     CubeBackend::float_slice(tensor.clone(), &[Slice::full(), Slice::from(range.clone())])
 }
 
-/// Puts `part` into columns `range` of `whole`, or is all of it.
+/// Puts `part` into columns `range` of `whole`. Returns `part` itself if it has all columns.
 fn assemble(
     whole: Option<CubeTensor>,
     part: CubeTensor,
@@ -84,8 +84,8 @@ pub(crate) fn input(grad: CubeTensor, weight: &DeviceWeight) -> Result<CubeTenso
     Ok(dx.unwrap_or_else(|| empty(&grad, shape, dtype)))
 }
 
-/// The gradients by `s` and `z`, `[groups, n]`, in the type of `s`; the slabs are of the gradient of the
-/// dense weight, in f32.
+/// The gradients by step sizes and zero points, `[groups, n]`, in the type of the step sizes. The slabs are parts of
+/// the dense weight's gradient, in f32.
 pub(crate) fn scale(
     x: CubeTensor,
     grad: CubeTensor,

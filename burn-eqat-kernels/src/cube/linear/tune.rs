@@ -1,4 +1,4 @@
-//! Autotuning: every strategy of a matmul is tried once for each kind of problem, and the fastest kept.
+//! Autotuning: tries every strategy of a matmul once for each kind of problem, and keeps the fastest.
 
 use super::matmul::{Forward, InputGradient, Matmul, ScaleGradient};
 use crate::cube::plan::fragment::Fragment;
@@ -11,7 +11,7 @@ use burn_cubecl::cubecl::tune::{
 use burn_cubecl::tensor::CubeTensor;
 use serde::{Deserialize, Serialize};
 
-/// What makes two problems the same to the tuner.
+/// The tuner's key: problems with the same key share a strategy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Key {
     /// Rows of the input, to the next power of two.
@@ -48,12 +48,12 @@ impl core::fmt::Display for Key {
 
 impl AutotuneKey for Key {}
 
-/// The gradients by step sizes and zero points, as the tuner hands them on.
+/// The gradients by step sizes and zero points, as an output of the tuner.
 struct Pair(CubeTensor, CubeTensor);
 
 impl AutotuneOutput for Pair {}
 
-/// Every strategy that this kind of matmul has on a device, for any number of rows.
+/// Every strategy of this kind of matmul on a device, for any number of rows.
 fn all_strategies<M: Matmul>(limits: &Limits) -> Vec<Strategy> {
     // The tuner keeps one set for a device, and whether its matrix units take part is a question of the
     // type: `worth_trying` answers it for each problem. Any fragment will do for the list.
@@ -74,8 +74,8 @@ fn all_strategies<M: Matmul>(limits: &Limits) -> Vec<Strategy> {
     all
 }
 
-/// Whether a strategy is worth a trial: slabs are not for single rows, the matrix-vector kernel not for
-/// many.
+/// Whether a strategy is worth a trial: slabs are not for single rows, and the matrix-vector kernel is not for
+/// many rows.
 fn worth_trying<M: Matmul>(matmul: &M, strategy: Strategy) -> Result<(), String> {
     let weight = matmul.weight();
     if strategies(M::KIND, weight.problem.m, &weight.limits).contains(&strategy) {

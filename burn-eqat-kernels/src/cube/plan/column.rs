@@ -1,6 +1,6 @@
-//! Plan of an elementwise kernel: one that goes once over a weight.
+//! Plan of an elementwise kernel, which goes over a weight once.
 
-/// One unit for each piece of work of a column vector: elementwise kernels.
+/// The units of an elementwise kernel: one for each piece of a column vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ColumnPlan {
     /// Column vectors in a row.
@@ -10,7 +10,7 @@ pub(crate) struct ColumnPlan {
 }
 
 impl ColumnPlan {
-    /// `pieces` of work down each of the `n / width` column vectors.
+    /// A plan with `pieces` in each of the `n / width` column vectors.
     pub fn new(pieces: usize, n: usize, width: usize) -> Self {
         let vectors = n / width;
         ColumnPlan {

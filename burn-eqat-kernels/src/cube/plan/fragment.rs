@@ -1,27 +1,27 @@
-//! The matmuls that a device's matrix units make.
+//! The matmuls of a device's matrix units.
 
-/// Matrix units multiply `m x k` by `k x n` elements at a time, with sums in f32. A plane holds such a
-/// fragment together.
+/// Matrix units multiply `m x k` by `k x n` elements at a time, with sums in f32. The units of a plane share such
+/// a fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fragment {
     /// Rows of the left side and of the sums.
     pub m: usize,
     /// Columns of the right side and of the sums.
     pub n: usize,
-    /// What is summed.
+    /// The summed dimension.
     pub k: usize,
     /// Bytes of an element of the two sides.
     pub bytes: usize,
-    /// Units of the plane that holds it.
+    /// Units of the plane that shares it.
     pub plane: usize,
 }
 
 impl Fragment {
-    /// What most devices have for 16-bit floats.
+    /// The fragment of most devices for 16-bit floats.
     #[cfg(any(test, feature = "autotune"))]
     pub const COMMON: Fragment = Fragment::new(16, 16, 16, 2, 32);
 
-    /// A fragment of these sides, elements of `bytes`, held by `plane` units.
+    /// A fragment with these sides and elements of `bytes`, shared by `plane` units.
     pub const fn new(m: usize, n: usize, k: usize, bytes: usize, plane: usize) -> Self {
         Fragment {
             m,
@@ -32,8 +32,8 @@ impl Fragment {
         }
     }
 
-    /// The largest of `[m, n, k]` that the tiled matmuls can be cut into, for elements of `bytes` and
-    /// planes of `plane` units.
+    /// The largest `[m, n, k]` that divides the tiles of the tiled matmuls, for elements of `bytes` and planes of
+    /// `plane` units.
     pub fn best(
         sizes: impl Iterator<Item = [usize; 3]>,
         bytes: usize,

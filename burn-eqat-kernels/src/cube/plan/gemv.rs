@@ -4,21 +4,21 @@ use super::limits::Limits;
 use super::sizes::power_at_most;
 use crate::problem::{Problem, gcd};
 
-/// How a matmul of up to eight rows is split.
+/// The split of a matmul of up to eight rows.
 ///
-/// A cube takes `lanes` column vectors and a range of `range` runs of blocks along `k`. Its `slices`
-/// take every `slices`-th run each; a run never leaves its group, so a unit folds step size and zero
-/// point in once a run. Slices are added up first in their plane, then through shared memory. Where
-/// there are several ranges, their sums are added by a second kernel.
+/// A cube takes `lanes` column vectors and a range of `range` runs of blocks along `k`. Each of its `slices` takes
+/// every `slices`-th run. A run stays within a group, so a unit applies step size and zero point once per run.
+/// Slices are added up first in their plane, then through shared memory. If there are several ranges, a second
+/// kernel adds up their sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct GemvPlan {
-    /// Rows of the input that a unit takes: 1, 2, 4 or 8; those past the last are zeros.
+    /// Rows of the input per unit: 1, 2, 4 or 8. Rows past the last are zeros.
     pub rows: usize,
     /// Column vectors of a cube.
     pub lanes: usize,
     /// Units that share a column vector.
     pub slices: usize,
-    /// Units of a plane where planes add up, else 0.
+    /// Units of a plane if planes add up slices, else 0.
     pub plane: usize,
     /// Blocks of a run.
     pub run: usize,
@@ -26,23 +26,23 @@ pub(crate) struct GemvPlan {
     pub range: usize,
     /// Ranges along `k`.
     pub splits: usize,
-    /// Whether blocks lie in one group each.
+    /// Whether each block is within one group.
     pub aligned: bool,
 }
 
-/// The most rows of an input that one launch takes.
+/// The most input rows of one launch.
 pub(crate) const MAX_ROWS: usize = 8;
 
-/// Floats by which runs of the staged input lie further apart than they are long, so that slices read
-/// from different banks of shared memory.
+/// Floats of padding between runs of the staged input, so that slices read from different banks of shared
+/// memory.
 const RUN_SKEW: usize = 4;
 
-/// Bytes of shared memory that a cube takes, at most.
+/// The most bytes of shared memory of a cube.
 const SHARED: usize = 32 << 10;
 
 impl GemvPlan {
     /// A plan for at most [`MAX_ROWS`] rows and columns in vectors of `width`; `lanes` is how many
-    /// column vectors a plane should read side by side. None where shared memory does not hold it.
+    /// column vectors a plane should read side by side. `None` if shared memory is too small.
     pub fn new(problem: &Problem, width: usize, lanes: usize, limits: &Limits) -> Option<Self> {
         let block = problem.block();
         let rows = problem.m.max(1).next_power_of_two();
@@ -94,7 +94,7 @@ impl GemvPlan {
         })
     }
 
-    /// Floats from one staged run to the next, for runs of so many rows.
+    /// Floats from one staged run to the next, for runs of `run_rows` rows.
     pub fn run_stride(&self, run_rows: usize) -> usize {
         run_rows + RUN_SKEW
     }

@@ -2,7 +2,7 @@
 
 use super::limits::Limits;
 
-/// The units of a cube that reduces over rows: what a kernel is compiled for.
+/// The units of a cube that reduces over rows. A kernel is compiled for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct GroupCube {
     /// Column vectors of a cube.
@@ -20,9 +20,9 @@ impl GroupCube {
 
 /// A reduction over the rows of each group.
 ///
-/// A cube takes `lanes` column vectors of one chunk of rows of one group. Its `slices` take every
-/// `slices`-th row of the chunk each, and add up through shared memory. Where a group has several
-/// chunks, their sums are added by a second kernel.
+/// A cube takes `lanes` column vectors of one chunk of rows of one group. Each of its `slices` takes every
+/// `slices`-th row of the chunk, and they add up through shared memory. If a group has several chunks, a second
+/// kernel adds up their sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GroupPlan {
     /// The units of a cube.
@@ -36,7 +36,7 @@ pub(crate) struct GroupPlan {
 }
 
 impl GroupPlan {
-    /// For groups of `group` rows and `vectors` column vectors of `width` columns.
+    /// A plan for groups of `group` rows, and `vectors` column vectors of `width` columns.
     pub fn new(group: usize, vectors: usize, width: usize, limits: &Limits) -> Self {
         const ROWS_PER_UNIT: usize = 8;
         const LANES: usize = 32;
@@ -60,7 +60,7 @@ impl GroupPlan {
         }
     }
 
-    /// Cubes for so many groups.
+    /// The number of cubes for that many groups.
     pub fn cubes(&self, groups: usize) -> usize {
         self.tiles * self.chunks * groups
     }

@@ -1,33 +1,33 @@
-//! What a device allows.
+//! The limits of a device.
 
 use super::fragment::Fragment;
 
-/// What a plan has to know of a device.
+/// The properties of a device that plans need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Units in a cube (threads in a block), at most.
+    /// The most units in a cube (threads in a block).
     pub units: usize,
     /// Bytes of shared memory of a cube.
     pub shared: usize,
-    /// Units in a plane (warp, subgroup), where that is one number and planes can shuffle.
+    /// Units in a plane (warp, subgroup), if all planes have the same size and can shuffle.
     pub plane: Option<usize>,
     /// Cubes that keep the device busy.
     pub busy: usize,
-    /// Columns that one load should take, at most.
+    /// The most columns of one load.
     pub vector: usize,
     /// Elements of the widest vector.
     pub widest: usize,
-    /// Cubes along one axis, at most.
+    /// The most cubes along one axis.
     pub cubes: usize,
-    /// What the matrix units multiply at a time, where they take the input's type.
+    /// The fragment of the matrix units, if they support the input's type.
     pub matrix: Option<Fragment>,
-    /// Whether this is a CPU, whose few units wait for one another.
+    /// Whether this is a CPU, which has few units, and they wait for each other.
     pub cpu: bool,
 }
 
 #[cfg(test)]
 impl Limits {
-    /// Something like a large GPU.
+    /// Similar to a large GPU.
     pub const GPU: Limits = Limits {
         units: 1024,
         shared: 48 * 1024,
@@ -40,7 +40,7 @@ impl Limits {
         cpu: false,
     };
 
-    /// Something like CubeCL's CPU runtime.
+    /// Similar to CubeCL's CPU runtime.
     pub const CPU: Limits = Limits {
         units: 2,
         shared: 32 * 1024,
@@ -53,7 +53,7 @@ impl Limits {
         cpu: true,
     };
 
-    /// The least that WebGPU promises.
+    /// The limits that WebGPU guarantees.
     pub const SMALL_GPU: Limits = Limits {
         units: 256,
         shared: 16 * 1024,

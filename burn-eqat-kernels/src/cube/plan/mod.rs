@@ -1,7 +1,8 @@
-//! How work is split over a device, worked out on the host before anything is launched.
+//! Plans: the split of work over a device, computed on the host before a launch.
 //!
-//! Nothing here touches a device or names CubeCL: a plan is made from a problem's sizes and a device's
-//! [`Limits`](limits::Limits), so every choice is tested without one. What a device cannot do shows here, as a plan that is not made.
+//! Nothing here uses a device or CubeCL. A plan is made from a problem's sizes and a device's
+//! [`Limits`](limits::Limits), so every choice is tested without a device. If a device cannot run a strategy, there is
+//! no plan for it.
 
 pub(crate) mod column;
 pub(crate) mod fragment;

@@ -5,7 +5,7 @@ pub(crate) fn power_at_most(n: usize) -> usize {
     (n / 2 + 1).next_power_of_two()
 }
 
-/// The widest power of two, `at_most` as wide, that divides `n`.
+/// The largest power of two up to `at_most` that divides `n`.
 pub(crate) fn vector_width(n: usize, at_most: usize) -> usize {
     let mut width = 1;
     while width * 2 <= at_most && n.is_multiple_of(width * 2) {

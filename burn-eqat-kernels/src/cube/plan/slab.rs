@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-/// Bytes that a slab of dense weights, or of their gradient, may take.
+/// The most bytes of a slab of dense weights, or of their gradient.
 pub(crate) const SLAB_BYTES: usize = 64 << 20;
 
-/// Cuts `total` lines of `line_bytes` each into ranges that fit in [`SLAB_BYTES`], each beginning at a
-/// multiple of `unit`; at least `unit` lines a range.
+/// Splits `total` lines of `line_bytes` each into ranges that fit in [`SLAB_BYTES`]. Each range begins at a
+/// multiple of `unit` and has at least `unit` lines.
 pub(crate) fn slabs(
     total: usize,
     line_bytes: usize,

@@ -1,25 +1,25 @@
-//! Which strategies of a matmul are worth trying.
+//! Selects the strategies of a matmul that are worth trying.
 
 use super::gemv::MAX_ROWS;
 use super::limits::Limits;
 use super::tile::{Engine, MatmulKind};
 
-/// How a matmul with a packed weight is done.
+/// A strategy for a matmul with a packed weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Strategy {
-    /// The matrix-vector kernel, with so many column vectors side by side in a plane.
+    /// The matrix-vector kernel, with that many column vectors side by side in a plane.
     Gemv(usize),
     /// The tiled kernels.
     Tile(Engine),
-    /// The weight dequantized a slab at a time, and Burn's own matmul.
+    /// Burn's own matmul, with the weight dequantized in slabs.
     Slab,
 }
 
-/// Rows up to which the tiled kernels are taken before slabs without tuning.
+/// Without tuning, the tiled kernels come before slabs up to this many rows.
 const TILE_ROWS: usize = 128;
 
-/// The strategies that are worth trying for an input of `m` rows, best first: without tuning, the first
-/// one that the device can do is taken.
+/// The strategies that are worth trying for an input of `m` rows, best first. Without tuning, the first one that
+/// the device supports is used.
 pub(crate) fn strategies(kind: MatmulKind, m: usize, limits: &Limits) -> Vec<Strategy> {
     if kind == MatmulKind::Forward && m <= MAX_ROWS {
         let matrix = limits.matrix.map(|_| Strategy::Tile(Engine::Matrix));

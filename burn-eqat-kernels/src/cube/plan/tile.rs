@@ -4,33 +4,33 @@ use super::fragment::Fragment;
 use super::limits::Limits;
 use super::sizes::power_at_most;
 
-/// What multiplies the tiles.
+/// The engine that multiplies the tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Engine {
     /// Each unit, in registers: any device and type.
     Units,
-    /// The matrix units, a [`Fragment`] at a time: inputs of the types that they take, sums in f32.
+    /// The matrix units, a [`Fragment`] at a time: for inputs of their types, with sums in f32.
     Matrix,
 }
 
-/// Which matmul a tile is a part of, and so which of its sides lies along the packed weight.
+/// The matmul of a tile. It determines which side of the tile is along the packed weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum MatmulKind {
     /// `y [m, n] = x [m, k] W [k, n]`.
     Forward,
     /// `dx [m, k] = dy [m, n] W^T [n, k]`.
     InputGradient,
-    /// `x^T [k, m] dy [m, n]`, of which each group's rows are reduced to one of `ds` and `dz`.
+    /// `x^T [k, m] dy [m, n]`, whose rows are reduced to one row of `ds` and `dz` per group.
     ScaleGradient,
 }
 
-/// How far a tile reaches along the summed dimension in one step. A multiple of every block of codes.
+/// The depth of a tile along the summed dimension in one step: a multiple of every block of codes.
 pub(crate) const DEPTH: usize = 32;
 
 /// A tile of `rows` x `columns` of the output for each cube.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TilePlan {
-    /// What multiplies.
+    /// The engine that multiplies.
     pub engine: Engine,
     /// Rows of a tile.
     pub rows: usize,
@@ -40,18 +40,18 @@ pub(crate) struct TilePlan {
     pub down: usize,
     /// Units (or planes) across a tile.
     pub across: usize,
-    /// What the matrix units multiply at a time; for [`Engine::Units`] 1x1x1 in f32 by one unit.
+    /// The fragment of the matrix units; for [`Engine::Units`], 1x1x1 in f32 by one unit.
     pub fragment: Fragment,
     /// Ranges of the summed dimension, added up by a second kernel.
     pub splits: usize,
-    /// Elements by which rows of a staged tile lie further apart than they are long, so that
-    /// neighbouring rows start in other banks of shared memory.
+    /// Elements of padding between rows of a staged tile, so that neighbouring rows start in different banks
+    /// of shared memory.
     pub skew: usize,
 }
 
 impl TilePlan {
-    /// A plan for `rows` x `columns` sums of `depth` products each, columns in vectors of `width`.
-    /// None where the device cannot do it.
+    /// A plan for `rows` x `columns` sums of `depth` products each, with columns in vectors of `width`.
+    /// `None` if the device does not support it.
     pub fn new(
         engine: Engine,
         kind: MatmulKind,
@@ -149,8 +149,8 @@ impl TilePlan {
             .find(|plan| plan.fits(kind, limits))
     }
 
-    /// Ranges of the summed dimension: enough to keep the device busy, with partial sums of 16 MiB
-    /// at most.
+    /// Ranges of the summed dimension: enough to keep the device busy, with at most 16 MiB of partial
+    /// sums.
     fn splits(tiles: usize, elements: usize, depth: usize, limits: &Limits) -> usize {
         const PARTIAL_BYTES: usize = 16 << 20;
         let steps = depth.div_ceil(DEPTH).max(1);
@@ -166,12 +166,12 @@ impl TilePlan {
         self.down * self.across * self.fragment.plane
     }
 
-    /// Rows of the output that one unit (or plane) makes.
+    /// Rows of the output per unit (or plane).
     pub fn unit_rows(&self) -> usize {
         self.rows / self.down
     }
 
-    /// Columns of the output that one unit (or plane) makes.
+    /// Columns of the output per unit (or plane).
     pub fn unit_columns(&self) -> usize {
         self.columns / self.across
     }
@@ -210,7 +210,7 @@ impl TilePlan {
         depth.div_ceil(DEPTH).div_ceil(self.splits)
     }
 
-    /// Sums of `ds` that meet for one column of a tile.
+    /// The number of `ds` sums to add up for one column of a tile.
     pub fn meeting(&self) -> usize {
         match self.engine {
             Engine::Units => self.down,
@@ -219,7 +219,7 @@ impl TilePlan {
         }
     }
 
-    /// Whether the device holds a cube of this.
+    /// Whether a cube fits on the device.
     fn fits(&self, kind: MatmulKind, limits: &Limits) -> bool {
         self.units() <= limits.units && self.shared(kind) <= limits.shared
     }

@@ -9,7 +9,7 @@ use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use kernel::reduce_kernel;
 
-/// How the parts of a sum lie in a buffer of rows of `n` columns.
+/// The order of a sum's parts in a buffer with rows of `n` columns.
 #[derive(Clone, Copy)]
 pub(crate) enum Parts {
     /// `[rows, parts, n]`.
@@ -55,7 +55,7 @@ pub(crate) fn reduce(
     out
 }
 
-/// The sums of groups from those of their chunks, `[groups * chunks, n]` each.
+/// The sums of groups from the sums of their chunks, `[groups * chunks, n]` each.
 pub(crate) fn chunk_sums(
     ds: CubeTensor,
     dz: CubeTensor,

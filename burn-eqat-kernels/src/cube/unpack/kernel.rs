@@ -3,7 +3,7 @@
 //! - Supports: 2, 3, 4 and 8 bits, every number of rows and columns.
 //! - Refuses: nothing.
 //! - Work: one unit unpacks one block of words (16, 32, 8 or 4 codes) of one column vector, or of one
-//!   row where words run along the columns.
+//!   row if words are packed along the columns.
 
 use crate::block::Block;
 use crate::cube::words::{WeightSizes, block_codes, load_blocks};
@@ -35,7 +35,7 @@ pub(crate) fn unpack_kernel<I: Int, N: Size>(
     }
 }
 
-/// Unpacks words that run along the columns of `out [rows, len]`; one unit unpacks one block.
+/// Unpacks words that are packed along the columns of `out [rows, len]`; one unit unpacks one block.
 #[cube(launch_unchecked)]
 pub(crate) fn unpack_columns_kernel<I: Int, N: Size>(
     words: &[Vector<u32, N>],

@@ -12,14 +12,14 @@ use crate::cube::words::WeightSizesLaunch;
 use burn_cubecl::tensor::CubeTensor;
 use kernel::{unpack_columns_kernel, unpack_kernel};
 
-/// The codes `[len, n]` of words, in their type.
-pub(crate) fn unpack(words: CubeTensor, bits: Bits, len: usize, limits: &Limits) -> CubeTensor {
-    let dtype = words.dtype;
-    let words = word_rows(words);
-    let [word_rows, n] = dims(&words);
+/// The codes `[len, n]` of words, in the type of the words.
+pub(crate) fn unpack(codes: CubeTensor, bits: Bits, len: usize, limits: &Limits) -> CubeTensor {
+    let dtype = codes.dtype;
+    let codes = word_rows(codes);
+    let [word_rows, n] = dims(&codes);
     let block = Block::of(bits);
     let width = column_width(n, limits);
-    let out = empty(&words, [len, n], dtype);
+    let out = empty(&codes, [len, n], dtype);
     let plan = ColumnPlan::new(block.blocks(len), n, width);
     if plan.total == 0 {
         return out;
@@ -32,7 +32,7 @@ pub(crate) fn unpack(words: CubeTensor, bits: Bits, len: usize, limits: &Limits)
             count,
             dim,
             width,
-            words.into_buffer_arg(),
+            codes.into_buffer_arg(),
             out.clone().into_buffer_arg(),
             WeightSizesLaunch::new(len, word_rows, plan.vectors, len),
             plan.total,
@@ -43,13 +43,13 @@ pub(crate) fn unpack(words: CubeTensor, bits: Bits, len: usize, limits: &Limits)
     out
 }
 
-/// The codes `[rows, len]` of words that run along the columns, in their type.
-pub(crate) fn unpack_columns(words: CubeTensor, bits: Bits, len: usize) -> CubeTensor {
-    let dtype = words.dtype;
-    let words = word_rows(words);
-    let [rows, row_words] = dims(&words);
+/// The codes `[rows, len]` of words that are packed along the columns, in the type of the words.
+pub(crate) fn unpack_columns(codes: CubeTensor, bits: Bits, len: usize) -> CubeTensor {
+    let dtype = codes.dtype;
+    let codes = word_rows(codes);
+    let [rows, row_words] = dims(&codes);
     let block = Block::of(bits);
-    let out = empty(&words, [rows, len], dtype);
+    let out = empty(&codes, [rows, len], dtype);
     let blocks = block.blocks(len);
     let total = rows * blocks;
     if total == 0 {
@@ -63,7 +63,7 @@ pub(crate) fn unpack_columns(words: CubeTensor, bits: Bits, len: usize) -> CubeT
             count,
             dim,
             1,
-            words.into_buffer_arg(),
+            codes.into_buffer_arg(),
             out.clone().into_buffer_arg(),
             len,
             row_words,

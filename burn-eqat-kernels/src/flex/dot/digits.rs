@@ -1,4 +1,4 @@
-//! The input in signed bytes.
+//! Splits the input into signed bytes.
 
 use super::super::fields::block_fields;
 use super::super::select::EXACT_DIGITS;
@@ -7,8 +7,8 @@ use super::layout::{code, shift, vectors};
 use crate::Bits;
 use crate::problem::Problem;
 
-/// Codes of a chunk at most, over which one scale holds and 16-bit sums cannot overflow: the largest
-/// code times 128, for half of the codes (products are added in pairs).
+/// The most codes of a chunk. A chunk has one scale, and its 16-bit sums must not overflow: the largest code
+/// times 128, for half of the codes (products are added in pairs).
 pub(super) const fn most_codes(bits: usize) -> usize {
     match bits {
         4 => 32,
@@ -16,12 +16,12 @@ pub(super) const fn most_codes(bits: usize) -> usize {
     }
 }
 
-/// Rows of an input, cut into chunks; the values of a chunk are integers times one scale, and the
-/// integers are made of digits to the base 256.
+/// Rows of an input, split into chunks. The values of a chunk are integers times one scale, and the integers
+/// are split into digits to the base 256.
 pub(super) struct Digits {
     pub rows: usize,
     pub digits: usize,
-    /// Blocks of codes in a chunk; divides those in a group.
+    /// Blocks of codes in a chunk; divides the blocks in a group.
     pub blocks: usize,
     /// Digits of four codes, as [`code`] orders them: `[blocks, digits, vectors, rows]`.
     pub words: Vec<u32>,
@@ -29,14 +29,14 @@ pub(super) struct Digits {
     pub scales: Vec<f32>,
     /// Sums of the values over groups, `[groups, rows]`.
     pub sums: Vec<f32>,
-    /// The values, `[rows, k]`, where columns are left for which there is no vector.
+    /// The values, `[rows, k]`, for the remaining columns that do not fill a vector.
     pub values: Vec<f32>,
 }
 
 impl Digits {
-    /// None where a value is not finite, or a chunk so small that its scale would not be a number.
+    /// `None` if a value is not finite, or a chunk is so small that its scale would not be a number.
     ///
-    /// Inlined, so that the caller's instructions are used: with one row, this is a part of the time.
+    /// Inlined, so that the caller's instructions are used. With one row, it takes a noticeable part of the time.
     #[inline(always)]
     pub fn new(weight: &Weight, x: &[f32], rows: usize, digits: usize) -> Option<Self> {
         match (weight.problem.bits, digits) {
@@ -96,7 +96,7 @@ impl Digits {
     }
 }
 
-/// Makes integers of a chunk, all of whose digits are bytes, and gives back what they are multiplied by.
+/// Converts a chunk to integers whose digits are bytes, and returns their scale.
 #[inline(always)]
 fn to_integers<const BITS: usize, const DIGITS: usize>(
     x: &[f32],
@@ -131,7 +131,7 @@ fn to_integers<const BITS: usize, const DIGITS: usize>(
     Some(size / largest)
 }
 
-/// Puts digits of four codes each in words.
+/// Packs the digits of four codes into each word.
 #[inline(always)]
 fn to_words<const BITS: usize, const DIGITS: usize>(
     integers: &[i32],

@@ -1,4 +1,4 @@
-//! Registers of sixteen lanes in plain Rust, for tests: as wide as AVX-512's, whose CPUs are rare.
+//! Registers of sixteen lanes in plain Rust, for tests. They are as wide as those of AVX-512, which few CPUs have.
 
 use super::super::level::Level;
 use super::super::weight::Weight;
@@ -6,7 +6,7 @@ use super::kernel::{Run, Task};
 use super::registers::Registers;
 use std::array::from_fn;
 
-/// Sixteen columns in a vector; products are added in 32 bits, as VNNI does.
+/// Sixteen columns in a vector; products are added in 32 bits, as with VNNI.
 struct Emulated;
 
 /// [`super::forward`] on emulated registers.

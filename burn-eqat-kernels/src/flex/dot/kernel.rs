@@ -1,4 +1,4 @@
-//! The kernel, over any registers.
+//! The kernel, generic over registers.
 
 use super::super::fields::{block_fields, block_words};
 use super::super::parallel::Shared;
@@ -11,7 +11,7 @@ use crate::problem::Problem;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Columns of a product.
+/// A range of columns of a matmul.
 pub(super) struct Task<'a> {
     pub weight: &'a Weight<'a>,
     pub input: &'a Digits,
@@ -20,7 +20,7 @@ pub(super) struct Task<'a> {
     pub y: Shared,
 }
 
-/// A task on some registers.
+/// A task on the registers `R`.
 pub(super) struct Run<'a, R> {
     task: Task<'a>,
     registers: PhantomData<R>,
@@ -63,7 +63,7 @@ impl<'a, R: Registers> Run<'a, R> {
         }
     }
 
-    /// All groups of all columns, `VECTORS` vectors of columns at a time.
+    /// Multiplies all groups of all columns, `VECTORS` vectors of columns at a time.
     #[inline(always)]
     unsafe fn pass<
         const BITS: usize,
@@ -139,7 +139,7 @@ impl<'a, R: Registers> Run<'a, R> {
     }
 }
 
-/// A group of rows: where its parts begin.
+/// A group of rows, by the beginnings of its parts.
 struct Group<R, const BITS: usize, const DIGITS: usize, const ROWS: usize> {
     n: usize,
     chunks: usize,
@@ -147,7 +147,7 @@ struct Group<R, const BITS: usize, const DIGITS: usize, const ROWS: usize> {
     blocks: usize,
     words: *const u32,
     s: *const f32,
-    /// Zero points as numbers, or else in words.
+    /// Zero points as numbers, or in words.
     z: Result<*const f32, *const u32>,
     x: *const u32,
     scales: *const f32,
@@ -255,7 +255,7 @@ unsafe fn fields<const BITS: usize>(row: *const u32, column: usize) -> u32 {
     }
 }
 
-/// Sums of digits as numbers.
+/// Converts sums of digits to floats.
 #[inline(always)]
 unsafe fn value<R: Registers, const BITS: usize, const DIGITS: usize>(
     dots: [R::Sums; DIGITS],

@@ -1,8 +1,8 @@
-//! Which code lies where once words are cut into bytes.
+//! The order of codes after words are split into bytes.
 
 use super::registers::Registers;
 
-/// Vectors of bytes in a block, four codes of each column in each.
+/// Vectors of bytes in a block; each has four codes of each column.
 pub(super) const fn vectors(bits: usize) -> usize {
     match bits {
         2 => 4,
@@ -11,7 +11,7 @@ pub(super) const fn vectors(bits: usize) -> usize {
     }
 }
 
-/// Code of a block in byte `byte` of vector `vector`, as [`bytes_of`] gives them.
+/// The code of a block in byte `byte` of vector `vector` of [`bytes_of`].
 pub(super) const fn code(bits: usize, vector: usize, byte: usize) -> usize {
     const THREE: [[usize; 4]; 8] = [
         [0, 24, 16, 8],
@@ -29,8 +29,8 @@ pub(super) const fn code(bits: usize, vector: usize, byte: usize) -> usize {
     }
 }
 
-/// By which power of two the input is divided (to the nearest) for vector `vector`: where it has
-/// digits to spare, two-bit codes are left times four, which saves shifts.
+/// The power of two by which the input is divided (to the nearest) for vector `vector`. If the input has enough
+/// digits, two-bit codes stay multiplied by four, which saves shifts.
 pub(super) const fn shift(bits: usize, digits: usize, vector: usize) -> u32 {
     if bits == 2 && digits > 1 {
         vector as u32 % 2 * 2
@@ -39,7 +39,7 @@ pub(super) const fn shift(bits: usize, digits: usize, vector: usize) -> u32 {
     }
 }
 
-/// Makes a block's words ready for [`bytes_of`].
+/// Prepares a block's words for [`bytes_of`].
 ///
 /// # Safety
 ///
@@ -56,7 +56,7 @@ pub(super) unsafe fn cut<R: Registers, const BITS: usize>(words: [R::Words; 3]) 
     }
 }
 
-/// The codes of vector `vector` as bytes, times the power of two that [`shift`] says.
+/// The codes of vector `vector` as bytes, times the power of two from [`shift`].
 ///
 /// # Safety
 ///
@@ -87,8 +87,8 @@ pub(super) unsafe fn bytes_of<R: Registers, const BITS: usize, const DIGITS: usi
     }
 }
 
-/// Three words hold 32 codes. Bytes of them, shifted alike, are put together so that each byte of the
-/// result begins with two whole codes: the two that are cut in the stream are mended on the way.
+/// Three words hold 32 codes. Bytes of them with the same shift are put together, so that each byte of the result
+/// begins with two whole codes. The two codes that lie across words are joined on the way.
 #[inline(always)]
 unsafe fn cut_three<R: Registers>([w0, w1, w2]: [R::Words; 3]) -> [R::Words; 4] {
     // SAFETY: as of the caller.
@@ -116,7 +116,7 @@ unsafe fn cut_three<R: Registers>([w0, w1, w2]: [R::Words; 3]) -> [R::Words; 4] 
     }
 }
 
-/// The bytes of each lane, lowest first, one out of each of four.
+/// The bytes of each lane, lowest first, one from each of four vectors.
 #[inline(always)]
 unsafe fn bytes<R: Registers>(b0: R::Words, b1: R::Words, b2: R::Words, b3: R::Words) -> R::Words {
     // SAFETY: as of the caller.

@@ -1,13 +1,12 @@
-//! Matmuls of few rows in integers: codes are bytes, the input is cut into signed bytes (digits), and
-//! integer dot products multiply four codes of a column at a time.
+//! Matmuls of few rows in integers. Codes are bytes, the input is split into signed bytes (digits), and integer dot
+//! products multiply four codes of a column at a time.
 //!
-//! With three digits the input keeps 24 bits beside the largest value of its chunk, which is what sums
-//! in f32 keep of it; integer sums are exact. This is the fastest exact way for one row or two. With
-//! one digit, activations are quantized to 8 bits a chunk: faster still, and asked for by
-//! [`Activations::Int8`](crate::Activations).
+//! With three digits, the input keeps 24 bits relative to the largest value of its chunk, as much as sums in f32 keep;
+//! integer sums are exact. This is the fastest exact strategy for one or two rows. With one digit, activations are
+//! quantized to 8 bits per chunk. This is faster still, and used with [`Activations::Int8`](crate::Activations).
 //!
-//! Codes are taken out of words in the order in which a mask finds them, and the input is laid out to
-//! match: see [`layout`]. Eight-bit ones would overflow 16-bit sums, and stay with [`super::matvec`].
+//! Codes are taken from words in the order in which masks give them, and the input is reordered to match, see
+//! [`layout`]. Eight-bit codes would overflow 16-bit sums, so they use [`super::matvec`].
 
 mod digits;
 #[cfg(test)]
@@ -33,23 +32,23 @@ use neon as arch;
 #[cfg(target_arch = "x86_64")]
 use x86 as arch;
 
-/// Columns of a task at most: long runs of words, and tasks enough to even out threads.
+/// The most columns of a task: long runs of words, but enough tasks to balance threads.
 const COLUMNS: usize = 1024;
 
 impl Level {
-    /// Whether integer dot products are there at this level.
+    /// Whether this level has integer dot products.
     pub(super) fn dots(self) -> bool {
         arch::dots(self)
     }
 
-    /// Cuts rows of an input into digits, where [`dots`](Self::dots) says so.
+    /// Splits rows of an input into digits. Requires [`dots`](Self::dots).
     fn cut(self, weight: &Weight, x: &[f32], rows: usize, digits: usize) -> Option<Digits> {
         assert!(self.dots());
         // SAFETY: the CPU has what the level stands for.
         unsafe { arch::cut(weight, x, rows, digits) }
     }
 
-    /// Runs the kernel, where [`dots`](Self::dots) says so.
+    /// Runs the kernel. Requires [`dots`](Self::dots).
     fn dot(self, task: Task) {
         assert!(self.dots());
         // SAFETY: as above.
@@ -57,8 +56,8 @@ impl Level {
     }
 }
 
-/// `y [m, n] = x [m, k] W + y`, where the result holds the bias, or zeros. False, and nothing done,
-/// where the input holds numbers that have no digits: infinities, NaN, and next to nothing.
+/// `y [m, n] = x [m, k] W + y`, where `y` has the bias or zeros before. Returns false and does nothing if the input
+/// has numbers without digits: infinities, NaN, and tiny values.
 pub(super) fn forward(
     level: Level,
     weight: &Weight,

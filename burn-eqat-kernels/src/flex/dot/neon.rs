@@ -1,4 +1,4 @@
-//! NEON, with the dot products that Arm calls `dotprod`: every Apple M, Neoverse and newer phone has them.
+//! NEON with Arm's `dotprod` instructions, which every Apple M, Neoverse and newer phone has.
 
 use super::super::level::Level;
 use super::super::weight::Weight;
@@ -8,7 +8,7 @@ use super::registers::Registers;
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 
-/// Two 128-bit vectors: digits are read once for eight columns, and there are 32 registers.
+/// Two 128-bit vectors, so that digits are read once for eight columns. There are enough registers, 32.
 pub(super) struct Neon;
 
 #[target_feature(enable = "neon,dotprod")]
@@ -38,11 +38,11 @@ pub(super) unsafe fn run(_level: Level, task: Task) {
     unsafe { run_neon(task) }
 }
 
-/// Adds products of signed bytes, four to a lane.
+/// Adds products of signed bytes, four in each lane.
 ///
 /// # Safety
 ///
-/// Inlined where the feature `dotprod` is on.
+/// Must be inlined into code with the feature `dotprod`.
 // The intrinsic is not stable yet.
 #[inline(always)]
 unsafe fn sdot(mut sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {

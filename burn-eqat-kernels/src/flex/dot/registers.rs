@@ -1,11 +1,11 @@
-//! What the kernel asks of a CPU.
+//! The registers and instructions that the kernel needs.
 
 /// Vectors of 32-bit lanes, a column in each, with integer dot products.
 ///
 /// # Safety
 ///
-/// Methods are called where the CPU has the instructions of the implementation, and pointers are valid
-/// for a whole vector.
+/// Methods may only be called if the CPU has the instructions of the implementation, and pointers must be valid for
+/// a whole vector.
 pub(super) trait Registers {
     /// Columns in a vector.
     const LANES: usize;
@@ -23,17 +23,17 @@ pub(super) trait Registers {
     unsafe fn shl<const BY: i32>(a: Self::Words) -> Self::Words;
     unsafe fn shr<const BY: i32>(a: Self::Words) -> Self::Words;
     unsafe fn add(a: Self::Words, b: Self::Words) -> Self::Words;
-    /// `b` in the bytes that are set in `mask`, else `a`.
+    /// `b` in the bytes set in `mask`, else `a`.
     unsafe fn blend(a: Self::Words, b: Self::Words, mask: u32) -> Self::Words;
 
     unsafe fn none() -> Self::Sums;
     /// Adds products of unsigned `codes` and signed `digits`, byte by byte, to sums of their lane.
     unsafe fn dot(sums: Self::Sums, codes: Self::Words, digits: Self::Words) -> Self::Sums;
-    /// A sum a lane, as a 32-bit integer.
+    /// One sum per lane, as a 32-bit integer.
     unsafe fn total(sums: Self::Sums) -> Self::Words;
 
-    /// The fields of `bits` bits in `low`, and behind them (where there are more lanes than eight) in
-    /// `high`: zero points of neighbouring columns.
+    /// The fields of `BITS` bits in `low` and then (if there are more than eight lanes) in `high`: zero points of
+    /// neighbouring columns.
     unsafe fn fields<const BITS: usize>(low: u32, high: u32) -> Self::Floats;
     unsafe fn floats(integers: Self::Words) -> Self::Floats;
     unsafe fn load_floats(from: *const f32) -> Self::Floats;

@@ -30,7 +30,7 @@ pub(super) fn dots(level: Level) -> bool {
     matches!(level.name(), "avx2" | "avx512")
 }
 
-/// [`Digits::new`], with the instructions that every level of dot products has.
+/// [`Digits::new`], with the instructions of every level with dot products.
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn cut(weight: &Weight, x: &[f32], rows: usize, digits: usize) -> Option<Digits> {
     Digits::new(weight, x, rows, digits)

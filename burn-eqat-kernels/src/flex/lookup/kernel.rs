@@ -7,11 +7,11 @@ use super::weight::{LookupWeight, column};
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-/// Bytes that are asked for ahead of those in use: as many as are read while memory takes to answer, and far less
-/// than the first cache holds.
+/// Prefetch distance in bytes: as much as is read during the latency of memory, and far less than the first
+/// cache.
 const AHEAD: usize = 8 << 10;
 
-/// Adds the products of the columns of some tiles to `y`, for each row of the input.
+/// Adds the results for the columns of some tiles to `y`, for each row of the input.
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn run(copy: &LookupWeight, rows: &[Tables], tiles: Range<usize>, y: Shared) {
     let Some(planes) = rows.first().map(|tables| tables.planes) else {
@@ -64,7 +64,7 @@ struct Group<'a, const P: usize> {
 
 /// Sums of bytes, a plane each, in 16 bits.
 struct Sums<const P: usize> {
-    /// Of both bytes of a place, the odd one above: the even one's is this less the other's.
+    /// Sums of both bytes of a position, with the odd byte above. The even byte's sum is this minus the odd byte's.
     both: [__m256i; P],
     odd: [__m256i; P],
 }
@@ -74,7 +74,7 @@ impl<const P: usize> Sums<P> {
     ///
     /// # Safety
     ///
-    /// There are so many vectors, of 32 bytes, and tables.
+    /// There are that many vectors of 32 bytes, and tables.
     #[target_feature(enable = "avx2")]
     unsafe fn add(&mut self, vectors: usize, mut codes: *const u8, mut tables: *const u8) {
         let nibble = _mm256_set1_epi8(15);
@@ -103,7 +103,7 @@ impl<const P: usize> Sums<P> {
         }
     }
 
-    /// Times four: what was added belongs to the codes' third bits.
+    /// Multiplies by four: the sums belong to the codes' third bits.
     #[target_feature(enable = "avx2")]
     fn times_four(&mut self) {
         for plane in 0..P {
@@ -203,7 +203,7 @@ impl<const P: usize> Group<'_, P> {
     }
 }
 
-/// Step sizes of a tile, from their high halves alone where activations are quantized.
+/// Step sizes of a tile, only from their high halves if activations are quantized.
 ///
 /// # Safety
 ///

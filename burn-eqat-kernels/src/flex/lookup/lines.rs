@@ -2,12 +2,11 @@
 
 use memmap2::MmapMut;
 
-/// What a large page holds.
+/// The size of a large page.
 const LARGE_PAGE: usize = 2 << 20;
 
-/// Bytes from the beginning of a line of cache on, zeros at first; in large pages, as far as they fill some, where
-/// the system has those: in small ones a core goes through memory more slowly, as it stops at each to look
-/// up where it is.
+/// Bytes aligned to a cache line, initially zeros. They are in large pages if they fill some and the system has them.
+/// With small pages a core reads memory more slowly, since it must look up the address of each page.
 pub(super) struct Lines {
     map: MmapMut,
     start: usize,
@@ -21,7 +20,7 @@ impl std::fmt::Debug for Lines {
 }
 
 impl Lines {
-    /// None where there is no memory for them.
+    /// `None` if there is not enough memory.
     pub fn new(len: usize) -> Option<Self> {
         let large = len / LARGE_PAGE * LARGE_PAGE;
         // Room to begin with a large page; what is not used of it takes no memory.

@@ -1,17 +1,17 @@
-//! Matmuls of few rows by looking them up: of four bits of codes there are 16 values, so what they
-//! contribute to a product stands in a table of 16 bytes, and one shuffle looks it up for 32 columns.
+//! Matmuls of few rows by lookups. Four bits of codes have 16 values, so their contribution to a sum fits in a
+//! table of 16 bytes, and one shuffle looks it up for 32 columns.
 //!
-//! The tables of an input hold, for each pair of its values, `c0 x0 + c1 x1` for all pairs of two-bit codes, as
-//! integers beside the chunk's largest: of 22 bits in three bytes where the product is to be exact, of 8 in
-//! one where activations may be quantized. The third bit of 3-bit codes is looked up by itself, of four rows
-//! at once, and counts four. (Four bits would make a table of one row, which is no faster than to multiply.)
+//! For each pair of input values, a table has `c0 x0 + c1 x1` for all pairs of two-bit codes, as integers scaled by
+//! the chunk's largest: of 22 bits in three bytes if the result must be exact, of 8 bits in one byte if activations may
+//! be quantized. The third bit of 3-bit codes is looked up separately, for four rows at once, and counts four.
+//! (With four bits, a table would cover one row, which is no faster than a multiplication.)
 //!
 //! - Supports: 2 and 3 bits; groups of whole chunks (multiples of 8 rows, at most 64 each); AVX2.
-//! - Refuses: other levels; inputs that are not finite or next to nothing.
-//! - Work: tasks of columns. A task goes through the groups one after the other; the tables of a group are in
-//!   the first cache, and the codes are read in one long run, each byte once: at the speed of memory.
+//! - Refuses: other levels; inputs that are not finite, or tiny.
+//! - Work: tasks of columns. A task goes through the groups one after the other. The tables of a group are in the
+//!   first cache, and the codes are read in one long run, each byte once, at the speed of memory.
 //!
-//! The codes have to lie in the order of the lookups, so they are read from a [`LookupWeight`] of their own.
+//! The codes must be in the order of the lookups, so they are read from a separate copy, a [`LookupWeight`].
 
 mod kernel;
 mod lines;
@@ -28,8 +28,8 @@ use crate::problem::Problem;
 use tables::Tables;
 
 impl LookupWeight {
-    /// `y [m, n] = x [m, k] W + y`, where the result holds the bias, or zeros. False, and nothing done, for
-    /// inputs that tables cannot hold.
+    /// `y [m, n] = x [m, k] W + y`, where `y` has the bias or zeros before. Returns false and does nothing for inputs
+    /// that tables cannot hold.
     pub fn forward(
         &self,
         level: Level,

@@ -1,11 +1,11 @@
-//! How many rows and bytes the parts of a copy have.
+//! The rows and bytes of the parts of a copy.
 
 use crate::problem::Problem;
 
-/// Columns of a tile: a vector of bytes.
+/// Columns of a tile: one vector of bytes.
 pub(super) const TILE_COLUMNS: usize = 32;
 
-/// Rows of a chunk at most: over a chunk one scale holds, and sums stay below 16 bits.
+/// The most rows of a chunk. A chunk has one scale, and its sums stay below 16 bits.
 const CHUNK: usize = 64;
 
 /// Sizes of a group of rows in a copy.
@@ -20,7 +20,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// None for codes or groups that are not looked up.
+    /// `None` for codes or groups without lookups.
     pub fn new(problem: &Problem) -> Option<Self> {
         let (bits, group) = (problem.bits.get(), problem.group());
         let mut sizes = (1..=CHUNK / 8).rev().map(|bytes| 8 * bytes);

@@ -4,35 +4,35 @@ use super::shape::Shape;
 use crate::Activations;
 use std::arch::x86_64::*;
 
-/// Fractions of an entry while a table is made, a power of two: entries are rounded once, from sums.
+/// Fractions of an entry while a table is computed, a power of two. Entries are rounded once, from sums.
 const FRACTION: i32 = 1 << 8;
 
 /// The tables of a row of the input.
 pub(super) struct Tables {
     /// Bytes of an entry: three, or one.
     pub planes: usize,
-    /// Of pairs of rows, `[chunks, rows / 2, planes, 16]`.
+    /// Tables for pairs of rows, `[chunks, rows / 2, planes, 16]`.
     pub pairs: Vec<u8>,
-    /// Of four rows, for the third bit of 3-bit codes, `[chunks, rows / 4, planes, 16]`.
+    /// Tables for four rows, for the third bit of 3-bit codes, `[chunks, rows / 4, planes, 16]`.
     pub fours: Vec<u8>,
     pub chunks: Vec<Chunk>,
     /// Sums of the values over groups.
     pub sums: Vec<f32>,
 }
 
-/// What sums of a chunk's entries stand for.
+/// The meaning of sums of a chunk's entries.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Chunk {
-    /// What is subtracted from a sum: no entry is negative, and halves round up.
+    /// Subtracted from a sum, because entries are not negative and halves round up.
     pub offset: i32,
-    /// What a unit stands for.
+    /// The value of a unit.
     pub unit: f32,
 }
 
 impl Tables {
-    /// None where a value is not finite, or a chunk so small that its unit would not be a number.
+    /// `None` if a value is not finite, or a chunk is so small that its unit would not be a number.
     ///
-    /// Entries have 8 bits where activations may.
+    /// Entries have 8 bits if `activations` allows it.
     #[target_feature(enable = "avx2")]
     pub fn new(shape: Shape, x: &[f32], activations: Activations) -> Option<Self> {
         match activations {
@@ -79,7 +79,7 @@ impl Tables {
     }
 }
 
-/// What a chunk's entries are too large by, all together, where the code is anything.
+/// The total offset of a chunk's entries, which does not depend on the codes.
 fn offset(shape: Shape, integers: &[i32]) -> i32 {
     let negative: i64 = integers.iter().map(|x| i64::from(*x.min(&0))).sum();
     // The largest a part of a code can be, times what the part counts.
@@ -93,7 +93,7 @@ fn offset(shape: Shape, integers: &[i32]) -> i32 {
     (shifted + rounding).round() as i32
 }
 
-/// Makes integers of a chunk, and gives back what its values were multiplied by.
+/// Converts a chunk to integers, and returns the factor of its values.
 #[target_feature(enable = "avx2")]
 fn to_integers<const P: usize>(x: &[f32], integers: &mut [i32]) -> Option<f32> {
     // As integers, sizes have an order, with what is not finite at its end.
@@ -160,8 +160,8 @@ fn four_entries(x: &[i32]) -> [__m256i; 2] {
     [low, _mm256_add_epi32(low, _mm256_set1_epi32(x[3]))]
 }
 
-/// Writes the bytes of 16 entries, a plane after the other: the low 8 bits, and twice 7 bits, so that two
-/// entries of a plane can be added in a byte. (The low ones are averaged.)
+/// Writes the bytes of 16 entries, one plane after the other: the low 8 bits, and twice 7 bits, so that two
+/// entries of a plane can be added in a byte. (The low bits are averaged.)
 #[target_feature(enable = "avx2")]
 fn write<const P: usize>(entries: [__m256i; 2], table: &mut [u8]) {
     // Bytes 1, 2 and 3 of an integer become the planes; byte 0 is the fraction.

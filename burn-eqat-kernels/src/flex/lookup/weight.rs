@@ -1,4 +1,4 @@
-//! The copy of a weight that lookups read.
+//! The copy of a weight for lookups.
 
 use super::super::parallel;
 use super::super::weight::Weight;
@@ -7,12 +7,12 @@ use super::shape::{Shape, TILE_COLUMNS};
 use crate::problem::Problem;
 use std::ops::Range;
 
-/// Tiles of a block at most: long runs of memory, and blocks enough to even out threads.
+/// The most tiles of a block: long runs of memory, but enough blocks to balance threads.
 const TILES: usize = 32;
 
-/// A packed weight in the order in which lookups read it, beside the words: for each block of tiles, `[groups,
-/// tiles]` parts of [`Shape::bytes`], and apart from them the low halves of the step sizes, which quantized
-/// activations do without. A block is what a task reads, from its first byte to its last.
+/// A copy of a packed weight in the order in which lookups read it: for each block of tiles, `[groups, tiles]` parts
+/// of [`Shape::bytes`]. The low halves of the step sizes are separate, since quantized activations do not need them. A
+/// task reads one block, from its first byte to its last.
 ///
 /// A byte of codes belongs to one column: four rows of two bits, or eight of one. The step sizes and zero
 /// points of a tile are in the order of the kernel's sums, see [`column`].
@@ -26,14 +26,14 @@ pub(crate) struct LookupWeight {
     low: Lines,
 }
 
-/// Column of a tile whose sum is in lane `lane` of vector `vector` (of four, of eight lanes): sums of bytes
-/// become sums of 16 bits, those at even places first, and then of 32.
+/// The column of a tile whose sum is in lane `lane` of vector `vector` (there are four vectors of eight lanes). Sums of
+/// bytes become sums of 16 bits, those at even positions first, and then of 32.
 pub(super) const fn column(vector: usize, lane: usize) -> usize {
     4 * lane + [0, 2, 1, 3][vector]
 }
 
 impl LookupWeight {
-    /// None for codes or groups that are not looked up, and where memory is short.
+    /// `None` for codes or groups without lookups, or if there is not enough memory.
     pub fn new(weight: &Weight) -> Option<Self> {
         let problem = weight.problem;
         let shape = Shape::new(&problem)?;
@@ -81,7 +81,7 @@ impl LookupWeight {
         Some(copy)
     }
 
-    /// How many blocks there are.
+    /// The number of blocks.
     pub(super) fn blocks(&self) -> usize {
         self.tiles().div_ceil(self.width)
     }
@@ -95,7 +95,7 @@ impl LookupWeight {
         self.problem.n.div_ceil(TILE_COLUMNS)
     }
 
-    /// Which part is that of a group and a tile; that of the block's next tile is behind it.
+    /// The index of the part of a group and a tile. The part of the block's next tile follows it.
     pub(super) fn place(&self, group: usize, tile: usize) -> usize {
         let first = tile / self.width * self.width;
         let width = self.width.min(self.tiles() - first);
@@ -143,7 +143,7 @@ struct Out {
     len: usize,
 }
 
-// SAFETY: whoever writes through it keeps to parts of its own.
+// SAFETY: each task writes only its own parts.
 unsafe impl Send for Out {}
 // SAFETY: as above.
 unsafe impl Sync for Out {}

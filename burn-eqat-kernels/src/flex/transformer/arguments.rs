@@ -6,7 +6,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, Tensor};
 use burn_flex::FlexTensor;
 
-/// Flex with gradients, as a device has them unless it is told to work things out twice.
+/// Flex with gradients, without checkpointing (a device's default).
 pub(super) type Differentiated = Autodiff<Flex, NoCheckpointing>;
 
 /// An argument of an op.
@@ -16,7 +16,7 @@ pub(crate) enum Argument {
 }
 
 impl Argument {
-    /// None where the tensor is of another backend, or type.
+    /// `None` if the tensor has another backend or type.
     pub fn of<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
         if tensor.dtype() != DType::F32 {
             return None;
@@ -37,14 +37,14 @@ impl Argument {
     }
 }
 
-/// The arguments that an op has gradients by: all plain, or all with gradients.
+/// The differentiable arguments of an op: all plain, or all with gradients.
 pub(crate) enum Arguments<const N: usize> {
     Plain([FlexTensor; N]),
     Differentiated([FloatTensor<Differentiated>; N]),
 }
 
 impl<const N: usize> Arguments<N> {
-    /// None where one is missing, or they differ.
+    /// `None` if one is missing, or if they differ.
     pub fn all(arguments: [Option<Argument>; N]) -> Option<Self> {
         let (mut plain, mut tracked) = (Vec::new(), Vec::new());
         for argument in arguments {

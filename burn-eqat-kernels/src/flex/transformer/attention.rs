@@ -1,5 +1,5 @@
-//! Causal attention, a tile of positions of a head at a time: the weights of a tile are in a core's cache, made
-//! again for the backward pass, and nowhere else.
+//! Causal attention, one tile of positions of a head at a time. The weights of a tile stay in a core's cache; the
+//! backward pass computes them again.
 
 use super::super::level::Level;
 use super::super::matrix::{Matrix, multiply};
@@ -13,8 +13,8 @@ use std::ops::Range;
 /// Positions of a tile.
 const TILE_POSITIONS: usize = 64;
 
-/// What attends to what. There are `positions` queries, of the last of so many keys; query heads that share a key
-/// head follow each other.
+/// The operands of attention. The `positions` queries are at the last of the keys' positions. Query heads that share
+/// a key head follow each other.
 #[derive(Clone, Copy)]
 pub(super) struct CausalAttention {
     pub q: Heads,
@@ -23,18 +23,18 @@ pub(super) struct CausalAttention {
     pub window: Option<usize>,
 }
 
-/// A tile: positions of a head, and the keys that any of them sees.
+/// A tile: positions of a head, and the keys that any of them attends to.
 struct PositionTile {
     batch: usize,
     head: usize,
     kv_head: usize,
     rows: Range<usize>,
     keys: Range<usize>,
-    /// Of the keys, the first row's own.
+    /// The index of the first row's own key.
     own: usize,
 }
 
-/// Gradients by queries, keys and values; the last two are zeros at first.
+/// Gradients by queries, keys and values; the last two must be zeros before.
 #[derive(Clone, Copy)]
 pub(super) struct Gradients {
     pub q: Heads,
@@ -70,7 +70,7 @@ impl CausalAttention {
         }
     }
 
-    /// The output, and for each head and position the logarithm of the sum that its weights were divided by,
+    /// Writes the output and, for each head and position, the logarithm of the sum of its unnormalized weights,
     /// `[batch, heads, positions]`.
     pub fn forward(&self, level: Level, out: Heads, logs: Shared) {
         let (heads, tiles) = (self.q.heads, self.tiles());
@@ -105,7 +105,7 @@ impl CausalAttention {
     /// Gradients from the output and its gradient.
     pub fn backward(&self, level: Level, out: Heads, grad: Heads, logs: &[f32], to: Gradients) {
         let (kv_heads, share) = (self.k.heads, self.q.heads / self.k.heads.max(1));
-        // Keys and values of a head get their gradients from all positions, one after the other.
+        // All positions add to the gradients of a head's keys and values, one after the other.
         parallel::each(self.q.batch * kv_heads, self.threads(), |at| {
             let (batch, kv_head) = (at / kv_heads, at % kv_heads);
             for head in kv_head * share..(kv_head + 1) * share {
@@ -171,7 +171,7 @@ impl CausalAttention {
     ///
     /// # Safety
     ///
-    /// The tile is one of these heads'.
+    /// The tile belongs to these heads.
     unsafe fn scores(&self, tile: &PositionTile, scores: &mut [f32]) {
         let (rows, keys) = (tile.rows.len(), tile.keys.len());
         let queries = self.q.matrix(tile.batch, tile.head, tile.rows.start);
@@ -182,20 +182,20 @@ impl CausalAttention {
     }
 }
 
-/// Keys that a row sees.
+/// The keys that a row attends to.
 #[inline(always)]
 fn seen(own: usize, window: Option<usize>) -> Range<usize> {
     let end = own + 1;
     end - window.unwrap_or(end).min(end)..end
 }
 
-/// Zeros where a row does not see.
+/// Writes zeros for the keys that a row does not attend to.
 fn hide(row: &mut [f32], seen: &Range<usize>) {
     row[..seen.start].fill(0.0);
     row[seen.end..].fill(0.0);
 }
 
-/// Scores become weights.
+/// Turns scores into weights.
 struct Softmax<'a> {
     /// `[rows, keys]`.
     weights: &'a mut [f32],
@@ -260,7 +260,7 @@ impl WithSimd for Softmax<'_> {
     }
 }
 
-/// Scores become weights again, and gradients of weights those of scores.
+/// Turns scores into weights again, and gradients of weights into those of scores.
 struct SoftmaxBackward<'a> {
     /// `[rows, keys]`.
     weights: &'a mut [f32],

@@ -1,4 +1,4 @@
-//! Passes over numbers at the same place of tensors of one shape.
+//! Elementwise passes over tensors of one shape.
 
 use super::super::level::{Level, MAX_LANES};
 use super::super::parallel::{self, Shared};
@@ -6,7 +6,7 @@ use super::vectors::{exp, load, store};
 use macerator::{Scalar, Simd, Vector, WithSimd};
 use std::ops::Range;
 
-/// What is worked out of `I` numbers at the same place: `O` others.
+/// A function of `I` numbers at the same position, with `O` results.
 pub(super) trait Elementwise<const I: usize, const O: usize>: Copy + Send + Sync {
     fn apply<S: Simd>(self, x: [Vector<S, f32>; I]) -> [Vector<S, f32>; O];
 }
@@ -19,7 +19,7 @@ pub(super) struct Exp;
 #[derive(Clone, Copy)]
 pub(super) struct Swiglu;
 
-/// Gradients of [`Swiglu`] by `gate` and `up`, from those and the gradient of the result.
+/// Gradients of [`Swiglu`] by `gate` and `up`, from these and the gradient of the result.
 #[derive(Clone, Copy)]
 pub(super) struct SwigluBackward;
 
@@ -54,11 +54,11 @@ fn sigmoid<S: Simd>(x: Vector<S, f32>) -> Vector<S, f32> {
     one / (one + exp(0f32.splat() - x))
 }
 
-/// Applies `op` to `len` numbers of each of `from`. Results may take the place of operands.
+/// Applies `op` to `len` numbers of each of `from`. Results may overwrite operands.
 ///
 /// # Safety
 ///
-/// All are there, and nobody else uses the results.
+/// All operands and results have `len` numbers, and nobody else uses the results.
 #[allow(clippy::needless_range_loop)] // no closures here: they would not have this level's instructions
 #[inline(always)]
 pub(super) unsafe fn each<S: Simd, const I: usize, const O: usize>(
@@ -105,17 +105,17 @@ impl<E: Elementwise<I, O>, const I: usize, const O: usize> WithSimd for Pass<E, 
     }
 }
 
-/// About how many numbers a task has.
+/// The approximate number of elements of a task.
 pub(super) const TASK: usize = 1 << 14;
 
-/// About how many multiplications a number takes.
+/// The approximate number of multiplications for an element.
 const WORK: usize = 8;
 
-/// Applies `op` to all `len` numbers of the operands, on every thread. Results may take the place of operands.
+/// Applies `op` to all `len` numbers of the operands, on all threads. Results may overwrite operands.
 ///
 /// # Safety
 ///
-/// There are as many, and nobody else uses the results.
+/// All operands and results have `len` numbers, and nobody else uses the results.
 pub(super) unsafe fn run<const I: usize, const O: usize>(
     level: Level,
     op: impl Elementwise<I, O>,

@@ -18,27 +18,27 @@ use burn::backend::ops::FloatTensorOps;
 use burn_flex::FlexTensor;
 use std::sync::Arc;
 
-/// Of `e^x`, which keeps its result.
+/// Backward of `e^x`, which keeps its result.
 #[derive(Debug)]
 pub(super) struct ExpGradient;
 
-/// Of `silu(gate) * up`, which keeps both.
+/// Backward of `silu(gate) * up`, which keeps both.
 #[derive(Debug)]
 pub(super) struct SwigluGradient;
 
-/// Of a norm.
+/// Backward of a norm.
 #[derive(Debug)]
 pub(super) struct RmsNormGradient;
 
-/// Of a rotation, by its opposite.
+/// Backward of a rotation: the inverse rotation.
 #[derive(Debug)]
 pub(super) struct RotaryGradient;
 
-/// Of attention.
+/// Backward of attention.
 #[derive(Debug)]
 pub(super) struct AttentionGradient;
 
-/// What a norm keeps: its arguments.
+/// The state of a norm: its arguments.
 #[derive(Clone, Debug)]
 pub(super) struct Normed {
     pub x: FlexTensor,
@@ -46,7 +46,7 @@ pub(super) struct Normed {
     pub epsilon: f32,
 }
 
-/// What a rotation keeps: its tables.
+/// The state of a rotation: its tables.
 #[derive(Clone, Debug)]
 pub(super) struct Rotated {
     pub cos: FlexTensor,
@@ -54,7 +54,7 @@ pub(super) struct Rotated {
 }
 
 impl Rotated {
-    /// Rotates `x`, or turns it `back`.
+    /// Rotates `x`, or rotates it `back`.
     pub fn run(&self, x: FlexTensor, back: bool) -> FlexTensor {
         let x = readable(x);
         let from = Heads::reading(&x);
@@ -69,7 +69,7 @@ impl Rotated {
     }
 }
 
-/// What attention keeps.
+/// The state of attention.
 #[derive(Clone, Debug)]
 pub(super) struct Attended {
     pub q_k_v: [FlexTensor; 3],
@@ -78,7 +78,7 @@ pub(super) struct Attended {
     pub window: Option<usize>,
 }
 
-/// Hands gradients to the arguments that want one.
+/// Registers gradients of the tracked arguments.
 macro_rules! backward {
     ($op:ty, $count:literal, $state:ty, |$kept:ident, $grad:ident| $body:expr) => {
         impl Backward<Flex, $count> for $op {

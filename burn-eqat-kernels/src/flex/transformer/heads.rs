@@ -6,12 +6,12 @@ use super::super::tensors;
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 
-/// A tensor `[batch, heads, positions, width]` in memory, in whatever order but with neighbouring numbers of a
-/// head side by side.
+/// A tensor `[batch, heads, positions, width]` in memory, in any order of the first three axes, with the numbers of a
+/// head contiguous.
 #[derive(Clone, Copy)]
 pub(super) struct Heads {
     first: Shared,
-    /// Distances of neighbours along the first three sides.
+    /// Strides of the first three axes.
     strides: [usize; 3],
     pub batch: usize,
     pub heads: usize,
@@ -19,7 +19,7 @@ pub(super) struct Heads {
     pub width: usize,
 }
 
-/// A tensor that [`Heads`] can be of: itself, if it is not too much turned.
+/// A tensor that [`Heads`] can read: the tensor itself if its last axis is contiguous.
 pub(super) fn readable(tensor: FlexTensor) -> FlexTensor {
     let strides = tensor.layout().strides();
     if strides[3] == 1 && strides.iter().all(|stride| *stride >= 0) {
@@ -29,21 +29,21 @@ pub(super) fn readable(tensor: FlexTensor) -> FlexTensor {
     }
 }
 
-/// A tensor of zeros that lies in memory as `[batch, positions, heads, width]`, which is the order of what
-/// projections make and take.
+/// A tensor of zeros in memory order `[batch, positions, heads, width]`, which is the order of projections'
+/// inputs and outputs.
 pub(super) fn zeros([batch, heads, positions, width]: [usize; 4]) -> FlexTensor {
     let shape = Shape::new([batch, positions, heads, width]);
     tensors::zeros(shape).permute(&[0, 2, 1, 3])
 }
 
 impl Heads {
-    /// Of a [`readable`] tensor, to be read.
+    /// Heads of a [`readable`] tensor, for reading.
     pub fn reading(tensor: &FlexTensor) -> Self {
         let first = &tensor.storage::<f32>()[tensor.layout().start_offset()..];
         Self::new(tensor, Shared::reading(first))
     }
 
-    /// Of a tensor of [`zeros`], to be written.
+    /// Heads of a tensor of [`zeros`], for writing.
     pub fn writing(tensor: &mut FlexTensor) -> Self {
         let first = Shared::new(tensor.storage_mut());
         Self::new(tensor, first)
@@ -68,7 +68,7 @@ impl Heads {
         self.first.at(at)
     }
 
-    /// Positions of a head from that one on, as rows.
+    /// The positions of a head from `position` on, as rows.
     pub fn matrix(&self, batch: usize, head: usize, position: usize) -> Matrix {
         Matrix {
             first: self.at(batch, head, position),
@@ -77,7 +77,7 @@ impl Heads {
         }
     }
 
-    /// How far positions are apart.
+    /// The stride between positions.
     pub fn stride(&self) -> usize {
         self.strides[2]
     }

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use tensor_ops::{contiguous, overwrite, values, zip};
 
 impl<const N: usize> Arguments<N> {
-    /// Runs an op that gives its result with what its gradients need.
+    /// Runs an op that returns its result and the state for its gradients.
     fn run<const D: usize, G: Backward<Flex, N>>(
         self,
         gradient: G,
@@ -84,7 +84,7 @@ pub(crate) fn rms_norm<const D: usize>(x_gamma: Arguments<2>, epsilon: f32) -> T
     })
 }
 
-/// With tables of as many rows as there are positions.
+/// Expects tables with one row per position.
 pub(crate) fn rotary(x: Arguments<1>, [cos, sin]: [Argument; 2]) -> Tensor<4> {
     x.run(gradients::RotaryGradient, |[x]| {
         let [cos, sin] = [cos, sin].map(|table| contiguous(table.values()));

@@ -1,4 +1,4 @@
-//! Root-mean-square norm, a row at a time.
+//! Root-mean-square norm, one row at a time.
 
 use super::super::level::Level;
 use super::super::parallel::{self, Shared};
@@ -7,7 +7,7 @@ use super::vectors::{dot, load, store};
 use macerator::{Scalar, Simd, Vector, WithSimd};
 use std::ops::Range;
 
-/// Rows `[rows, width]` to be normed.
+/// Rows `[rows, width]` to normalize.
 #[derive(Clone, Copy)]
 pub(super) struct Norm<'a> {
     pub x: &'a [f32],
@@ -16,7 +16,7 @@ pub(super) struct Norm<'a> {
     pub epsilon: f32,
 }
 
-/// About how many multiplications a number takes.
+/// The approximate number of multiplications for an element.
 const WORK: usize = 4;
 
 impl Norm<'_> {
@@ -63,7 +63,7 @@ impl Norm<'_> {
         }
     }
 
-    /// What a row is multiplied with: one over the root of its mean square.
+    /// The factor of a row: one over the root of its mean square.
     #[inline(always)]
     fn factor<S: Simd>(&self, row: *const f32) -> f32 {
         let width = self.gamma.len();

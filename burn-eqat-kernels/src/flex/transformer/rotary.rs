@@ -1,4 +1,4 @@
-//! Rotary positions: the halves of a head are rotated against each other.
+//! Rotary positions: rotates the halves of a head against each other.
 
 use super::super::level::Level;
 use super::super::parallel;
@@ -14,12 +14,12 @@ pub(super) struct Rotation<'a> {
     pub cos: &'a [f32],
     /// As `cos`.
     pub sin: &'a [f32],
-    /// Whether it is undone, as the gradient is.
+    /// Whether to rotate back, as for the gradient.
     pub back: bool,
 }
 
 impl Rotation<'_> {
-    /// Both tensors have one shape.
+    /// Rotates `from` to `to`, which has the same shape.
     pub fn run(self, level: Level, from: Heads, to: Heads) {
         let rows = from.batch * from.positions;
         let numbers = rows * from.heads * from.width;

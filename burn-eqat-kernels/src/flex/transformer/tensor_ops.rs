@@ -1,4 +1,4 @@
-//! Elementwise ops on tensors, and the numbers of contiguous ones.
+//! Elementwise ops on tensors, and access to the numbers of contiguous tensors.
 
 use super::super::level::Level;
 use super::super::parallel::Shared;
@@ -7,7 +7,7 @@ use super::elementwise::{self, Elementwise};
 use burn::tensor::Shape;
 use burn_flex::FlexTensor;
 
-/// Applies an op, in place where nobody else has the tensor.
+/// Applies an op, in place if nobody else has the tensor.
 pub(super) fn overwrite(op: impl Elementwise<1, 1>, x: FlexTensor) -> FlexTensor {
     let mut x = contiguous(x);
     let len = x.layout().num_elements();

@@ -1,5 +1,5 @@
-//! Every pass at every level of this CPU: exponentials against f64, the rest against the portable level, which
-//! the suite in `tests/` compares with Burn's ops.
+//! Tests every pass at every level of this CPU: exponentials against f64, the others against the portable level,
+//! which the suite in `tests/` compares with Burn's ops.
 
 use super::super::level::Level;
 use super::super::parallel::Shared;
@@ -63,7 +63,7 @@ fn random(random: &mut StdRng, len: usize) -> Vec<f32> {
     floats(random, len, -3.0, 3.0)
 }
 
-/// Results of every level are those of the first.
+/// Checks that every level has the results of the first one.
 fn agree(what: &str, run: impl Fn(Level) -> Vec<Vec<f32>>) {
     let mut levels = Level::available();
     let expected = run(levels.next().unwrap());

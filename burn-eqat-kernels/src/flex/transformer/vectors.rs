@@ -1,10 +1,10 @@
-//! Vectors of numbers of memory, the last of them perhaps in part, and `e^x` of one.
+//! Loads and stores of vectors, of which the last may be partial, and `e^x` of a vector.
 
 use super::super::level::MAX_LANES;
 use macerator::{Scalar, Simd, Vector, vload_unaligned, vstore_unaligned};
 use std::f32::consts::LOG2_E;
 
-/// The numbers from `at` on, as many as a vector has lanes or there are before `len`; `rest` in the other lanes.
+/// The numbers from `at` on, up to the lanes of a vector or up to `len`; `rest` in the other lanes.
 ///
 /// # Safety
 ///
@@ -27,7 +27,7 @@ pub(super) unsafe fn load<S: Simd>(
     }
 }
 
-/// Writes as many as [`load`] reads.
+/// Writes as many numbers as [`load`] reads.
 ///
 /// # Safety
 ///
@@ -45,11 +45,11 @@ pub(super) unsafe fn store<S: Simd>(to: *mut f32, at: usize, len: usize, value: 
     }
 }
 
-/// The sum of the products of numbers at the same place.
+/// The dot product.
 ///
 /// # Safety
 ///
-/// There are `len` of both.
+/// Both operands have `len` numbers.
 #[inline(always)]
 pub(super) unsafe fn dot<S: Simd>(a: *const f32, b: *const f32, len: usize) -> f32 {
     let mut sum = 0f32.splat::<S>();
@@ -65,8 +65,8 @@ pub(super) unsafe fn dot<S: Simd>(a: *const f32, b: *const f32, len: usize) -> f
     sum.reduce_add()
 }
 
-/// `e^x = 2^n e^r`, where `n` is the integer next to `x / ln 2`, and `r` the rest, at most half of `ln 2`: its power
-/// series to the seventh term is off by a tenth of a rounding.
+/// `e^x = 2^n e^r`, where `n` is the integer next to `x / ln 2`, and `r` the rest, at most half of `ln 2`. The error of
+/// its power series to the seventh term is a tenth of a rounding error.
 #[inline(always)]
 pub(super) fn exp<S: Simd>(x: Vector<S, f32>) -> Vector<S, f32> {
     // ln 2 in two parts, the first of few bits: its products with `n` are exact.
@@ -99,7 +99,7 @@ pub(super) fn exp<S: Simd>(x: Vector<S, f32>) -> Vector<S, f32> {
     x.eq(x).select(result, x)
 }
 
-/// `2^n`, for a normal one.
+/// `2^n`, which must be a normal number.
 #[inline(always)]
 fn two_to<S: Simd>(n: Vector<S, i32>) -> Vector<S, f32> {
     ((n + 127i32.splat()) << 23).reinterpret()

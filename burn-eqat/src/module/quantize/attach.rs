@@ -6,19 +6,19 @@ use burn::module::{Module, Param, Reparameterizer};
 use burn::tensor::{Device, Shape, Tensor};
 use std::collections::HashMap;
 
-/// Attaches fake quantization to these weights, from their min-max start.
+/// Attaches fake quantization to these weights, with min-max start values.
 pub(crate) fn attach_fake_quant<M: Module>(module: M, selected: &[Selected]) -> M {
     let schemes = schemes(selected);
     module.apply_reparameterization(AttachFakeQuant { schemes })
 }
 
-/// Replaces these weights by packed ones that are still to be loaded.
+/// Replaces these weights by packed ones, to be loaded later.
 pub(super) fn attach_packed<M: Module>(module: M, selected: &[Selected]) -> M {
     attach_skeletons(module, schemes(selected))
 }
 
-/// Replaces the matrices at these paths by packed weights that are still to be loaded. Their schemes have to fit
-/// them.
+/// Replaces the matrices at these paths by packed weights, to be loaded later. The schemes must fit the
+/// matrices.
 pub(crate) fn attach_skeletons<M: Module>(module: M, schemes: HashMap<String, Scheme>) -> M {
     module.apply_reparameterization(AttachSkeleton { schemes })
 }

@@ -7,7 +7,7 @@ use burn::module::{Module, ModuleMapper, Param, ParamGroup, Reparameterization};
 use burn::tensor::{DType, Tensor};
 use std::collections::HashMap;
 
-/// Step sizes rounded to what a 16-bit float can hold, in their own type.
+/// Step sizes rounded to 16-bit floats, in their own type.
 pub(in crate::module) fn to_stored(scales: Tensor<2>) -> Tensor<2> {
     let dtype = scales.dtype();
     scales.cast(DType::F16).cast(dtype)

@@ -17,8 +17,8 @@ use std::path::Path;
 
 /// Quantization for any Burn module.
 ///
-/// A weight is a matrix parameter `[d_input, d_output]`, as in `nn::Linear`; [`Weights`] say which are
-/// quantized, [`Schemes`] how. The module's type never changes: what is attached to its parameters does.
+/// A weight is a matrix parameter `[d_input, d_output]`, as in `nn::Linear`. [`Weights`] selects the weights,
+/// [`Schemes`] their bits and group sizes. The module's type never changes, only its attachments do.
 ///
 /// ```
 /// use burn::nn::{Linear, LinearConfig};
@@ -32,12 +32,12 @@ use std::path::Path;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Quantize: Module {
-    /// Attaches fake quantization to the selected weights, from their min-max start: the state that
-    /// Block-AP trains. Selected parameters that are not matrices (norms, biases) are left alone.
+    /// Attaches fake quantization to the selected weights, with min-max start values. Block-AP trains a model in
+    /// this state. Selected parameters that are not matrices (norms, biases) do not change.
     ///
     /// # Errors
     ///
-    /// When no matrix is selected, one has quantization attached already, the groups of its scheme do
+    /// When no matrix is selected, a matrix has quantization attached already, the groups of its scheme do
     /// not divide its rows, or an override matches none of the selected weights.
     fn attach_fake_quant(
         self,
@@ -48,8 +48,8 @@ pub trait Quantize: Module {
         Ok(attach_fake_quant(self, &selected))
     }
 
-    /// Turns every fake-quantized weight into a packed one. The values that a forward pass sees stay
-    /// the same; the full-precision weights are dropped and only step sizes can train from here on.
+    /// Turns every fake-quantized weight into a packed one. A forward pass gives the same values as before. The
+    /// full-precision weights are dropped, and from then on only step sizes can be trained.
     ///
     /// # Errors
     ///
@@ -58,8 +58,8 @@ pub trait Quantize: Module {
         pack::pack(self)
     }
 
-    /// Round to nearest: quantizes the selected weights from their min-max start and packs them,
-    /// without training. Step sizes are rounded as files hold them
+    /// Round to nearest: quantizes the selected weights with min-max start values and packs them,
+    /// without training. Step sizes are rounded as in files
     /// ([`round_scales`](Self::round_scales)).
     ///
     /// # Errors
@@ -74,8 +74,8 @@ pub trait Quantize: Module {
         Ok(packed.round_scales())
     }
 
-    /// Replaces the selected weights by packed ones that are still to be loaded, without ever
-    /// allocating the dense ones: what to load a packed record or file into.
+    /// Replaces the selected weights by packed ones to be loaded later, without allocating the dense ones. Load a
+    /// packed record or file into the result.
     ///
     /// # Errors
     ///
@@ -94,13 +94,13 @@ pub trait Quantize: Module {
         self.materialize()
     }
 
-    /// Rounds the step sizes of packed and fake-quantized weights to what a 16-bit float can hold, as
-    /// files store them: what is saved after this is what was measured before it, to the bit.
+    /// Rounds the step sizes of packed and fake-quantized weights to 16-bit floats, as in files. A model that is
+    /// measured after this gives the same results, to the bit, when it is saved and loaded.
     fn round_scales(self) -> Self {
         map::round_scales(self)
     }
 
-    /// Freezes everything but the step sizes of packed weights: what E2E-QP trains.
+    /// Freezes everything but the step sizes of packed weights, which E2E-QP trains.
     fn train_scales_only(self) -> Self {
         let paths = super::packed_weights(&self)
             .into_iter()
@@ -110,14 +110,14 @@ pub trait Quantize: Module {
             .set_require_grad_group(ParamGroup::from_paths(paths), true)
     }
 
-    /// How large the module is, and how much of it the quantized weights are.
+    /// The size of the module and of its quantized weights.
     fn size_report(&self) -> SizeReport {
         SizeReport::of(self)
     }
 
-    /// Writes the module to one safetensors file: packed weights as they are, everything else in the type that
-    /// it has in memory, and the schemes. It is written beside its place and renamed; a file that is there is
-    /// replaced. (A model with a `config.json` is better saved by [`save_model`](crate::files::save_model).)
+    /// Writes the module to one safetensors file: packed weights as they are, everything else in its type in
+    /// memory, and the schemes. An existing file is replaced once the new one is complete. (For a model with a
+    /// `config.json`, use [`save_model`](crate::files::save_model).)
     ///
     /// # Errors
     ///
@@ -127,13 +127,13 @@ pub trait Quantize: Module {
         save_module(self, path.as_ref())
     }
 
-    /// Reads a file that [`save`](Self::save) wrote into a module of the same type: the weights that the file has
-    /// packed are packed then, whatever they were before, and the others are dense.
+    /// Reads a file of [`save`](Self::save) into a module of the same type. Afterwards the weights are packed if they
+    /// are packed in the file, and otherwise dense, whatever they were before.
     ///
     /// # Errors
     ///
-    /// When the file is not one that `save` wrote, or is one of another module: the first tensor that is missing, not
-    /// expected, or of another shape or type is named.
+    /// When the file was not written by `save`, or belongs to another module. The error names the first tensor that is
+    /// missing, unexpected, or of another shape or type.
     fn load(self, path: impl AsRef<Path>) -> Result<Self, FileError> {
         load_module(self, path.as_ref())
     }

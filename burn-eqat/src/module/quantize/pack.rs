@@ -44,7 +44,7 @@ pub(in crate::module) fn pack_weight(
     if ![&weight, &scales, &zero_points].into_iter().all(is_finite) {
         return Err(QuantizeError::NotFinite { path: path.into() });
     }
-    // Codes of finite numbers fit in their bits, and the shapes were made for each other.
+    // Codes of finite numbers fit in their bits, and the shapes fit together.
     Ok(PackedWeight::quantize(weight, scales, zero_points, bits)
         .unwrap_or_else(|error| error.raise()))
 }

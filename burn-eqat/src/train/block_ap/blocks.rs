@@ -12,7 +12,7 @@ use burn::tensor::{Int, Tensor};
 pub(super) struct Blocks(Vec<String>);
 
 impl Blocks {
-    /// The blocks of a model, once they share nothing and those in memory have parameters.
+    /// The blocks of a model. Checks that they do not overlap, and that those in memory have parameters.
     pub fn new<M: Blockwise>(model: &M) -> Result<Self, TrainError> {
         let paths = model.blocks();
         if paths.is_empty() {
@@ -51,7 +51,7 @@ impl Blocks {
         &self.0[index]
     }
 
-    /// Fails where a block has no parameters.
+    /// Fails if a block has no parameters.
     pub fn check_loaded<M: Module>(&self, model: &M, index: usize) -> Result<(), TrainError> {
         let path = self.path(index);
         if param_paths(model).iter().any(|param| is_under(param, path)) {
@@ -62,7 +62,8 @@ impl Blocks {
         }
     }
 
-    /// Fails where a selected weight in memory is in no block, or nothing is selected in a model that is wholly in memory.
+    /// Fails if a selected weight in memory is in no block, or if nothing is selected in a model that is fully in
+    /// memory.
     pub fn check_selection<M: Blockwise>(
         &self,
         model: &M,
@@ -85,8 +86,8 @@ impl Blocks {
         }
     }
 
-    /// How many parameters the model has when all of its blocks are in memory, given that the first is: blocks that are in
-    /// files count as the first.
+    /// The number of parameters of the whole model. The first block must be in memory; each block in files counts like
+    /// the first.
     pub fn count_params<M: Blockwise>(&self, model: &M) -> usize {
         let missing = (0..self.len()).filter(|index| !model.is_loaded(*index));
         let missing = missing.count();
@@ -110,7 +111,7 @@ fn params_under<M: Module>(module: &M, block: &str) -> usize {
     inside.map(|(_, size)| size).sum()
 }
 
-/// The path of each parameter, and how many numbers it has.
+/// The path of each parameter, and its number of elements.
 fn sizes<M: Module>(module: &M) -> Vec<(String, usize)> {
     #[derive(Default)]
     struct Visitor {

@@ -4,35 +4,35 @@ use crate::{Scheme, SchemeOverride, Schemes, Weights};
 use burn::config::Config;
 
 /// Configuration of Block-AP, initialised with the [init function](BlockApConfig::init). The defaults are the paper's,
-/// learning rates apart.
+/// except for the learning rates.
 #[derive(Config, Debug)]
 pub struct BlockApConfig {
     /// Bits, group size and symmetry.
     pub scheme: Scheme,
-    /// The weights to quantize, by their paths in the whole model. All of them have to be in its blocks.
+    /// The weights to quantize, by their paths in the whole model. All of them must be in its blocks.
     pub weights: Weights,
     /// Other schemes for the weights whose paths match.
     #[config(default = "Vec::new()")]
     pub overrides: Vec<SchemeOverride>,
-    /// Learning rate of step sizes and zero points at the start; chosen by the size of the model
-    /// ([`LearningRates::for_model`]) where it is left out.
+    /// Learning rate of step sizes and zero points at the start. If not set, it depends on the size of the model
+    /// ([`LearningRates::for_model`]).
     #[config(default = "None")]
     pub quant_learning_rate: Option<f64>,
-    /// Learning rate of weights and norms at the start; chosen in the same way where it is left out.
+    /// Learning rate of weights and norms at the start. If not set, it is chosen in the same way.
     #[config(default = "None")]
     pub weight_learning_rate: Option<f64>,
-    /// What is left of both rates at the end of the cosine.
+    /// Both rates at the end of the cosine, as a part of the initial ones.
     #[config(default = 0.05)]
     pub final_rate: f64,
     /// Passes over the training data for each block.
     #[config(default = 2)]
     pub epochs: usize,
-    /// Stop a block after that many epochs without a better validation loss, and give it its best parameters back. Needs
+    /// Stop a block after that many epochs without a better validation loss, and restore its best parameters. Needs
     /// validation data.
     #[config(default = "None")]
     pub early_stopping: Option<usize>,
-    /// Round step sizes to 16-bit floats when a block is packed, which halves their size in files. Files write in 32 bits what
-    /// is not rounded.
+    /// Round step sizes to 16-bit floats when a block is packed, which halves their size in files. Otherwise files store
+    /// them in 32 bits.
     #[config(default = true)]
     pub round_scales: bool,
 }

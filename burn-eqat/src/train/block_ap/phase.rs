@@ -11,14 +11,15 @@ use crate::train::{Blockwise, LearningRates, Phase, TrainError, TrainEvent};
 use burn::data::dataloader::DataLoader;
 use std::sync::Arc;
 
-/// Block-AP: trains each block of a model in turn to do quantized what it did in full precision (the paper's section 3.2).
+/// Block-AP: trains each quantized block of a model in turn to match the block in full precision (the paper's section
+/// 3.2).
 ///
-/// Data flows through the model once. A block learns to turn what the quantized blocks before it make into what the original
-/// block makes of the original inputs; then it is packed, and the next block gets its output. Made by
-/// [`BlockApConfig::init`].
+/// Data goes through the model once. The input of a block is the output of the quantized blocks before it. Its target
+/// is the output of the original block for the original inputs. After training, the block is packed, and the next block
+/// gets its output. Made by [`BlockApConfig::init`].
 ///
-/// There are two ways to run it, which do the same: [`launch`](Self::launch) under Burn's `SupervisedTraining` (metrics,
-/// dashboard, interruption), and [`run`](Self::run) with nothing but data and a callback.
+/// There are two equivalent ways to run it: [`launch`](Self::launch) under Burn's `SupervisedTraining` (metrics,
+/// dashboard, interruption), and [`run`](Self::run) with only data and a callback.
 #[derive(Clone, Debug)]
 pub struct BlockAp {
     pub(super) config: BlockApConfig,
@@ -48,10 +49,10 @@ impl BlockAp {
     /// Quantizes a full-precision model: returns it with every selected weight packed. Both loaders are read once, and all of
     /// their batches are kept in memory.
     ///
-    /// `on_event` hears of each batch and epoch, and may stop the phase with an error.
+    /// The callback `on_event` gets each batch and epoch, and may stop the phase with an error.
     ///
-    /// [`E2eQp::run`](crate::train::E2eQp::run) is the same for the other phase, and [`launch`](Self::launch) runs under Burn's
-    /// `SupervisedTraining`.
+    /// [`E2eQp::run`](crate::train::E2eQp::run) runs the other phase in the same way, and [`launch`](Self::launch) runs
+    /// under Burn's `SupervisedTraining`.
     ///
     /// ```
     /// # use burn::data::dataloader::{DataLoader, DataLoaderBuilder, batcher::Batcher};
@@ -109,7 +110,8 @@ impl BlockAp {
         catch_ops(|| self.fit(model, &*train, &*valid, on_event))
     }
 
-    /// Fails where [`run`](Self::run) would fail on the blocks and the selection of a model, as far as it is in memory.
+    /// Fails if [`run`](Self::run) would fail on the blocks or the selection of a model. Checks only the blocks in
+    /// memory.
     pub(crate) fn check<M: Blockwise>(&self, model: &M) -> Result<(), TrainError> {
         Blocks::new(model)?.check_selection(model, &self.config)
     }
@@ -246,7 +248,7 @@ fn run<M: Blockwise>(
         .map_err(TrainError::Model)
 }
 
-/// Batches at the door of the first block, where the original and the quantized input are the same.
+/// Batches before the first block, where the original and the quantized input are the same.
 fn embed<M: Blockwise>(
     model: &M,
     loader: &dyn DataLoader<M::Batch>,

@@ -14,18 +14,17 @@ use burn::train::{
 
 impl BlockAp {
     /// Quantizes a full-precision model under Burn's `SupervisedTraining`, with its loaders, metrics, renderer, loggers and
-    /// interrupter: returns the model with every selected weight packed. [`run`](Self::run) does the same without
+    /// interrupter. Returns the model with every selected weight packed. [`run`](Self::run) does the same without
     /// `SupervisedTraining`.
     ///
-    /// Each epoch of each block is an epoch of the training, so its number of epochs is set here. Checkpointers, early stopping
-    /// and gradient accumulation of the training mean nothing to a phase that goes block by block, and are refused; early
-    /// stopping is in [`BlockApConfig`](super::BlockApConfig). Burn does not tell a strategy of ours whether
-    /// `gradient_checkpointing()` is set, so it is the one setting that has no effect and is not refused.
+    /// Each epoch of each block is an epoch of the training, so the number of epochs is set here. A phase that goes
+    /// block by block does not support the training's checkpointers, early stopping and gradient accumulation, so these
+    /// are errors; set early stopping in [`BlockApConfig`](super::BlockApConfig). `gradient_checkpointing()` has no
+    /// effect: Burn does not pass it to strategies, so it is not an error.
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run); also when the training has a setting that the phase cannot follow, was interrupted, or failed by
-    /// itself.
+    /// As [`run`](Self::run). Also when the training has an unsupported setting, was interrupted, or failed by itself.
     pub fn launch<M>(&self, training: SupervisedTraining<M>, model: M) -> Result<M, TrainError>
     where
         M: LearnerModel
@@ -92,7 +91,7 @@ where
     }
 }
 
-/// Fails where the training has a setting that Block-AP cannot follow.
+/// Fails if the training has a setting that Block-AP does not support.
 fn refused<M: LearnerModel>(components: &TrainingComponents<M>) -> Result<(), TrainError> {
     let settings = [
         ("checkpointers", components.checkpointer.is_some()),
@@ -115,7 +114,7 @@ fn refused<M: LearnerModel>(components: &TrainingComponents<M>) -> Result<(), Tr
     }
 }
 
-/// Hands events on to Burn's event processor.
+/// Passes events on to Burn's event processor.
 struct Forward<M: LearnerModel> {
     processor: SupervisedTrainingEventProcessor<M>,
     interrupter: Interrupter,

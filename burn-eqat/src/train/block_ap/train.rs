@@ -9,7 +9,7 @@ use crate::train::{
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::tensor::Tensor;
 
-/// A block on its way through its epochs.
+/// The training of one block.
 pub(super) struct BlockRun<'a, M: Blockwise> {
     pub config: &'a BlockApConfig,
     pub rates: LearningRates,

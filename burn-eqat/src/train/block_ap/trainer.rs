@@ -1,4 +1,4 @@
-//! One block: fake quantization attached, trained against the original, packed.
+//! Trains one block: attaches fake quantization, trains against the original, and packs it.
 
 use super::BlockApConfig;
 use crate::FakeQuant;
@@ -10,15 +10,14 @@ use burn::module::{ModuleMapper, Param, ParamGroup, Reparameterization};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
 
-/// A batch on its way through the model: what goes into the block that is trained, what the original makes of its own
-/// input, and what every block needs besides.
+/// A batch for one block: its input, its target, and the context of every block.
 #[derive(Clone)]
 pub struct BlockSample<M: Blockwise> {
-    /// Output of the quantized blocks before.
+    /// Output of the quantized blocks before this one.
     pub input: M::Hidden,
     /// Output of the original block on original inputs.
     pub target: M::Hidden,
-    /// What the block needs besides.
+    /// The context of every block.
     pub context: M::Context,
 }
 
@@ -31,9 +30,10 @@ pub struct BlockRates {
     pub weights: f64,
 }
 
-/// Trains one block of a model; what [`BlockAp`](super::BlockAp) does for each in turn, for those who drive it themselves.
+/// Trains one block of a model. [`BlockAp`](super::BlockAp) does this for each block in turn; use the trainer for your
+/// own loop.
 pub struct BlockTrainer<M: Blockwise> {
-    /// The whole model where gradients are recorded; absent only while the optimizer has it.
+    /// The whole model, with gradients recorded; absent only while the optimizer has it.
     model: Option<M>,
     index: usize,
     optim: ModuleOptimizer,
@@ -41,9 +41,9 @@ pub struct BlockTrainer<M: Blockwise> {
 }
 
 impl<M: Blockwise> BlockTrainer<M> {
-    /// Attaches fake quantization to the selected weights of block `index`, and has them train with their step sizes and zero
-    /// points, and with whatever else in the block is called `weight` or `gamma` (norms, above all). Biases and all other
-    /// blocks stay as they are.
+    /// Attaches fake quantization to the selected weights of block `index`. It trains these weights, their step sizes
+    /// and zero points, and all other parameters of the block named `weight` or `gamma` (mainly norms). Biases and all
+    /// other blocks do not change.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl<M: Blockwise> BlockTrainer<M> {
         })
     }
 
-    /// The model as it is now, where gradients are recorded.
+    /// The current model, with gradients recorded.
     pub fn model(&self) -> &M {
         self.model.as_ref().expect("it comes back from each step")
     }
@@ -95,7 +95,7 @@ impl<M: Blockwise> BlockTrainer<M> {
         let rates = ModuleLrScheduler::new(rates.weights)
             .with_group(self.quantizer.clone(), rates.quantizer)
             .step();
-        // The optimizer updates in place what nobody else holds.
+        // The optimizer updates parameters in place if nothing else holds them.
         let model = self.model.take().expect("it comes back from each step");
         self.model = Some(self.optim.step(rates.clone(), model, grads));
         Ok((loss.inner(), rates))
@@ -117,8 +117,8 @@ impl<M: Blockwise> BlockTrainer<M> {
         Ok(model.reconstruction_error(index, output, sample.target))
     }
 
-    /// Puts what was trained into `model`, which this trainer was made from: the block's weights packed, the rest of the block
-    /// as it is in `trained`.
+    /// Puts the trained block into `model`, which this trainer was made from: its weights packed, everything else as in
+    /// `trained`.
     ///
     /// # Errors
     ///
@@ -134,7 +134,7 @@ impl<M: Blockwise> BlockTrainer<M> {
     }
 }
 
-/// Has the parameters of a block train, and no others.
+/// Makes only the parameters of a block trainable.
 struct Trained<'a> {
     path: Vec<String>,
     block: &'a str,

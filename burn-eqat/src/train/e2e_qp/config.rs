@@ -3,18 +3,18 @@ use crate::Bits;
 use crate::train::LearningRates;
 use burn::config::Config;
 
-/// Configuration of E2E-QP, initialised with the [init function](E2eQpConfig::init). The defaults are the paper's, the
-/// learning rate apart.
+/// Configuration of E2E-QP, initialised with the [init function](E2eQpConfig::init). The defaults are the paper's,
+/// except for the learning rate.
 #[derive(Config, Debug)]
 pub struct E2eQpConfig {
-    /// Highest learning rate of the step sizes; chosen by the size of the model ([`LearningRates::for_model`]) where it is left
-    /// out. It is absolute, so it has to fit the size of the step sizes.
+    /// Highest learning rate of the step sizes. If not set, it depends on the size of the model
+    /// ([`LearningRates::for_model`]). It is absolute, so it must fit the size of the step sizes.
     #[config(default = "None")]
     pub learning_rate: Option<f64>,
     /// Part of the steps in which the rate rises to its highest.
     #[config(default = 0.03)]
     pub warm_up: f64,
-    /// What is left of the rate at the end of the cosine.
+    /// The rate at the end of the cosine, as a part of the highest one.
     #[config(default = 0.0)]
     pub final_rate: f64,
     /// Largest norm of all gradients of a step together.
@@ -26,12 +26,12 @@ pub struct E2eQpConfig {
     /// Passes over the training data.
     #[config(default = 1)]
     pub epochs: usize,
-    /// Stop after that many epochs without a better validation loss, and give the model its best step sizes back. Needs
+    /// Stop after that many epochs without a better validation loss, and restore the best step sizes. Needs
     /// validation data.
     #[config(default = "None")]
     pub early_stopping: Option<usize>,
-    /// Round step sizes to 16-bit floats at the end, which halves their size in files. Files write in 32 bits what is not
-    /// rounded.
+    /// Round step sizes to 16-bit floats at the end, which halves their size in files. Otherwise files store them in 32
+    /// bits.
     #[config(default = true)]
     pub round_scales: bool,
     /// Optimizer steps after which a run directory keeps the state again, if there is one.

@@ -52,7 +52,7 @@ pub(super) trait Listener<M: LearnerModel, T> {
     }
 }
 
-/// The cosine over all steps, whose number is known once the training data was counted. Clones share that number.
+/// The cosine over all steps. The number of steps is known once the training data is counted; clones share it.
 #[derive(Clone)]
 pub(super) struct Schedule {
     config: E2eQpConfig,
@@ -126,7 +126,7 @@ fn bits<M: LearnerModel>(model: &M) -> Result<Bits, TrainError> {
     most.ok_or(TrainError::NoPackedWeights)
 }
 
-/// Fails where a step size is not finite.
+/// Fails if a step size is not finite.
 pub(super) fn check_finite<M: LearnerModel>(model: &M) -> Result<(), TrainError> {
     for (path, packed) in packed_weights(model) {
         if !packed.weight.scales.is_finite().all().into_scalar::<bool>() {
@@ -136,7 +136,7 @@ pub(super) fn check_finite<M: LearnerModel>(model: &M) -> Result<(), TrainError>
     Ok(())
 }
 
-/// What lasts from one epoch to the next.
+/// State that is kept between epochs.
 pub(super) struct Fit<L> {
     schedule: Schedule,
     /// Batches whose gradients are averaged for a step.
@@ -404,7 +404,7 @@ impl<L> Fit<L> {
     }
 }
 
-/// How many batches a loader gives.
+/// The number of batches of a loader.
 fn count<T>(loader: &dyn DataLoader<T>) -> Result<usize, TrainError> {
     let mut count = 0;
     for_each_batch(loader, |_| count += 1)?;

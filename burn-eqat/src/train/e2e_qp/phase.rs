@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 /// E2E-QP: trains the step sizes of a packed model, end to end, on the loss of its own `TrainStep` (the paper's section 3.3).
 ///
-/// Everything else is frozen: codes and zero points are integers, and the phase freezes the rest. Made by
+/// Everything else is frozen: codes and zero points are integers, and the phase freezes the other parameters. Made by
 /// [`E2eQpConfig::init`].
 ///
-/// There are two ways to run it, which do the same: [`launch`](Self::launch) under Burn's `SupervisedTraining` (metrics,
-/// dashboard, checkpoints, interruption), and [`run`](Self::run) with nothing but data and a callback.
+/// There are two equivalent ways to run it: [`launch`](Self::launch) under Burn's `SupervisedTraining` (metrics,
+/// dashboard, checkpoints, interruption), and [`run`](Self::run) with only data and a callback.
 #[derive(Clone, Debug)]
 pub struct E2eQp {
     pub(super) config: E2eQpConfig,
@@ -43,9 +43,9 @@ impl E2eQp {
     /// Trains the step sizes of a packed model; returns it. The training data is read once more than there are epochs, to count
     /// its batches.
     ///
-    /// `on_event` hears of each batch and epoch, and may stop the phase with an error.
+    /// The callback `on_event` gets each batch and epoch, and may stop the phase with an error.
     ///
-    /// [`BlockAp::run`](crate::train::BlockAp::run) is the same for the other phase, with an example, and
+    /// [`BlockAp::run`](crate::train::BlockAp::run) runs the other phase in the same way, with an example, and
     /// [`launch`](Self::launch) runs under Burn's `SupervisedTraining`.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ impl E2eQp {
     }
 }
 
-/// A callback that hears of events.
+/// A callback that gets events.
 struct Callback<'a>(OnEvent<'a>);
 
 impl<M: LearnerModel, T> Listener<M, T> for Callback<'_> {

@@ -23,9 +23,9 @@ impl E2eQp {
     /// checkpointers, early stopping and interrupter; returns the model. [`run`](Self::run) does the same without
     /// `SupervisedTraining`.
     ///
-    /// The epochs are those of the configuration, so their number is set here. Gradient accumulation may be set on the training
-    /// or in the configuration. Burn does not tell a strategy of ours whether `gradient_checkpointing()` is set, so it is the
-    /// one setting that has no effect and is not refused.
+    /// The number of epochs comes from the configuration and is set here. Gradient accumulation may be set on the
+    /// training or in the configuration. `gradient_checkpointing()` has no effect: Burn does not pass it to strategies,
+    /// so it is not an error.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ where
     }
 }
 
-/// Hands everything on to Burn: events, checkpoints, early stopping.
+/// Passes everything on to Burn: events, checkpoints, early stopping.
 struct Forward<M: LearnerModel> {
     processor: SupervisedTrainingEventProcessor<M>,
     interrupter: Interrupter,

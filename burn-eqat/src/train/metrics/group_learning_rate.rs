@@ -5,8 +5,7 @@ use burn::train::metric::state::NumericMetricState;
 use burn::train::metric::{Metric, MetricMetadata, MetricName, SerializedEntry};
 use std::sync::Arc;
 
-/// The learning rate of one of the parameter groups that Block-AP trains: Burn's own metric shows
-/// the base rate only.
+/// The learning rate of one of Block-AP's parameter groups. Burn's own metric shows only the base rate.
 #[derive(Clone)]
 pub struct GroupLearningRateMetric {
     name: MetricName,

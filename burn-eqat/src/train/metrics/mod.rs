@@ -8,7 +8,7 @@ pub use group_learning_rate::GroupLearningRateMetric;
 pub use perplexity::{NllInput, TokenPerplexityMetric};
 pub use reconstruction::{ReconstructionInput, ReconstructionLossMetric};
 
-/// Implements a numeric metric, a mean that Burn keeps, apart from its `update`.
+/// Implements a numeric metric as a mean, except for its `update`.
 macro_rules! mean_metric {
     (@methods) => {
         fn compute(

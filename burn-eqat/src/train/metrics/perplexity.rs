@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// Perplexity from the loss of a step: the exponential of the mean cross-entropy per token.
 ///
-/// Burn's own metric computes the cross-entropy again from all logits, which a training step has done.
+/// Burn's own metric computes the cross-entropy again from all logits, although the training step has done so already.
 #[derive(Clone)]
 pub struct TokenPerplexityMetric {
     name: MetricName,
@@ -20,7 +20,7 @@ pub struct TokenPerplexityMetric {
 pub struct NllInput {
     /// Mean cross-entropy of the step, `[1]`.
     pub loss: Tensor<1>,
-    /// Tokens that the mean is over. A step of 0 tokens does not count.
+    /// The number of tokens in the mean. A step of 0 tokens does not count.
     pub tokens: usize,
 }
 

@@ -4,14 +4,14 @@ use burn::train::metric::state::NumericMetricState;
 use burn::train::metric::{Metric, MetricMetadata, MetricName, SerializedEntry};
 use std::sync::Arc;
 
-/// The reconstruction error of the block that Block-AP trains: the mean squared error against its original.
+/// The reconstruction error of a block in Block-AP: the mean squared error against its original.
 #[derive(Clone)]
 pub struct ReconstructionLossMetric {
     name: MetricName,
     state: NumericMetricState,
 }
 
-/// Input of [`ReconstructionLossMetric`]; `None` for a step that reconstructs nothing.
+/// Input of [`ReconstructionLossMetric`]; `None` for steps of other phases.
 pub struct ReconstructionInput {
     /// The error, `[1]`.
     pub loss: Option<Tensor<1>>,

@@ -1,12 +1,12 @@
 use std::path::{Path, PathBuf};
 
-/// Where the small model lies that comes with this package: beside its sources, wherever the program
-/// is started from.
+/// The directory of the bundled model, beside the sources of this package. It does not depend on the current
+/// directory.
 pub(super) fn model_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/tiny-stories")
 }
 
-/// The evaluation text that goes with it.
+/// The evaluation text of the bundled model.
 pub(super) fn eval_text() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/eval.txt")
 }

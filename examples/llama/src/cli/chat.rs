@@ -12,17 +12,17 @@ use std::path::PathBuf;
 
 /// Talk to an instruct model
 ///
-/// Each line of the standard input is a message; an empty one ends the conversation. The model's own chat
-/// template writes it out.
+/// Each line of the standard input is a message; an empty line ends the conversation. Messages are formatted with
+/// the model's own chat template.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// Hugging Face directory of an instruct model, dense or packed
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// What the model is told of itself before the first message
+    /// System prompt, before the first message
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
-    /// Tokens of an answer at most
+    /// Largest number of tokens of an answer
     #[arg(long, default_value_t = 512, value_name = "N")]
     max_new_tokens: usize,
     /// 0 takes the likeliest token; higher is more random
@@ -33,7 +33,7 @@ pub(super) struct Args {
         allow_negative_numbers = true
     )]
     temperature: f64,
-    /// Samples from the likeliest tokens that have so much of the probability
+    /// Samples from the likeliest tokens whose probabilities add up to this
     #[arg(
         long,
         default_value_t = 0.9,

@@ -79,7 +79,7 @@ impl DeviceArg {
     }
 }
 
-/// Flex where it is compiled in, else the first that is.
+/// Flex if it is compiled in, else the first compiled backend.
 fn default_device() -> DeviceName {
     DeviceName::value_variants()[0]
 }

@@ -20,23 +20,23 @@ pub(super) struct Args {
     /// Hugging Face directory, full-precision or packed
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Text to measure perplexity on [default: the bundled text, where nothing else is asked for]
+    /// Text to measure perplexity on [default: the bundled text, if nothing else is to be measured]
     #[arg(long, value_name = "FILE", conflicts_with = "tokens")]
     text: Option<PathBuf>,
     /// Token windows to measure perplexity on: tensor eval, i32 [samples, seq_len]
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
-    /// Tokens of a window of the text
+    /// Tokens per window of the text
     #[arg(long, default_value_t = 256, value_name = "N")]
     seq_len: usize,
-    /// Questions: JSON lines of query, choices, gold, or of sentence_good, sentence_bad
+    /// Questions: JSON lines with query, choices, gold, or with sentence_good, sentence_bad
     #[arg(long, num_args = 1.., value_name = "FILE")]
     choices: Vec<PathBuf>,
     #[command(flatten)]
     inference: InferenceArg,
     #[command(flatten)]
     device: DeviceArg,
-    /// Write what is printed as JSON, too
+    /// Also write the results as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }

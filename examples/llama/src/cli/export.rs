@@ -7,7 +7,7 @@ use burn::tensor::DType;
 use clap::ValueEnum;
 use std::path::PathBuf;
 
-/// Write a model in the form that another engine runs
+/// Write a model in the format of another program
 ///
 /// GPTQ (version 2) for GPTQModel, transformers and vLLM; GGUF for llama.cpp; a dense Hugging Face directory for
 /// everything else.
@@ -19,18 +19,18 @@ pub(super) struct Args {
     /// What to write
     #[arg(long, value_enum)]
     format: Format,
-    /// Where to: a directory, or the file for gguf
+    /// Output: a directory, or a file for gguf
     #[arg(long, value_name = "PATH")]
     output: PathBuf,
-    /// Floats of a dense directory
+    /// Float type of a dense directory
     #[arg(long, value_enum, default_value_t = Float::Bf16)]
     dtype: Float,
-    /// Write a GGUF file that readers from before its type Q2_0 know, too
+    /// Write a GGUF file for older readers too, which do not know its type Q2_0
     #[arg(long)]
     older_readers: bool,
     #[command(flatten)]
     device: DeviceArg,
-    /// Replace what is there
+    /// Replace an existing output
     #[arg(long)]
     force: bool,
 }

@@ -25,7 +25,7 @@ pub(super) struct Args {
     /// 0 takes the likeliest token each time; higher is more random
     #[arg(long, default_value_t = 0.0, value_name = "X")]
     temperature: f64,
-    /// Sample from the likeliest tokens that have this much of the probability together
+    /// Sample from the likeliest tokens whose probabilities add up to this
     #[arg(long, default_value_t = 1.0, value_name = "X")]
     top_p: f64,
     /// Seed of the sampling
@@ -35,7 +35,7 @@ pub(super) struct Args {
     inference: InferenceArg,
     #[command(flatten)]
     device: DeviceArg,
-    /// Write text and speed as JSON, too
+    /// Also write text and speed as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
@@ -95,7 +95,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     }
 }
 
-/// Refuses settings of a sampler that make no sense.
+/// Fails for invalid settings of a sampler.
 pub(super) fn check_sampling(temperature: f64, top_p: f64) -> Result<(), Error> {
     if !(temperature.is_finite() && temperature >= 0.0) {
         let message = format!("--temperature is {temperature}, expected 0 or more");

@@ -36,7 +36,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Whether the command goes through a model once, where little memory is worth more than time.
+    /// Whether the command goes through a model only once, so that low memory matters more than time.
     pub fn spares_memory(&self) -> bool {
         match &self.command {
             Command::Quantize(args) => args.goes_through_once(),
@@ -48,7 +48,7 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// What went wrong, ready to be shown.
+    /// An error to be shown.
     pub fn run(self) -> Result<(), Error> {
         progress::watch_interrupts();
         match self.command {

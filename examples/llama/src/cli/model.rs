@@ -1,8 +1,8 @@
 use crate::error::Error;
 use std::path::PathBuf;
 
-/// The directory that `--model` names, or that of the bundled model; a name of the hub's where there is no
-/// such directory.
+/// The directory of `--model`, or of the bundled model. If there is no such directory, `--model` may be a name
+/// on the hub.
 pub(super) fn resolve(model: Option<PathBuf>) -> Result<PathBuf, Error> {
     let Some(model) = model else {
         return Ok(super::bundled::model_dir());
@@ -30,7 +30,7 @@ fn hub(name: &str) -> Result<PathBuf, Error> {
 #[cfg(not(feature = "hub"))]
 fn hub(name: &str) -> Result<PathBuf, Error> {
     let message =
-        "no such directory (built with the cargo feature hub, a model of the hub can be named)";
+        "no such directory (to name a model on the hub, build with the cargo feature hub)";
     Err(Error::input(name.as_ref(), message))
 }
 

@@ -11,10 +11,10 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 
-/// Train a small Llama from nothing (the bundled model was made so)
+/// Train a small Llama from scratch, like the bundled model
 ///
-/// Trains a byte-level BPE tokenizer and a Llama on texts and saves them as a Hugging Face directory
-/// in bf16, anew after each epoch.
+/// Trains a byte-level BPE tokenizer and a Llama on texts. Saves them as a Hugging Face directory in bf16
+/// after each epoch.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// Training texts: documents separated by lines `<|endoftext|>`, or `.jsonl` with a field `text`
@@ -117,7 +117,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     Ok(())
 }
 
-/// About how many bytes saving takes: two a weight, and the last epoch's model is still there when this one's is
+/// The approximate bytes for saving: two per weight. The last epoch's model still exists while the next one is
 /// written.
 fn bytes(config: &PretrainConfig) -> u64 {
     let size = |number: usize| number as f64;
@@ -146,7 +146,7 @@ fn save(
     Ok(staged.commit()?)
 }
 
-/// Every float as bf16 can hold it, which makes saving in bf16 lossless.
+/// Rounds every float to bf16, so that saving in bf16 is lossless.
 fn round_to_bf16(model: Llama) -> Llama {
     use burn::module::{Module, ModuleMapper, Param};
     use burn::tensor::Tensor;

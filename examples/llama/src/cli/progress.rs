@@ -3,16 +3,16 @@ use burn_eqat::lm::LmError;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::sync::{LazyLock, OnceLock};
 
-/// Stopped by Ctrl-C or SIGTERM; trainings look at it after each step.
+/// Stopped by Ctrl-C or SIGTERM. Training checks it after each step.
 static INTERRUPTER: LazyLock<Interrupter> = LazyLock::new(Interrupter::new);
 
-/// From here on Ctrl-C or SIGTERM asks the work to stop at the next step, where nothing is half-written; a
+/// From now on Ctrl-C or SIGTERM makes the work stop after its current step, so that nothing is half-written. A
 /// second one ends the process at once.
 pub(super) fn watch_interrupts() {
     static WATCHING: OnceLock<()> = OnceLock::new();
     WATCHING.get_or_init(|| {
         let hangup = Hangup::look();
-        // Where a handler cannot be set, these signals end the process as ever.
+        // If no handler can be set, these signals end the process as usual.
         let _ = ctrlc::set_handler(|| {
             if INTERRUPTER.should_stop() {
                 std::process::exit(130);
@@ -24,7 +24,7 @@ pub(super) fn watch_interrupts() {
     });
 }
 
-/// Whether the loss of the terminal is ignored, as under `nohup`: it has to stay so.
+/// Whether SIGHUP is ignored, as under `nohup`. It must stay so.
 #[cfg(unix)]
 struct Hangup {
     ignored: bool,
@@ -66,14 +66,14 @@ pub(super) fn interrupted() -> bool {
     INTERRUPTER.should_stop()
 }
 
-/// Writes a piece of text to the standard output as it comes. A closed pipe is no reason to fail.
+/// Writes a piece of text to the standard output at once. A closed pipe is not an error.
 pub(super) fn say(piece: &str) {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Fails once the work was interrupted.
+/// Fails if the work was interrupted.
 pub(super) fn check_interrupted() -> Result<(), LmError> {
     if interrupted() {
         Err(LmError::Interrupted)
@@ -82,7 +82,7 @@ pub(super) fn check_interrupted() -> Result<(), LmError> {
     }
 }
 
-/// A progress bar on standard error, silent where that is no terminal.
+/// A progress bar on standard error; hidden if that is not a terminal.
 pub(super) fn bar(len: usize, what: impl Into<String>) -> ProgressBar {
     let template = "{prefix} {wide_bar} {pos}/{len} [{elapsed}<{eta}] {msg}";
     let style = ProgressStyle::with_template(template).expect("a valid template");
@@ -91,7 +91,7 @@ pub(super) fn bar(len: usize, what: impl Into<String>) -> ProgressBar {
         .with_prefix(what.into())
 }
 
-/// A callback that moves a bar and stops once the work was interrupted.
+/// A callback that moves a bar, and stops if the work was interrupted.
 pub(super) fn moving(bar: &ProgressBar) -> impl FnMut(usize, usize) -> Result<(), LmError> + '_ {
     move |done, total| {
         bar.set_length(total as u64);

@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
 
-/// Writes a report as JSON, beside its place first and then into it.
+/// Writes a report as JSON, to a temporary file that is then renamed.
 pub(super) fn write_report(path: &Path, report: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_string_pretty(report).map_err(|error| Error::input(path, error))?;
     let mut staged = StagedFile::begin(path)?;
@@ -14,7 +14,7 @@ pub(super) fn write_report(path: &Path, report: &impl Serialize) -> Result<(), E
     Ok(staged.commit()?)
 }
 
-/// Fails early when a report could not be written later.
+/// Fails early if a report cannot be written later.
 pub(super) fn check_report(path: Option<&Path>) -> Result<(), Error> {
     let Some(path) = path else { return Ok(()) };
     match path.parent() {

@@ -9,13 +9,13 @@ pub(super) struct TrainingBar {
     bar: Option<ProgressBar>,
     sum: f64,
     batches: usize,
-    /// The mean losses of an epoch, as they are shown.
+    /// The mean losses of an epoch, as text.
     train: String,
     valid: String,
 }
 
 impl TrainingBar {
-    /// Shows an event. Stops the phase once the work was interrupted.
+    /// Shows an event. Stops the phase if the work was interrupted.
     pub(super) fn event(&mut self, event: &TrainEvent) -> Result<(), TrainError> {
         match event {
             TrainEvent::PhaseStart { phase, .. } => self.bar = Some(bar(0, name(*phase))),

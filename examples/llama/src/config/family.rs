@@ -1,21 +1,21 @@
-//! What the families of models differ in, as data.
+//! The differences between model families, as data.
 
-/// A family of models: `model_type` in `config.json`, and what is left unsaid there.
+/// A model family: its `model_type` in `config.json`, and its defaults for missing fields.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Family {
-    /// What `config.json` calls it.
+    /// Its name in `config.json`.
     pub model_type: &'static str,
     /// Biases of the attention projections.
     pub(super) bias: Bias,
-    /// Whether queries and keys are normed, a head at a time.
+    /// Whether queries and keys are normed, for each head.
     pub(super) qk_norm: bool,
     /// Blocks that attend to a window.
     pub(super) windowed: Windowed,
-    /// Width of a head where nothing says it and it is not the heads' share of the hidden width.
+    /// Default width of a head, if it is not the heads' share of the hidden width.
     pub(super) head_dim: Option<usize>,
-    /// Whether texts begin with the BOS token, where `tokenizer_config.json` does not say.
+    /// Whether texts begin with the BOS token, if `tokenizer_config.json` does not say.
     pub(super) begins: bool,
-    /// The window where nothing is said of it, not even that there is none.
+    /// Default window, if the field is missing and not null.
     pub(super) window: Option<usize>,
 }
 
@@ -24,7 +24,7 @@ pub struct Family {
 pub(super) enum Bias {
     /// None.
     Never,
-    /// All four where `attention_bias` is true.
+    /// All four if `attention_bias` is true.
     AsConfigured,
     /// Queries, keys and values.
     QueriesKeysValues,
@@ -37,7 +37,7 @@ pub(super) enum Windowed {
     Never,
     /// All of them.
     Always,
-    /// Those from `max_window_layers` on, where `use_sliding_window` is true.
+    /// Those from `max_window_layers` on, if `use_sliding_window` is true.
     Upper,
 }
 
@@ -51,7 +51,7 @@ const LLAMA: Family = Family {
     window: None,
 };
 
-/// The families that are read. H2O-Danube3, SmolLM2 and TinyLlama call themselves `llama`.
+/// The supported families. H2O-Danube3, SmolLM2 and TinyLlama have the type `llama`.
 static FAMILIES: [Family; 4] = [
     LLAMA,
     Family {
@@ -88,7 +88,7 @@ impl Family {
             .find(|family| family.model_type == model_type)
     }
 
-    /// The names that [`of`](Self::of) knows, for messages.
+    /// The names of all families, for messages.
     pub(super) fn names() -> String {
         FAMILIES
             .each_ref()

@@ -1,4 +1,4 @@
-//! The shape of a Llama, as `config.json` of a Hugging Face directory gives it.
+//! The shape of a Llama, from `config.json` of a Hugging Face directory.
 
 mod family;
 mod naming;
@@ -13,7 +13,7 @@ pub(crate) use naming::TIED;
 pub(crate) use rope::Rescaling;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// The fields of `config.json` that a Llama's shape and tokens depend on.
+/// The fields of `config.json` for a Llama's shape and tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LlamaConfig {
     /// Family: see [`Family`].
@@ -29,16 +29,16 @@ pub struct LlamaConfig {
     pub num_hidden_layers: usize,
     /// Number of query heads.
     pub num_attention_heads: usize,
-    /// Number of key and value heads; the number of query heads where it is absent.
+    /// Number of key and value heads; if missing, the number of query heads.
     #[serde(default)]
     pub num_key_value_heads: Option<usize>,
-    /// Width of a head; `hidden_size / num_attention_heads` where it is absent.
+    /// Width of a head; if missing, `hidden_size / num_attention_heads`.
     #[serde(default)]
     pub head_dim: Option<usize>,
-    /// Activation of the feed-forward layers; only `silu` is read.
+    /// Activation of the feed-forward layers; only `silu` is supported.
     #[serde(default = "silu")]
     pub hidden_act: String,
-    /// Longest sequence that the model was made for.
+    /// Longest sequence of the model.
     #[serde(default = "positions")]
     pub max_position_embeddings: usize,
     /// Added to the mean square in the norms.
@@ -50,11 +50,11 @@ pub struct LlamaConfig {
     /// Rescaling of the rotary frequencies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<RopeParameters>,
-    /// Base and rescaling of the rotary frequencies together, as newer files have them.
+    /// Base and rescaling of the rotary frequencies together, in newer files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_parameters: Option<RopeParameters>,
-    /// Whether the output layer is the embedding, transposed. Where it is absent it is false, as transformers has
-    /// it for all of these families.
+    /// Whether the output layer is the embedding, transposed. If missing it is false, as in transformers for all of
+    /// these families.
     #[serde(default)]
     pub tie_word_embeddings: bool,
     /// Whether the attention projections have biases.
@@ -63,7 +63,7 @@ pub struct LlamaConfig {
     /// Whether the feed-forward layers have biases.
     #[serde(default)]
     pub mlp_bias: bool,
-    /// Positions that a windowed block attends to, its own among them; null for no window.
+    /// Positions that a windowed block attends to, including its own; null for no window.
     #[serde(
         default,
         deserialize_with = "present",
@@ -79,7 +79,7 @@ pub struct LlamaConfig {
     /// Kind of each block's attention, in newer files: `full_attention` or `sliding_attention`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_types: Option<Vec<String>>,
-    /// Token that begins a text; none where texts begin without one.
+    /// Token that begins a text, if there is one.
     #[serde(default)]
     pub bos_token_id: Option<u32>,
     /// Token (or tokens) that end a text.
@@ -87,7 +87,7 @@ pub struct LlamaConfig {
     pub eos_token_id: Option<TokenIds>,
 }
 
-/// One token id or several, as `config.json` may write either.
+/// One token id or several; `config.json` may have either.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum TokenIds {
@@ -97,7 +97,7 @@ pub enum TokenIds {
     Many(Vec<u32>),
 }
 
-/// A field that is there, null or not.
+/// A field that is present, null or not.
 fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<usize>>, D::Error> {
     Option::deserialize(value).map(Some)
 }
@@ -128,10 +128,10 @@ fn theta() -> f64 {
     10000.0
 }
 
-/// Positions there are tables for at most.
+/// The most positions with tables.
 const MAX_POSITIONS: usize = 1 << 17;
 
-/// A `config.json` that no Llama can be built from.
+/// A `config.json` does not describe a supported Llama.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("config.json: {field} is {value}, expected {expected}")]
 pub struct ConfigError {
@@ -153,12 +153,12 @@ impl LlamaConfig {
         self.head_dim.or(family).unwrap_or(share)
     }
 
-    /// Longest sequence that is computed: what the model was made for, up to a limit.
+    /// Longest supported sequence: the model's own limit, or a smaller one of this program.
     pub fn positions(&self) -> usize {
         self.max_position_embeddings.min(MAX_POSITIONS)
     }
 
-    /// Whether the projections of queries, keys and values have biases, and whether that of the output
+    /// Whether the projections of queries, keys and values have biases, and whether the output projection
     /// has.
     pub(crate) fn attention_biases(&self) -> (bool, bool) {
         let family = Family::of(&self.model_type);
@@ -179,7 +179,7 @@ impl LlamaConfig {
         Family::of(&self.model_type).is_some_and(|family| family.qk_norm)
     }
 
-    /// Positions that a block attends to, its own among them; none for all.
+    /// Positions that a block attends to, including its own; `None` for all.
     pub(crate) fn window(&self, block: usize) -> Option<usize> {
         let family = Family::of(&self.model_type)?;
         let window = self.sliding_window.unwrap_or(family.window);
@@ -196,14 +196,14 @@ impl LlamaConfig {
         window.filter(|_| windowed)
     }
 
-    /// Rotary frequency of pair `pair` of a head, before it is rescaled; in f32, as in the implementations
-    /// that trained the weights.
+    /// Rotary frequency of pair `pair` of a head, before rescaling. In f32, as in the implementations that trained
+    /// the weights.
     pub(crate) fn frequency(&self, pair: usize) -> f32 {
         let power = (2 * pair) as f32 / (self.head_dim() / 2 * 2) as f32;
         1.0 / (self.rope_theta() as f32).powf(power)
     }
 
-    /// The rescaling of the rotary frequencies; none where [`check`](Self::check) would fail.
+    /// The rescaling of the rotary frequencies; none if [`check`](Self::check) would fail.
     pub(crate) fn rescaling(&self) -> Rescaling {
         let rescaling = self.rope_settings().map(RopeParameters::rescaling);
         rescaling.and_then(Result::ok).unwrap_or(Rescaling::None)
@@ -225,7 +225,7 @@ impl LlamaConfig {
         self.eos_token_id.as_ref().map_or(&[], TokenIds::ids)
     }
 
-    /// The token that ends a text; the first of them where there are several.
+    /// The token that ends a text; the first one if there are several.
     pub fn eos_token(&self) -> Option<u32> {
         self.eos_tokens().first().copied()
     }
@@ -242,7 +242,7 @@ impl LlamaConfig {
     ///
     /// # Errors
     ///
-    /// Names the field that is wrong, its value and what was expected.
+    /// When a field is wrong. The error has the field, its value and the expected value.
     pub fn check(&self) -> Result<(), ConfigError> {
         let wrong = |field, value: &dyn ToString, expected: &str| ConfigError {
             field,

@@ -4,7 +4,7 @@ use burn_eqat::files::Naming;
 /// The one shared tensor of a model whose output layer is its embedding, under its two names.
 pub(crate) const TIED: [&str; 2] = ["model.embed_tokens.weight", "lm_head.weight"];
 
-/// Buffers that versions of transformers have stored, and that are computed here.
+/// Buffers that some versions of transformers store, and that are computed here.
 const COMPUTED: [&str; 5] = [
     "rotary_emb.inv_freq",
     "rotary_emb.cos_cached",
@@ -14,7 +14,7 @@ const COMPUTED: [&str; 5] = [
 ];
 
 impl LlamaConfig {
-    /// Names that published checkpoints have the tensors under.
+    /// The names of the tensors in published checkpoints.
     pub(crate) fn naming(&self) -> Naming {
         let [embedding, head] = TIED;
         let naming = Naming::new().with_optional_prefix("model.", &["lm_head."]);

@@ -12,16 +12,16 @@ pub struct RopeParameters {
     /// Kind of rescaling: `default` (none), `linear`, `dynamic` or `llama3`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_type: Option<String>,
-    /// What older files call `rope_type`.
+    /// The name of `rope_type` in older files.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub old_type: Option<String>,
-    /// How many times as many positions as before there are to be.
+    /// The factor by which the number of positions grows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub factor: Option<f64>,
-    /// `llama3`: wavelengths over this part of the old positions are stretched.
+    /// `llama3`: wavelengths above this part of the old positions are stretched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub low_freq_factor: Option<f64>,
-    /// `llama3`: wavelengths below this part of the old positions stay.
+    /// `llama3`: wavelengths below this part of the old positions do not change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub high_freq_factor: Option<f64>,
     /// `llama3`: positions that the model was first trained on.
@@ -32,11 +32,11 @@ pub struct RopeParameters {
 /// A rescaling of the rotary frequencies.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Rescaling {
-    /// None. (`dynamic` rescales past the positions that the model has, where nothing goes here.)
+    /// None. (`dynamic` only rescales beyond the model's positions, which are not supported here.)
     None,
     /// All of them, by a factor.
     Linear { factor: f64 },
-    /// Low ones, by a factor; high ones not; those between, in between.
+    /// Low frequencies by a factor, high ones not at all, and those between partly.
     Llama3 {
         factor: f64,
         low: f64,
@@ -45,7 +45,7 @@ pub(crate) enum Rescaling {
     },
 }
 
-/// A field that is missing or wrong: its name, value, and what was expected.
+/// A missing or wrong field: its name, its value, and the expected value.
 pub(super) type Wrong = (&'static str, String, &'static str);
 
 impl RopeParameters {

@@ -1,4 +1,4 @@
-//! Models in the form that other engines run.
+//! Exports models to the formats of other programs.
 
 mod gguf;
 
@@ -20,8 +20,8 @@ impl LoadedLlama {
     ///
     /// # Errors
     ///
-    /// When the model is not packed, GPTQ cannot hold it, or a file cannot be written; nothing is at the
-    /// target then that was not there before.
+    /// When the model is not packed, GPTQ cannot store it, or a file cannot be written. The target is unchanged
+    /// then.
     pub fn export_gptq(&self, target: &Path, force: bool) -> Result<(), Error> {
         let staged = StagedDir::begin(target, force)?;
         check_room(target, expected_size(&self.model, self.dtype()))?;
@@ -34,7 +34,7 @@ impl LoadedLlama {
     ///
     /// # Errors
     ///
-    /// When a file cannot be written; nothing is at the target then that was not there before.
+    /// When a file cannot be written. The target is unchanged then.
     pub fn export_dense(&self, target: &Path, dtype: DType, force: bool) -> Result<(), Error> {
         let staged = StagedDir::begin(target, force)?;
         let size = self.model.size_report();
@@ -45,12 +45,12 @@ impl LoadedLlama {
         Ok(staged.commit()?)
     }
 
-    /// Writes the model as a GGUF file; gives back notes on what takes more room there than here.
+    /// Writes the model as a GGUF file. Returns notes on weights that take more space there than here.
     ///
     /// # Errors
     ///
-    /// When GGUF has no lossless form of the weights, the tokenizer is of no kind that it knows, or the
-    /// file cannot be written; nothing is at the target then that was not there before.
+    /// When GGUF has no lossless form of the weights or does not support the tokenizer, or the file cannot be
+    /// written. The target is unchanged then.
     pub fn export_gguf(
         &self,
         target: &Path,
@@ -69,7 +69,7 @@ impl LoadedLlama {
         if target.exists() && !is_gguf(target)? {
             return Err(Error::input(
                 target,
-                "is not a GGUF file, and is not replaced",
+                "is not a GGUF file, so it is not replaced",
             ));
         }
         check_room(target, 0)?;
@@ -77,7 +77,7 @@ impl LoadedLlama {
     }
 }
 
-/// Whether a file may be replaced by a GGUF file: it is one, or empty.
+/// Whether a file may be replaced: it is a GGUF file, or empty.
 fn is_gguf(path: &Path) -> Result<bool, Error> {
     let mut magic = Vec::new();
     let file = File::open(path).map_err(Error::read(path))?;

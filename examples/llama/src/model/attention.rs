@@ -26,12 +26,12 @@ pub struct Attention {
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
-    /// Positions attended to, the newest among them; none for all.
+    /// Positions attended to, including the newest; `None` for all.
     window: Option<usize>,
 }
 
 impl Attention {
-    /// The layer of block `block`, with weights at random.
+    /// The layer of block `block`, with random weights.
     pub fn new(config: &LlamaConfig, block: usize, device: &Device) -> Self {
         let linear = |d_input, d_output, bias| {
             QuantLinearConfig::new(d_input, d_output)
@@ -59,7 +59,7 @@ impl Attention {
         }
     }
 
-    /// Attends over the input and what the cache holds.
+    /// Attends over the input and the positions in the cache.
     ///
     /// # Shapes
     ///

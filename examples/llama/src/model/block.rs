@@ -7,7 +7,7 @@ use burn_eqat::Weights;
 use burn_eqat::kernels::transformer::rms_norm;
 use burn_eqat::lm::KvCache;
 
-/// A decoder block: attention and feed-forward, each behind a norm and around a residual.
+/// A decoder block: attention and feed-forward, each with a norm before it and a residual connection.
 #[derive(Module, Debug)]
 pub struct DecoderBlock {
     /// Norm before the attention.
@@ -21,7 +21,7 @@ pub struct DecoderBlock {
 }
 
 impl DecoderBlock {
-    /// Block `index`, with weights at random.
+    /// Block `index`, with random weights.
     pub fn new(config: &LlamaConfig, index: usize, device: &Device) -> Self {
         let norm = || norm(config, device);
         Self {
@@ -32,7 +32,7 @@ impl DecoderBlock {
         }
     }
 
-    /// The weights that are quantized: every linear layer.
+    /// The weights to quantize: every linear layer.
     pub fn quantized_weights() -> Weights {
         Weights::matching(r"_proj\.weight$").expect("a valid pattern")
     }
@@ -54,7 +54,7 @@ pub(super) fn norm(config: &LlamaConfig, device: &Device) -> RmsNorm {
         .init(device)
 }
 
-/// A norm applied, in one pass where the device has one.
+/// Applies a norm, in one pass if the device supports it.
 pub(super) fn normed<const D: usize>(norm: &RmsNorm, x: Tensor<D>) -> Tensor<D> {
     rms_norm(x, norm.gamma.val(), norm.epsilon).unwrap_or_else(|error| error.raise())
 }

@@ -13,9 +13,9 @@ use burn_eqat::lm::{BlockFiles, KvCache};
 pub struct Decoder {
     /// Embeddings of the tokens.
     pub embed_tokens: Embedding,
-    /// The blocks; the first of them where the others are in [`Llama::files`].
+    /// The blocks; only the first ones if the others are in [`Llama::files`].
     pub layers: Vec<DecoderBlock>,
-    /// The norm behind the last block.
+    /// The norm after the last block.
     pub norm: RmsNorm,
 }
 
@@ -24,22 +24,22 @@ pub struct Decoder {
 pub struct Llama {
     /// The decoder.
     pub model: Decoder,
-    /// The output layer; absent where it is the embedding, transposed.
+    /// The output layer; absent if it is the embedding, transposed.
     pub lm_head: Option<Linear>,
     /// Rotary positions, shared by the blocks.
     pub rope: Rope,
-    /// Where the blocks are that are not in memory.
+    /// The files of the blocks that are not in memory.
     #[module(skip)]
     pub files: Option<BlockFiles<DecoderBlock>>,
 }
 
 impl LlamaConfig {
-    /// A Llama with weights at random (lazily: loading weights into it allocates none of them).
+    /// A Llama with random weights (lazily: loading weights into it allocates none of them).
     pub fn init(&self, device: &Device) -> Llama {
         self.init_blocks(self.num_hidden_layers, device)
     }
 
-    /// [`init`](Self::init) with so many of the blocks only.
+    /// [`init`](Self::init) with only that many blocks.
     pub(crate) fn init_blocks(&self, blocks: usize, device: &Device) -> Llama {
         let init = Initializer::Normal {
             mean: 0.0,
@@ -68,13 +68,13 @@ impl LlamaConfig {
 }
 
 impl Llama {
-    /// The weights that are quantized: every linear layer of the blocks, not the embeddings and not
-    /// the output layer.
+    /// The weights to quantize: every linear layer of the blocks, but not the embeddings or the output
+    /// layer.
     pub fn quantized_weights() -> Weights {
         Weights::matching(r"layers\.\d+\..*_proj\.weight$").expect("a valid pattern")
     }
 
-    /// How many blocks there are, in memory or in files.
+    /// The number of blocks, in memory or in files.
     pub(crate) fn blocks(&self) -> usize {
         let files = self.files.as_ref().map_or(0, BlockFiles::len);
         files.max(self.model.layers.len())
@@ -85,7 +85,7 @@ impl Llama {
         self.model.layers.len() < self.blocks()
     }
 
-    /// Does something with a block, which is read for that where it is in a file.
+    /// Runs `body` on a block. If the block is in a file, it is read first.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ impl Llama {
         }
     }
 
-    /// Brings a block to memory, where it is in a file.
+    /// Reads a block into memory, if it is in a file.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ impl Llama {
         Ok(())
     }
 
-    /// Puts a block in its place; those in files come to memory one after the other, from the first.
+    /// Puts a block in its place. Blocks in files must be put one after the other, from the first.
     pub(crate) fn put_block(&mut self, index: usize, block: DecoderBlock) {
         let layers = &mut self.model.layers;
         if index < layers.len() {
@@ -158,7 +158,7 @@ impl Llama {
         }
     }
 
-    /// Whether the output layer trains.
+    /// Whether the output layer is trained.
     pub(super) fn head_trains(&self) -> bool {
         match &self.lm_head {
             Some(head) => head.weight.is_require_grad(),
@@ -184,13 +184,13 @@ impl Llama {
         Ok(self.head(self.decode(tokens)?))
     }
 
-    /// An empty cache for [`forward_cached`](Self::forward_cached), one entry a block.
+    /// An empty cache for [`forward_cached`](Self::forward_cached), with one entry per block.
     pub fn new_cache(&self) -> Vec<KvCache> {
         vec![KvCache::default(); self.blocks()]
     }
 
-    /// Logits behind the last of the new tokens `[batch, new]`: `[batch, vocab]`. The cache holds
-    /// what came before them and takes them in.
+    /// Logits after the last of the new tokens `[batch, new]`: `[batch, vocab]`. The cache has the earlier
+    /// positions, and the new ones are added to it.
     ///
     /// # Errors
     ///

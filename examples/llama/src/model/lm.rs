@@ -1,4 +1,4 @@
-//! A Llama as a language model that is measured and that writes.
+//! A Llama as a language model: loss and generation.
 
 use super::Llama;
 use super::block::normed;
@@ -41,7 +41,7 @@ impl NextTokenLoss for Llama {
     }
 
     fn batches_at_a_time(&self, [windows, seq_len]: [usize; 2]) -> usize {
-        /// Values of hidden states that are kept at a time.
+        /// The number of hidden state values in memory at a time.
         const HIDDEN: usize = 1 << 25;
         if self.streams() {
             let width = self.model.norm.gamma.val().dims()[0];

@@ -16,7 +16,7 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// A layer with weights at random.
+    /// A layer with random weights.
     pub fn new(config: &LlamaConfig, device: &Device) -> Self {
         let linear = |d_input, d_output| {
             QuantLinearConfig::new(d_input, d_output)

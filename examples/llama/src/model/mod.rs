@@ -1,7 +1,7 @@
 //! A Llama in Burn: grouped-query attention, rotary positions, RMSNorm, SwiGLU.
 //!
-//! Fields are named as the tensors of a Hugging Face checkpoint are, so that files need no table of
-//! names. The decoder's linear layers are [`QuantLinear`](burn_eqat::QuantLinear)s.
+//! Fields have the names of the tensors in a Hugging Face checkpoint, so that files need no table of names. The
+//! decoder's linear layers are [`QuantLinear`](burn_eqat::QuantLinear)s.
 
 mod attention;
 mod block;

@@ -17,7 +17,7 @@ pub struct Rope {
     tables: Tables,
 }
 
-/// Cosines and sines by position, `[positions, head_dim / 2]`, as far as they were asked for; clones share
+/// Cosines and sines by position, `[positions, head_dim / 2]`, for the positions used so far. Clones share
 /// them.
 #[derive(Clone, Debug, Default)]
 struct Tables(Arc<Mutex<Option<(Device, Tensor<2>, Tensor<2>)>>>);
@@ -44,7 +44,7 @@ impl Rope {
         rotary(x, cos, sin).unwrap_or_else(|error| error.raise())
     }
 
-    /// Tables of so many positions at least, on a device.
+    /// Tables of at least that many positions, on a device.
     fn tables(&self, positions: usize, device: &Device) -> (Tensor<2>, Tensor<2>) {
         let mut tables = (self.tables.0.lock()).unwrap_or_else(PoisonError::into_inner);
         if let Some((on, cos, sin)) = &*tables
@@ -53,7 +53,7 @@ impl Rope {
         {
             return (cos.clone(), sin.clone());
         }
-        // Twice as many as before, so that a text of growing length makes few of them.
+        // Twice as many as before, so that a growing text needs few new tables.
         let positions = (2 * positions).max(256).min(self.positions.max(positions));
         let table = |function: fn(f64) -> f64| {
             let mut values = Vec::with_capacity(positions * self.frequencies.len());

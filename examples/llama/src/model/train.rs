@@ -1,4 +1,4 @@
-//! A Llama under Burn's training loops and under the two phases.
+//! A Llama in Burn's training loops and in the two phases.
 
 use super::Llama;
 use burn::tensor::Tensor;

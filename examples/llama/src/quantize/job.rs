@@ -14,13 +14,13 @@ use serde_json::json;
 pub struct Hooks<'a> {
     /// Gets each event of the two training phases; may stop them.
     pub training: &'a mut dyn FnMut(&TrainEvent) -> Result<(), TrainError>,
-    /// Gets each evaluated batch: stage, batches done, batches in all.
+    /// Gets each evaluated batch: stage, batches done, and batches in all.
     pub evaluating: &'a mut dyn FnMut(StageName, usize, usize) -> Result<(), LmError>,
-    /// Gets each stage and its model when it is measured, to show and to save before the next begins.
+    /// Gets each measured stage and its model, to show and save it before the next stage.
     pub finished: &'a mut dyn FnMut(&MeasuredStage, &Llama) -> Result<(), Error>,
 }
 
-/// A model that was quantized.
+/// A quantized model.
 pub struct Quantized {
     /// The packed model.
     pub model: Llama,
@@ -30,8 +30,8 @@ pub struct Quantized {
     pub rates: Rates,
 }
 
-/// Quantizes a full-precision model; gives back the packed one and what was measured. One that is packed
-/// already is trained on by E2E-QP.
+/// Quantizes a full-precision model. Returns the packed model and the measurements. A packed model is trained
+/// further with E2E-QP.
 ///
 /// With a run directory, what is finished is kept there, and not done again.
 ///
@@ -70,7 +70,7 @@ pub fn quantize(
     })
 }
 
-/// Windows as batches. Block-AP takes them in order, E2E-QP in another order each epoch.
+/// Windows as batches: in order for Block-AP, shuffled in each epoch for E2E-QP.
 fn loaders(
     data: &Calibration,
     settings: &QuantizeSettings,

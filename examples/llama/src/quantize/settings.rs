@@ -2,7 +2,7 @@ use burn_eqat::lm::CalibrationSizes;
 use burn_eqat::{EfficientQatConfig, Method, Scheme, SchemeOverride, Weights};
 use serde::{Deserialize, Serialize};
 
-/// The three learning rates. One that is left out is chosen by the size of the model, where its phase runs.
+/// The three learning rates. If a rate is not set and its phase runs, it depends on the size of the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rates {
     /// Step sizes and zero points in Block-AP.
@@ -48,12 +48,12 @@ pub struct QuantizeSettings {
     pub overrides: Vec<SchemeOverride>,
     /// How far to go.
     pub method: Method,
-    /// `None` where Block-AP does not run.
+    /// `None` if Block-AP does not run.
     #[serde(flatten)]
     pub block_ap: Option<BlockApSettings>,
     /// Windows that the phases are validated on.
     pub val_size: usize,
-    /// `None` where E2E-QP does not run.
+    /// `None` if E2E-QP does not run.
     #[serde(flatten)]
     pub e2e_qp: Option<E2eQpSettings>,
     /// Learning rates.
@@ -63,7 +63,7 @@ pub struct QuantizeSettings {
 }
 
 impl QuantizeSettings {
-    /// How many windows of each kind are asked for.
+    /// The requested number of windows of each kind.
     pub fn sizes(&self) -> CalibrationSizes {
         CalibrationSizes {
             train: self.block_ap.map_or(0, |phase| phase.train_size),
@@ -72,7 +72,7 @@ impl QuantizeSettings {
         }
     }
 
-    /// The same settings with as many windows as there were.
+    /// The same settings with the given numbers of windows.
     pub fn with_sizes(mut self, sizes: CalibrationSizes) -> Self {
         if let Some(phase) = &mut self.block_ap {
             phase.train_size = sizes.train;
@@ -84,7 +84,7 @@ impl QuantizeSettings {
         self
     }
 
-    /// These settings as the recipe of burn-eqat takes them.
+    /// These settings for burn-eqat's recipe.
     pub(super) fn recipe(&self, weights: Weights) -> EfficientQatConfig {
         let mut config = EfficientQatConfig::new(self.scheme, weights)
             .with_overrides(self.overrides.clone())

@@ -1,7 +1,7 @@
 use burn_eqat::StageName;
 use serde::{Deserialize, Serialize};
 
-/// What was measured of a model at a stage of the job.
+/// The measurements of a model at a stage of the job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MeasuredStage {
     /// The stage.
@@ -10,12 +10,12 @@ pub struct MeasuredStage {
     pub perplexity: f64,
     /// Size of the model's tensors on disk.
     pub bytes: usize,
-    /// Bits of a quantized weight, step sizes (16 bits) and zero points counted.
+    /// Bits per quantized weight, including step sizes (16 bits) and zero points.
     pub bits_per_weight: f64,
-    /// What the stage itself took, without the measuring.
+    /// The time of the stage, without measuring.
     pub seconds: f64,
     /// User and system time of the process in the stage.
     pub cpu_seconds: Option<f64>,
-    /// The most memory that the process has had so far.
+    /// The peak memory of the process so far.
     pub peak_rss_mb: Option<f64>,
 }

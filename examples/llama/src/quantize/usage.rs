@@ -1,14 +1,14 @@
-/// What a piece of work costs: begin with [`Meter::start`].
+/// Measures the cost of some work; begin with [`Meter::start`].
 pub(super) struct Meter {
     cpu_seconds: Option<f64>,
 }
 
-/// Processor time, and the most memory that the process has had so far.
+/// Processor time, and the peak memory of the process so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Usage {
-    /// User and system time of the whole process; `None` where the system does not say.
+    /// User and system time of the whole process; `None` if the system does not report it.
     pub cpu_seconds: Option<f64>,
-    /// `None` where the system does not say.
+    /// `None` if the system does not report it.
     pub peak_rss_mb: Option<f64>,
 }
 

@@ -485,10 +485,7 @@ fn overrides_and_few_windows() {
     ]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
-    assert!(
-        stderr.contains("windows of 32 tokens, of which are used: "),
-        "{stderr}"
-    );
+    assert!(stderr.contains("windows of 32 tokens; used: "), "{stderr}");
     assert!(stderr.contains("256 for Block-AP"), "{stderr}");
     let report = json(&report);
     let used = report["settings"]["train_size"].as_u64().unwrap();

@@ -2,11 +2,11 @@
 //!
 //! - Supports: 1 to 8 rows; 2, 3, 4 and 8 bits; every group size; any float types of the device;
 //!   sums in f32.
-//! - Refuses: more rows (the plan is not made), an input whose shortest range does not fit in shared
-//!   memory.
+//! - Refuses: more rows, and an input whose shortest range does not fit in shared memory (there is no plan
+//!   then).
 //! - Work: see [`GemvPlan`]. The words are read in vectors of columns, each once. The input of a
-//!   cube's range is staged in shared memory, divided by the power of two at which each code stands
-//!   in its window, so that a code costs a mask, a subtraction and a multiply-add, and no shift.
+//!   cube's range is staged in shared memory, divided by the power of two of each code's position in its
+//!   window, so that a code costs a mask, a subtraction and a multiply-add, but no shift.
 
 use crate::block::Block;
 use crate::cube::plan::gemv::GemvPlan;
@@ -18,8 +18,8 @@ use cubecl::prelude::*;
 pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
     x: &[X],
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     bias: ComptimeOption<&[Vector<O, N>]>,
     out: &mut [Vector<O, N>],
     weight: WeightSizes,
@@ -102,8 +102,8 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
                 if comptime!(plan.aligned) {
                     add_run::<S, N>(
                         words,
-                        s,
-                        z,
+                        scales,
+                        zero_points,
                         &input,
                         &input_sums,
                         &mut totals,
@@ -117,8 +117,8 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
                 } else {
                     add_block::<S, N>(
                         words,
-                        s,
-                        z,
+                        scales,
+                        zero_points,
                         &input,
                         &mut totals,
                         &weight,
@@ -178,8 +178,8 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
 #[allow(clippy::too_many_arguments)]
 fn add_run<S: Float, N: Size>(
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     input: &Shared<[f32]>,
     input_sums: &Shared<[f32]>,
     totals: &mut Array<Vector<f32, N>>,
@@ -193,8 +193,8 @@ fn add_run<S: Float, N: Size>(
     let run_rows = comptime!(plan.run * block.fields);
     let run_stride = comptime!(plan.run_stride(run_rows));
     let place = run_row / weight.group * weight.vectors + column;
-    let scale = Vector::<f32, N>::cast_from(s[place]);
-    let zero = Vector::<f32, N>::cast_from(z[place]);
+    let scale = Vector::<f32, N>::cast_from(scales[place]);
+    let zero = Vector::<f32, N>::cast_from(zero_points[place]);
     let first_block = run_row / block.fields;
     let loaded = load_blocks::<N>(words, weight, first_block, column, plan.run, block, true);
     let mut products = Array::<Vector<f32, N>>::new(plan.rows);
@@ -231,8 +231,8 @@ fn add_run<S: Float, N: Size>(
 #[allow(clippy::too_many_arguments)]
 fn add_block<S: Float, N: Size>(
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     input: &Shared<[f32]>,
     totals: &mut Array<Vector<f32, N>>,
     weight: &WeightSizes,
@@ -244,7 +244,8 @@ fn add_block<S: Float, N: Size>(
 ) {
     let run_stride = comptime!(plan.run_stride(block.fields));
     let at = run_row / block.fields;
-    let weights = block_weights::<S, N>(words, s, z, weight, at, column, block, false);
+    let weights =
+        block_weights::<S, N>(words, scales, zero_points, weight, at, column, block, false);
     #[unroll]
     for i in 0..block.fields {
         #[unroll]

@@ -3,11 +3,11 @@
 //! - Supports: any number of rows; 2, 3, 4 and 8 bits; every group size; any float types of the
 //!   device, sums in f32. On the matrix units: inputs of a type that the device multiplies with sums in
 //!   f32, 8 or 16 rows and columns at a time.
-//! - Refuses: a device whose shared memory does not hold the tiles (the plan is not made).
-//! - Work: a cube makes one tile of the output, from one range of `k` where there are several
-//!   ([`TilePlan`]). It steps along `k`, staging a tile of the input and a tile of unpacked weights;
-//!   the dense weight exists nowhere else. Either each unit multiplies in registers, a few rows by one
-//!   column vector, or each plane feeds the matrix units.
+//! - Refuses: a device whose shared memory cannot hold the tiles (there is no plan then).
+//! - Work: a cube computes one tile of the output, from one range of `k` if there are several ([`TilePlan`]).
+//!   It steps along `k`, and stages a tile of the input and a tile of unpacked weights; no more of the dense
+//!   weight is ever stored. Either each unit multiplies a few rows by one column vector in registers, or each
+//!   plane uses the matrix units.
 
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix, stage_weights};
@@ -18,7 +18,7 @@ use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
 use cubecl::prelude::*;
 
-/// What a cube makes of the output.
+/// The part of the output of a cube.
 #[derive(CubeType, Clone, Copy)]
 struct ForwardTile {
     row: usize,
@@ -52,14 +52,14 @@ impl ForwardTile {
     }
 }
 
-/// Stages the tiles of one step along `k`, which begins at row `k` of the weight.
+/// Stages the tiles of one step along `k`, from row `k` of the weight on.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn stage<X: Float, S: Float, E: Float, NX: Size, N: Size>(
     x: &[Vector<X, NX>],
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     left: &mut Shared<[Vector<E, NX>]>,
     right: &mut Shared<[Vector<E, N>]>,
     weight: &WeightSizes,
@@ -81,8 +81,8 @@ fn stage<X: Float, S: Float, E: Float, NX: Size, N: Size>(
     stage_matrix::<X, E, NX>(x, left, &window, plan.rows, DEPTH, plan);
     stage_weights::<S, E, N>(
         words,
-        s,
-        z,
+        scales,
+        zero_points,
         right,
         weight,
         k,
@@ -99,8 +99,8 @@ fn stage<X: Float, S: Float, E: Float, NX: Size, N: Size>(
 pub(crate) fn forward_units_kernel<X: Float, S: Float, O: Float, NX: Size, N: Size>(
     x: &[Vector<X, NX>],
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     bias: ComptimeOption<&[Vector<O, N>]>,
     out: &mut [Vector<O, N>],
     weight: WeightSizes,
@@ -132,7 +132,19 @@ pub(crate) fn forward_units_kernel<X: Float, S: Float, O: Float, NX: Size, N: Si
     }
     for k in range_stepped(place.start, place.end, DEPTH) {
         stage::<X, S, f32, NX, N>(
-            x, words, s, z, &mut left, &mut right, &weight, m, &place, k, plan, block, aligned,
+            x,
+            words,
+            scales,
+            zero_points,
+            &mut left,
+            &mut right,
+            &weight,
+            m,
+            &place,
+            k,
+            plan,
+            block,
+            aligned,
         );
         sync_cube();
         for d in 0..comptime!(DEPTH / x_width) {
@@ -175,8 +187,8 @@ pub(crate) fn forward_units_kernel<X: Float, S: Float, O: Float, NX: Size, N: Si
 pub(crate) fn forward_matrix_kernel<X: Float, S: Float, O: Float, NX: Size, N: Size>(
     x: &[Vector<X, NX>],
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     bias: ComptimeOption<&[Vector<O, N>]>,
     out: &mut [Vector<O, N>],
     weight: WeightSizes,
@@ -213,7 +225,19 @@ pub(crate) fn forward_matrix_kernel<X: Float, S: Float, O: Float, NX: Size, N: S
     let mut sums = zero_sums(plan);
     for k in range_stepped(place.start, place.end, DEPTH) {
         stage::<X, S, X, NX, N>(
-            x, words, s, z, &mut left, &mut right, &weight, m, &place, k, plan, block, aligned,
+            x,
+            words,
+            scales,
+            zero_points,
+            &mut left,
+            &mut right,
+            &weight,
+            m,
+            &place,
+            k,
+            plan,
+            block,
+            aligned,
         );
         sync_cube();
         multiply::<X, NX, N>(

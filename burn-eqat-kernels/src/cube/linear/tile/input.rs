@@ -1,10 +1,10 @@
 //! The gradient by the input: `dx = dy W^T`, from the packed words.
 //!
 //! - Supports and refuses: as the forward matmul.
-//! - Work: a cube makes one tile of `dx`, from one range of the columns of the weight where there are
-//!   several. It steps along the columns, staging a tile of `dy` and a tile of unpacked weights, both
-//!   as they lie. A unit multiplies vectors along the columns and adds their lanes up at the end; the
-//!   matrix units read the weights transposed.
+//! - Work: a cube computes one tile of `dx`, from one range of the weight's columns if there are several. It
+//!   steps along the columns, and stages a tile of `dy` and a tile of unpacked weights, neither transposed. A
+//!   unit multiplies vectors along the columns, and adds up their lanes at the end; the matrix units read the
+//!   weights transposed.
 
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix, stage_weights};
@@ -15,7 +15,7 @@ use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
 use cubecl::prelude::*;
 
-/// What a cube makes of the output: its first row and column, and its range of column vectors.
+/// The part of the output of a cube: its first row and column, and its range of column vectors.
 #[derive(CubeType, Clone, Copy)]
 struct InputTile {
     row: usize,
@@ -49,14 +49,14 @@ impl InputTile {
     }
 }
 
-/// Stages the tiles of one step, which begins at column vector `vector`.
+/// Stages the tiles of one step, from column vector `vector` on.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn stage<G: Float, S: Float, E: Float, N: Size>(
     grad: &[Vector<G, N>],
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     left: &mut Shared<[Vector<E, N>]>,
     right: &mut Shared<[Vector<E, N>]>,
     weight: &WeightSizes,
@@ -77,8 +77,8 @@ fn stage<G: Float, S: Float, E: Float, N: Size>(
     stage_matrix::<G, E, N>(grad, left, &window, plan.rows, DEPTH, plan);
     stage_weights::<S, E, N>(
         words,
-        s,
-        z,
+        scales,
+        zero_points,
         right,
         weight,
         place.column,
@@ -95,8 +95,8 @@ fn stage<G: Float, S: Float, E: Float, N: Size>(
 pub(crate) fn input_units_kernel<G: Float, S: Float, O: Float, N: Size>(
     grad: &[Vector<G, N>],
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     out: &mut [O],
     weight: WeightSizes,
     m: usize,
@@ -128,7 +128,18 @@ pub(crate) fn input_units_kernel<G: Float, S: Float, O: Float, N: Size>(
     }
     for vector in range_stepped(place.start, place.end, step_vectors) {
         stage::<G, S, f32, N>(
-            grad, words, s, z, &mut left, &mut right, &weight, m, &place, vector, plan, block,
+            grad,
+            words,
+            scales,
+            zero_points,
+            &mut left,
+            &mut right,
+            &weight,
+            m,
+            &place,
+            vector,
+            plan,
+            block,
             aligned,
         );
         sync_cube();
@@ -173,8 +184,8 @@ pub(crate) fn input_units_kernel<G: Float, S: Float, O: Float, N: Size>(
 pub(crate) fn input_matrix_kernel<G: Float, S: Float, O: Float, N: Size>(
     grad: &[Vector<G, N>],
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     out: &mut [O],
     weight: WeightSizes,
     m: usize,
@@ -207,7 +218,18 @@ pub(crate) fn input_matrix_kernel<G: Float, S: Float, O: Float, N: Size>(
     let mut sums = zero_sums(plan);
     for vector in range_stepped(place.start, place.end, step_vectors) {
         stage::<G, S, G, N>(
-            grad, words, s, z, &mut left, &mut right, &weight, m, &place, vector, plan, block,
+            grad,
+            words,
+            scales,
+            zero_points,
+            &mut left,
+            &mut right,
+            &weight,
+            m,
+            &place,
+            vector,
+            plan,
+            block,
             aligned,
         );
         sync_cube();

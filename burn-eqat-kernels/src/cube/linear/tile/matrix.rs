@@ -1,4 +1,4 @@
-//! The matrix units' side of the tiled matmuls: a plane multiplies its part of the staged tiles.
+//! The tiled matmuls on matrix units: a plane multiplies its part of the staged tiles.
 
 use crate::cube::plan::tile::{DEPTH, TilePlan};
 use burn_cubecl::cubecl;
@@ -27,8 +27,8 @@ pub(crate) fn zero_sums(#[comptime] plan: TilePlan) -> Sequence<Matrix<f32>> {
 
 /// Adds the matmul of two staged tiles to the plane's sums.
 ///
-/// The left tile lies as `[rows, depth]`, or as `[depth, rows]` where `left` is column-major; the right
-/// one as `[depth, columns]`, or as `[columns, depth]` where `right` is column-major.
+/// The left tile is `[rows, depth]`, or `[depth, rows]` if `left` is column-major. The right one is
+/// `[depth, columns]`, or `[columns, depth]` if `right` is column-major.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn multiply<E: Float, NA: Size, NB: Size>(
@@ -93,7 +93,7 @@ pub(crate) fn multiply<E: Float, NA: Size, NB: Size>(
     }
 }
 
-/// Spreads one fragment of sums to the plane's `scratch`, in rows.
+/// Writes one fragment of sums to the plane's `scratch`, in rows.
 #[cube]
 pub(crate) fn spread(
     scratch: &mut Shared<[f32]>,

@@ -20,7 +20,7 @@ use forward::{forward_matrix_kernel, forward_units_kernel};
 use input::{input_matrix_kernel, input_units_kernel};
 use scale::{scale_matrix_kernel, scale_units_kernel};
 
-/// Launches the kernel of an engine; both take the same arguments.
+/// Launches the kernel of an engine. The kernels of both engines have the same arguments.
 macro_rules! launch_by {
     ($engine:expr, $units:ident, $matrix:ident, ($($argument:expr),* $(,)?)) => {
         match $engine {
@@ -30,14 +30,14 @@ macro_rules! launch_by {
     };
 }
 
-/// Elements that one load of the input takes, at most: 16 bytes where there are such vectors, never more
-/// than the skew of a tile's rows.
+/// The most elements of one load of the input: 16 bytes if there are such vectors, and never more than the
+/// skew of a tile's rows.
 fn load_width(dtype: DType, limits: &Limits) -> usize {
     (16 / dtype.size()).min(limits.widest).min(8)
 }
 
-/// `x [m, k]` times the weight plus `bias [n]`, in the type of `x`. None where the device cannot do it
-/// with that engine.
+/// `x [m, k]` times the weight plus `bias [n]`, in the type of `x`. `None` if the device does not support the
+/// engine.
 pub(crate) fn forward(
     x: CubeTensor,
     weight: &DeviceWeight,
@@ -95,8 +95,8 @@ pub(crate) fn forward(
     Some(reduce(out, shape, parts, late_bias, dtype, weight.width))
 }
 
-/// The gradient by the input of `grad [m, n]`: `[m, k]`, in the type of `grad`. None where the device
-/// cannot do it with that engine.
+/// The gradient by the input from `grad [m, n]`: `[m, k]`, in the type of `grad`. `None` if the device does
+/// not support the engine.
 pub(crate) fn input(grad: CubeTensor, weight: &DeviceWeight, engine: Engine) -> Option<CubeTensor> {
     let (problem, limits) = (&weight.problem, &weight.limits);
     let dtype = grad.dtype;
@@ -147,8 +147,8 @@ pub(crate) fn input(grad: CubeTensor, weight: &DeviceWeight, engine: Engine) -> 
     Some(reduce(out, [m, k], parts, None, dtype, width))
 }
 
-/// The gradients by `s` and `z`, `[groups, n]` in the type of `s`, from `x [m, k]` and `grad [m, n]` of
-/// one type. None where the device cannot do it with that engine.
+/// The gradients by step sizes and zero points, `[groups, n]` in the type of the step sizes, from `x [m, k]` and
+/// `grad [m, n]` of one type. `None` if the device does not support the engine.
 pub(crate) fn scale(
     x: CubeTensor,
     grad: CubeTensor,

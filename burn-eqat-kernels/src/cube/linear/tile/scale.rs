@@ -1,11 +1,11 @@
-//! The gradients by step sizes and zero points, fused: `x^T dy` is made tile by tile and reduced over
-//! the rows of its group at once, so the gradient of the dense weight is never stored.
+//! The gradients by step sizes and zero points, fused: `x^T dy` is computed tile by tile, and each tile is
+//! reduced over the rows of its group at once, so the gradient of the dense weight is never stored.
 //!
 //! `ds = sum over rows i of a group of (q - z)[i] * (x^T dy)[i]`, `dz = -s * sum (x^T dy)[i]`.
 //!
 //! - Supports and refuses: as the forward matmul.
 //! - Work: a cube takes a chunk of the rows of one group and a tile of columns, and steps along the
-//!   rows of the input. Where a group has several chunks, their sums are added by a second kernel.
+//!   rows of the input. If a group has several chunks, a second kernel adds up their sums.
 
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix};
@@ -16,7 +16,7 @@ use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
 use cubecl::prelude::*;
 
-/// What a cube reduces.
+/// The part that a cube reduces.
 #[derive(CubeType, Clone, Copy)]
 struct ChunkTile {
     /// The group.
@@ -54,7 +54,7 @@ impl ChunkTile {
     }
 }
 
-/// Stages the tiles of one step, which begins at row `row` of the input.
+/// Stages the tiles of one step, from row `row` of the input on.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn stage<X: Float, E: Float, NX: Size, N: Size>(
@@ -87,13 +87,13 @@ fn stage<X: Float, E: Float, NX: Size, N: Size>(
     stage_matrix::<X, E, N>(grad, right, &grads, DEPTH, plan.columns, plan);
 }
 
-/// Adds up what meets for each column of the tile, and writes the chunk's sums.
+/// Adds up the partial sums of each column of the tile, and writes the chunk's sums.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn finish<S: Float, N: Size>(
     meeting_s: &Shared<[Vector<f32, N>]>,
     meeting_z: &Shared<[Vector<f32, N>]>,
-    s: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
     ds: &mut [Vector<f32, N>],
     dz: &mut [Vector<f32, N>],
     weight: &WeightSizes,
@@ -111,7 +111,7 @@ fn finish<S: Float, N: Size>(
                 sum_s += meeting_s[part * tile_vectors + at];
                 sum_z += meeting_z[part * tile_vectors + at];
             }
-            let scale = Vector::<f32, N>::cast_from(s[place.group * weight.vectors + vector]);
+            let scale = Vector::<f32, N>::cast_from(scales[place.group * weight.vectors + vector]);
             let out = place.chunk * weight.vectors + vector;
             ds[out] = sum_s;
             dz[out] = Vector::new(0.0f32) - sum_z * scale;
@@ -123,8 +123,8 @@ fn finish<S: Float, N: Size>(
 pub(crate) fn scale_units_kernel<X: Float, S: Float, NX: Size, N: Size>(
     x: &[Vector<X, NX>],
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     grad: &[Vector<X, N>],
     ds: &mut [Vector<f32, N>],
     dz: &mut [Vector<f32, N>],
@@ -182,7 +182,7 @@ pub(crate) fn scale_units_kernel<X: Float, S: Float, NX: Size, N: Size>(
     let mut sum_s = Vector::<f32, N>::new(0.0);
     let mut sum_z = Vector::<f32, N>::new(0.0);
     if vector < weight.vectors {
-        let zero = Vector::<f32, N>::cast_from(z[place.group * weight.vectors + vector]);
+        let zero = Vector::<f32, N>::cast_from(zero_points[place.group * weight.vectors + vector]);
         #[unroll]
         for i in 0..rows {
             let row = place.start + part * rows + i;
@@ -199,7 +199,7 @@ pub(crate) fn scale_units_kernel<X: Float, S: Float, NX: Size, N: Size>(
     finish::<S, N>(
         &meeting_s,
         &meeting_z,
-        s,
+        scales,
         ds,
         dz,
         &weight,
@@ -213,8 +213,8 @@ pub(crate) fn scale_units_kernel<X: Float, S: Float, NX: Size, N: Size>(
 pub(crate) fn scale_matrix_kernel<X: Float, S: Float, NX: Size, N: Size>(
     x: &[Vector<X, NX>],
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     grad: &[Vector<X, N>],
     ds: &mut [Vector<f32, N>],
     dz: &mut [Vector<f32, N>],
@@ -299,8 +299,9 @@ pub(crate) fn scale_matrix_kernel<X: Float, S: Float, NX: Size, N: Size>(
                 let mut sum_s = Vector::<f32, N>::new(0.0);
                 let mut sum_z = Vector::<f32, N>::new(0.0);
                 if vector < weight.vectors {
-                    let zero =
-                        Vector::<f32, N>::cast_from(z[place.group * weight.vectors + vector]);
+                    let zero = Vector::<f32, N>::cast_from(
+                        zero_points[place.group * weight.vectors + vector],
+                    );
                     for r in 0..half {
                         let row = place.start + fragment_row + first + r;
                         if row < place.end {
@@ -328,7 +329,7 @@ pub(crate) fn scale_matrix_kernel<X: Float, S: Float, NX: Size, N: Size>(
     finish::<S, N>(
         &meeting_s,
         &meeting_z,
-        s,
+        scales,
         ds,
         dz,
         &weight,

@@ -1,4 +1,4 @@
-//! Staging tiles in shared memory, zeros where a tile reaches past its matrix.
+//! Stages tiles in shared memory, with zeros past the end of the matrix.
 
 use crate::block::Block;
 use crate::cube::plan::tile::TilePlan;
@@ -11,11 +11,11 @@ use cubecl::prelude::*;
 pub(crate) struct Window {
     /// First row of the tile.
     pub row: usize,
-    /// Past the last row that is there.
+    /// Past the last row of the matrix.
     pub rows: usize,
     /// First vector of the tile.
     pub vector: usize,
-    /// Past the last vector that is there.
+    /// Past the last vector of the matrix.
     pub vectors: usize,
     /// Vectors from one row to the next.
     pub stride: usize,
@@ -55,14 +55,14 @@ pub(crate) fn stage_matrix<T: Float, E: Float, N: Size>(
     }
 }
 
-/// Unpacks a tile of weights: `tile_rows` rows from row `row` (of the first of a block) and
-/// `tile_len` columns from column vector `vector`.
+/// Unpacks a tile of weights: `tile_rows` rows from row `row` on (the first row of a block), and `tile_len`
+/// columns from column vector `vector` on.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn stage_weights<S: Float, E: Float, N: Size>(
     words: &[Vector<u32, N>],
-    s: &[Vector<S, N>],
-    z: &[Vector<S, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
     tile: &mut Shared<[Vector<E, N>]>,
     weight: &WeightSizes,
     row: usize,
@@ -86,8 +86,8 @@ pub(crate) fn stage_weights<S: Float, E: Float, N: Size>(
         if first < weight.rows && column < weight.vectors {
             let weights = block_weights::<S, N>(
                 words,
-                s,
-                z,
+                scales,
+                zero_points,
                 weight,
                 first / block.fields,
                 column,

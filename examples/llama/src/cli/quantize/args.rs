@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args, Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::cli) struct Args {
-    /// Hugging Face directory of a full-precision model, or of a packed one to train on by E2E-QP
+    /// Hugging Face directory of a full-precision model, or of a packed one to train further with E2E-QP
     /// [default: the bundled model]
     #[arg(long, value_name = "DIR")]
     pub(super) model: Option<PathBuf>,
@@ -20,8 +20,8 @@ pub(in crate::cli) struct Args {
     /// [default: w2g64, or that of a packed model]
     #[arg(long, value_name = "SCHEME")]
     pub(super) scheme: Option<Scheme>,
-    /// Another scheme for the weights whose path matches a regular expression, as in
-    /// down_proj=w4g64; may be repeated, the last match counts
+    /// Another scheme for the weights whose path matches a regular expression, such as
+    /// down_proj=w4g64; may be repeated, the last match wins
     #[arg(long = "override", value_name = "REGEX=SCHEME")]
     #[serde(rename = "override")]
     pub(super) overrides: Vec<SchemeOverride>,
@@ -50,10 +50,10 @@ pub(in crate::cli) struct Args {
     /// part of the calibration]
     #[arg(long, value_name = "FILE")]
     pub(super) eval_text: Option<PathBuf>,
-    /// Windows that Block-AP trains on [default: 256]
+    /// Training windows of Block-AP [default: 256]
     #[arg(long, value_name = "N")]
     pub(super) train_size: Option<usize>,
-    /// Windows that the phases are validated on [default: 32]
+    /// Validation windows of both phases [default: 32]
     #[arg(long, value_name = "N")]
     pub(super) val_size: Option<usize>,
     /// Tokens of a window [default: 256]
@@ -62,7 +62,7 @@ pub(in crate::cli) struct Args {
     /// Windows of a Block-AP step [default: 4]
     #[arg(long, value_name = "N")]
     pub(super) batch_size: Option<usize>,
-    /// Epochs of each block in Block-AP [default: 2]
+    /// Epochs per block in Block-AP [default: 2]
     #[arg(long, value_name = "N")]
     pub(super) epochs: Option<usize>,
     /// Learning rate of step sizes and zero points in Block-AP [default by the size of the model; below
@@ -73,10 +73,10 @@ pub(in crate::cli) struct Args {
     /// parameters 5e-4 at 2 and 3 bits, 1e-4 at 4, 1e-5 at 8; else 2e-5 at 2 bits, 1e-5 at others]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) weight_lr: Option<f64>,
-    /// Windows that E2E-QP trains on [default: 512]
+    /// Training windows of E2E-QP [default: 512]
     #[arg(long, value_name = "N")]
     pub(super) e2e_size: Option<usize>,
-    /// Windows of an E2E-QP step [default: 16]
+    /// Windows per step of E2E-QP [default: 16]
     #[arg(long, value_name = "N")]
     pub(super) e2e_batch: Option<usize>,
     /// Epochs of E2E-QP [default: 1]
@@ -96,7 +96,7 @@ pub(in crate::cli) struct Args {
     #[arg(long)]
     #[serde(skip)]
     pub(super) force: bool,
-    /// Write what is printed as JSON, too
+    /// Also write the results as JSON
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub(super) report: Option<PathBuf>,
@@ -123,7 +123,7 @@ impl Args {
         self.method() == Method::Rtn && !self.writes_calibration()
     }
 
-    /// Whether there is a text to measure perplexity on that is not calibration text.
+    /// Whether perplexity is measured on a separate text, not on calibration text.
     pub(super) fn has_eval_text(&self) -> bool {
         self.eval_text.is_some() || self.model.is_none()
     }
@@ -133,7 +133,7 @@ impl Args {
         self.method() > Method::Rtn || !self.has_eval_text()
     }
 
-    /// The file with calibration text; `None` where the model writes it.
+    /// The file with calibration text; `None` if the model writes the text.
     pub(super) fn calibration_file(&self) -> Option<&Path> {
         let file = self.calibration.as_deref();
         file.filter(|file| file.as_os_str() != "self")

@@ -1,4 +1,4 @@
-//! The windows that the job trains on and is measured on.
+//! The training and evaluation windows of the job.
 
 use super::Args;
 use crate::cli::bundled;
@@ -12,7 +12,7 @@ use burn_eqat::lm::{Calibration, CalibrationSizes, LmError, TokenWindows, sample
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// Windows that are written where nothing is trained, for a tenth of them to be measured on.
+/// The number of windows to generate if nothing is trained. A tenth of them is for evaluation.
 const ONLY_MEASURED: usize = 320;
 
 /// What the run directory calls the windows.
@@ -100,7 +100,7 @@ fn calibration(
     Ok(data)
 }
 
-/// The text to measure perplexity on, where it is not a part of the calibration.
+/// The text to measure perplexity on, if it is not a part of the calibration.
 fn eval_path(args: &Args) -> Option<PathBuf> {
     let bundled = || args.model.is_none().then(bundled::eval_text);
     args.eval_text.clone().or_else(bundled)
@@ -116,7 +116,7 @@ fn eval_windows(path: &Path, args: &Args, loaded: &LoadedLlama) -> Result<TokenW
     Ok(windows)
 }
 
-/// Says so where there are fewer windows than asked for.
+/// Prints a note if there are fewer windows than requested.
 fn say_what_there_was(args: &Args, settings: &QuantizeSettings, data: &Calibration) {
     let (asked, used) = (settings.sizes(), data.used());
     if used != asked {
@@ -127,7 +127,7 @@ fn say_what_there_was(args: &Args, settings: &QuantizeSettings, data: &Calibrati
     }
 }
 
-/// Windows that the model writes itself: as many as the phases want, and a tenth for evaluation.
+/// Windows that the model writes itself: as many as the phases need, and a tenth for evaluation.
 fn self_calibration(
     args: &Args,
     settings: &QuantizeSettings,

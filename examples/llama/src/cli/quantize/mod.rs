@@ -30,7 +30,7 @@ struct Report<'a> {
     model: &'a Path,
     scheme: Scheme,
     stages: &'a [MeasuredStage],
-    /// What was used, which may be less than what was asked for.
+    /// The settings used, which may have fewer windows than requested.
     settings: &'a QuantizeSettings,
 }
 
@@ -51,7 +51,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     let device = args.device.device();
     device.seed(args.seed());
     let dir = resolve(args.model.clone())?;
-    // A model that writes its calibration text has to be there as a whole; else a block at a time will do.
+    // A model that writes its calibration text must be in memory as a whole. Otherwise one block at a time is enough.
     let writes = args.writes_calibration();
     let mut loaded = if writes {
         LoadedLlama::open(&dir, &device)?
@@ -72,7 +72,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
             let scheme = args.scheme.unwrap_or_else(default_scheme);
             let skeleton = check_scheme(&loaded, &schemes(&args, scheme), &device)?;
             if let Some(output) = &args.output {
-                // The model after Block-AP is still there when the last one is written.
+                // The model after Block-AP still exists while the last one is written.
                 loaded.check_room(&skeleton, output, 2)?;
             }
             scheme
@@ -166,7 +166,7 @@ fn schemes(args: &Args, scheme: Scheme) -> Schemes {
     Schemes::new(scheme).with_overrides(args.overrides.iter().cloned())
 }
 
-/// Refuses schemes that do not fit before any time is spent; the packed model, without data.
+/// Fails early for schemes that do not fit. Returns the packed model, without data.
 fn check_scheme(loaded: &LoadedLlama, schemes: &Schemes, device: &Device) -> Result<Llama, Error> {
     let model = loaded.config.init(device);
     Ok(model.attach_packed(&Llama::quantized_weights(), schemes)?)

@@ -1,11 +1,11 @@
-//! From flags to settings. A flag that would change nothing is refused by name.
+//! From flags to settings. A flag without effect is an error that names it.
 
 use super::Args;
 use crate::error::Error;
 use crate::quantize::{BlockApSettings, E2eQpSettings, QuantizeSettings, Rates};
 use burn_eqat::{Method, Scheme};
 
-/// The flags of the phases with whether they are given, by what they are for.
+/// The flags of the phases: their use, and whether they are given.
 fn given(args: &Args) -> [(&'static str, bool, Use); 11] {
     use Use::*;
     [
@@ -36,7 +36,7 @@ enum Use {
     E2eQp,
 }
 
-/// Refuses flags that mean nothing with the method.
+/// Fails for flags that have no effect with the method.
 pub(super) fn check_method(args: &Args) -> Result<(), Error> {
     let method = args.method();
     let refuse = |what: &str, why: &str| {
@@ -63,7 +63,7 @@ pub(super) fn check_method(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses flags that mean nothing with a model that is packed already.
+/// Fails for flags that have no effect with a packed model.
 pub(super) fn check_packed(args: &Args, packed: Scheme) -> Result<(), String> {
     if args.method() != Method::EfficientQat {
         let method = args.method();
@@ -86,7 +86,7 @@ pub(super) fn check_packed(args: &Args, packed: Scheme) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses numbers that make no sense.
+/// Fails for invalid numbers.
 pub(super) fn check_numbers(args: &Args) -> Result<(), Error> {
     for (name, value) in [
         ("--train-size", args.train_size),
@@ -96,7 +96,7 @@ pub(super) fn check_numbers(args: &Args) -> Result<(), Error> {
         ("--e2e-batch", args.e2e_batch),
         ("--e2e-epochs", args.e2e_epochs),
     ] {
-        // More than a billion is a slip of the keyboard, and would overflow sums.
+        // More than a billion is a typing error, and would overflow sums.
         let limit = 1 << 30;
         if let Some(value) = value.filter(|value| *value == 0 || *value > limit) {
             let message = format!("{name} is {value}, expected 1 to {limit}");
@@ -120,7 +120,7 @@ pub(super) fn check_numbers(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
-/// The settings of a model that is packed already, or is not.
+/// The settings for a full-precision model, or one that is `packed`.
 pub(super) fn settings(args: &Args, scheme: Scheme, packed: bool) -> QuantizeSettings {
     let trains = args.method() > Method::Rtn;
     let block_ap = BlockApSettings {

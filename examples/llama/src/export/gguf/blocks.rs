@@ -1,7 +1,7 @@
 //! Weights in the block types of ggml.
 //!
-//! A block is a run of one row with its scale in f16. Where a group has several blocks, each says the
-//! group's scale again.
+//! A block is a run of one row with its scale in f16. If a group has several blocks, each repeats the
+//! group's scale.
 
 use super::GgufError;
 use super::file::Kind;
@@ -10,13 +10,13 @@ use burn::tensor::{Int, Tensor};
 use burn_eqat::{Packed, QuantLinear, Scheme};
 use half::f16;
 
-/// Which readers are to understand the file.
+/// The readers that the file is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compatibility {
-    /// Those of today: symmetric 2-bit weights are `Q2_0`, 2.25 bits each.
+    /// Current readers: symmetric 2-bit weights are `Q2_0`, 2.25 bits each.
     #[default]
     Newest,
-    /// Those before `Q2_0`, too: 2-bit weights take 4.5 or 5 bits each.
+    /// Also readers without `Q2_0`: 2-bit weights take 4.5 or 5 bits each.
     Older,
 }
 
@@ -41,7 +41,7 @@ struct PackedRows {
 }
 
 impl Rows {
-    /// The rows of a layer, in the type that loses nothing but what f16 rounds.
+    /// The rows of a layer, in a type that loses nothing except by rounding to f16.
     pub fn of(
         layer: &QuantLinear,
         order: Vec<usize>,
@@ -89,7 +89,7 @@ impl Rows {
         vec![self.d_input, self.order.len()]
     }
 
-    /// What takes more room than it did.
+    /// A note on a weight that takes more space than before.
     pub fn note(&self) -> Option<String> {
         let Weight::Packed(packed) = &self.weight else {
             return None;
@@ -183,7 +183,7 @@ fn nibbles(codes: &[i32], shift: i32, out: &mut Vec<u8>) {
     out.extend(both.map(|(low, high)| ((low + shift) | (high + shift) << 4) as u8));
 }
 
-/// The type of the fewest bits that holds a packed weight; none where none does.
+/// The smallest type that can hold a packed weight, if there is one.
 fn kind(packed: &Packed, scale: &Tensor<2>, compatibility: Compatibility) -> Option<Kind> {
     let [d_input, _] = packed.shape();
     let [groups, _] = scale.dims();
@@ -210,7 +210,7 @@ fn kind(packed: &Packed, scale: &Tensor<2>, compatibility: Compatibility) -> Opt
     }
 }
 
-/// f16 where that holds the range of a matrix, else f32.
+/// f16 if it can hold the range of a matrix, else f32.
 pub(super) fn float_kind(matrix: &Tensor<2>) -> Kind {
     let largest = matrix.clone().abs().max().into_scalar::<f32>();
     if largest <= f16::MAX.to_f32() {

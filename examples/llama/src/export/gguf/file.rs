@@ -25,7 +25,7 @@ impl Value {
         Value::Text(text.to_string())
     }
 
-    /// The number that the format gives the type.
+    /// The format's number for the type.
     fn code(&self) -> u32 {
         match self {
             Value::U32(_) => 4,
@@ -71,7 +71,7 @@ fn text(out: &mut impl Write, text: &str) -> std::io::Result<()> {
     out.write_all(text.as_bytes())
 }
 
-/// How a tensor's numbers are stored.
+/// The storage type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     F32,
@@ -83,7 +83,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The number that the format gives the type.
+    /// The format's number for the type.
     fn code(self) -> u32 {
         match self {
             Kind::F32 => 0,
@@ -95,7 +95,7 @@ impl Kind {
         }
     }
 
-    /// Numbers of a block, and its bytes.
+    /// The numbers in a block, and its bytes.
     pub fn block(self) -> (usize, usize) {
         match self {
             Kind::F32 => (1, 4),
@@ -123,7 +123,7 @@ impl TensorEntry {
     }
 }
 
-/// A file to be written; the data of a tensor is made when its turn comes.
+/// A file to be written. The data of each tensor is made only when it is written.
 #[derive(Default)]
 pub(super) struct File {
     metadata: Vec<(String, Value)>,
@@ -156,7 +156,7 @@ impl File {
         self.tensors.iter().map(padded).sum()
     }
 
-    /// Writes the file beside its place, and renames it.
+    /// Writes a temporary file, and renames it.
     pub fn write(&self, target: &Path) -> Result<(), Error> {
         check_room(target, self.bytes() as u64)?;
         let mut staged = StagedFile::begin(target)?;

@@ -1,6 +1,6 @@
-//! GGUF, the format of llama.cpp: which metadata and tensors a model has there.
+//! GGUF, the format of llama.cpp: a model's metadata and tensors.
 //!
-//! No crate that is kept up writes the block types used here, and the format is small: [`file`] writes it.
+//! No maintained crate writes the block types used here, and the format is small, so [`file`] writes it.
 
 mod blocks;
 mod file;
@@ -20,22 +20,22 @@ use burn_eqat::QuantLinear;
 use file::{File, Kind, Value};
 use std::path::Path;
 
-/// A model that has no lossless form in GGUF.
+/// A model has no lossless form in GGUF.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GgufError {
-    /// A weight whose scheme no block type holds.
+    /// No block type can hold a weight's scheme.
     #[error(
         "{tensor}: {scheme} has no lossless type in GGUF, which holds 2, 3 and 4 bits in groups of \
          multiples of 32, and symmetric 8 bits, with scales that fit in f16; --format gptq and \
          --format dense hold all schemes"
     )]
     Scheme {
-        /// The tensor, as GGUF calls it.
+        /// The tensor's name in GGUF.
         tensor: String,
         /// Its scheme.
         scheme: String,
     },
-    /// A tokenizer of another kind.
+    /// The tokenizer is not supported.
     #[error("tokenizer.json: {found}, expected {expected}")]
     Tokenizer {
         /// What it has.
@@ -43,7 +43,7 @@ pub enum GgufError {
         /// What is known of.
         expected: &'static str,
     },
-    /// Something of the model that llama.cpp does not compute.
+    /// llama.cpp does not compute a part of the model.
     #[error("the model has {0}, which llama.cpp does not compute for its family")]
     Model(&'static str),
 }
@@ -75,7 +75,7 @@ struct Export<'a> {
 }
 
 impl Export<'_> {
-    /// What llama.cpp calls the family. A Mistral is a Llama there.
+    /// The name of the family in llama.cpp. A Mistral is a Llama there.
     fn architecture(&self) -> &'static str {
         match self.loaded.config.model_type.as_str() {
             "qwen2" => "qwen2",
@@ -179,7 +179,7 @@ impl Export<'_> {
         Ok(())
     }
 
-    /// A linear layer; with `heads`, the rows of each head are put in the order of neighbours.
+    /// A linear layer. With `heads`, the rows of each head are reordered so that rotated pairs are neighbours.
     fn linear(
         &mut self,
         name: &str,
@@ -215,7 +215,7 @@ impl Export<'_> {
         self.file.add(name, dims, Kind::F32, bytes);
     }
 
-    /// A dense matrix `[rows, columns]`, in f16 where that holds its range.
+    /// A dense matrix `[rows, columns]`, in f16 if that can hold its range.
     fn matrix(&mut self, name: &str, matrix: Tensor<2>) {
         let [rows, columns] = matrix.dims();
         let kind = blocks::float_kind(&matrix);
@@ -228,7 +228,7 @@ fn values<const D: usize>(param: &Param<Tensor<D>>) -> Vec<f32> {
     param.val().into_data().iter::<f32>().collect()
 }
 
-/// The order in which rows are written: halves of heads interleaved, or as they are.
+/// The order in which rows are written: with the halves of heads interleaved, or unchanged.
 fn order(rows: usize, heads: Option<usize>) -> Vec<usize> {
     let Some(heads) = heads else {
         return (0..rows).collect();

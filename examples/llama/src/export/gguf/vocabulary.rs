@@ -8,7 +8,7 @@ use burn_eqat::files::{FileError, read_json};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 
-/// What of `tokenizer.json` matters.
+/// The used parts of `tokenizer.json`.
 #[derive(Deserialize)]
 struct TokenizerFile {
     model: Model,
@@ -27,7 +27,7 @@ struct Model {
     byte_fallback: bool,
 }
 
-/// A merge as newer files have it, or older ones.
+/// A merge, in the form of newer or older files.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Merge {
@@ -51,7 +51,7 @@ struct AddedToken {
     special: bool,
 }
 
-/// The numbers that the format gives kinds of tokens.
+/// The format's numbers for kinds of tokens.
 mod kind {
     pub const NORMAL: i32 = 1;
     pub const UNKNOWN: i32 = 2;
@@ -129,13 +129,13 @@ pub(super) fn add(loaded: &LoadedLlama, file: &mut File) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a token stands for a byte, `<0x0A>`.
+/// Whether a token is a byte, such as `<0x0A>`.
 fn is_byte(token: &str) -> bool {
     let digits = token.strip_prefix("<0x").and_then(|t| t.strip_suffix('>'));
     digits.is_some_and(|digits| u8::from_str_radix(digits, 16).is_ok())
 }
 
-/// Pieces that fall back to bytes: tokens merge by their scores, which are in the order of the merges.
+/// A vocabulary with byte fallback. Tokens merge by their scores, which follow the order of the merges.
 fn sentence_pieces(read: &TokenizerFile, tokens: &[String], file: &mut File) {
     let mut ranks = HashMap::new();
     for (rank, merge) in read.model.merges.iter().enumerate() {
@@ -159,7 +159,7 @@ fn sentence_pieces(read: &TokenizerFile, tokens: &[String], file: &mut File) {
     }
 }
 
-/// Pairs of bytes, with what llama.cpp calls the way in which text is cut into words first.
+/// A byte-level vocabulary, with llama.cpp's name of its pre-tokenizer.
 fn byte_pairs(read: &TokenizerFile, file: &mut File) -> Result<(), Error> {
     let cut = read.pre_tokenizer.to_string();
     let name = if !cut.contains("ByteLevel") {
