@@ -13,6 +13,7 @@ mod pytorch;
 mod recipe;
 mod reference_quantizer;
 mod reference_training;
+mod refused_ops;
 mod repacked;
 mod select;
 mod single_file;
