@@ -35,7 +35,8 @@ impl<B: Module> BlockFiles<B> {
     /// The blocks of a checkpoint, once its headers say that all of them are there.
     ///
     /// `path` is that of the list of blocks in the model: the tensors of block 3 have names that begin with
-    /// `{path}.3.`. `init` makes a block of the right shape, whose weights are not used, and `ignore` says
+    /// `{path}.3.`. `init` makes a block of the right shape, whose weights are not used (a new
+    /// Burn module allocates none of them), and `ignore` says
     /// which tensors of the files may be without a parameter in the block.
     ///
     /// # Errors
@@ -61,6 +62,12 @@ impl<B: Module> BlockFiles<B> {
             checkpoint.check_part(block, &files.prefix(index), &inner.ignore)?;
         }
         Ok(files)
+    }
+
+    /// A block of the right shape, without data: what
+    /// [`Blockwise::outline`](crate::train::Blockwise::outline) puts in the place of one that is not in memory.
+    pub fn outline(&self, index: usize) -> B {
+        (self.0.init)(index)
     }
 
     /// Reads a block.

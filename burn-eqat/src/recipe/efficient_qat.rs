@@ -2,7 +2,7 @@ use super::rtn::round_to_nearest;
 use super::{EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName};
 use crate::Quantize;
 use crate::module::packed_weights;
-use crate::train::{Blockwise, LearningRates, StepLoss, TrainError, TrainEvent};
+use crate::train::{Blockwise, LearningRates, StepLoss, TrainError, TrainEvent, known_selection};
 use burn::module::Module;
 use burn::train::{InferenceStep, LearnerModel, TrainStep};
 use std::time::Instant;
@@ -48,6 +48,8 @@ impl EfficientQat {
         let packed = if packed_weights(&model).is_empty() {
             if config.method >= Method::BlockAp {
                 config.block_ap().init().check(&model)?;
+            } else {
+                known_selection(&model, &config.weights, &config.schemes())?;
             }
             reach(StageName::FullPrecision, &model, Timer::start(), observer)?;
             {

@@ -98,6 +98,15 @@ pub trait Blockwise: Module {
         true
     }
 
+    /// The whole model as it is once every block is in memory, for models whose blocks stay in files. Only paths and shapes of
+    /// its parameters are looked at, so those of blocks in files need no data: a Burn module that is new has none yet.
+    ///
+    /// With it, weights that are in no block, schemes that do not fit and overrides that match nothing are found before
+    /// training. Without it, which is the default, some of them are found when a block is read, or at the end.
+    fn outline(&self) -> Option<Self> {
+        None
+    }
+
     /// Brings block `index` to memory before it is run or trained, for models whose blocks stay in files. It does nothing
     /// where the block is in memory already.
     ///

@@ -97,7 +97,8 @@ impl BlockAp {
         catch_ops(|| self.fit(model, &*train, &*valid, on_event))
     }
 
-    /// Fails where [`run`](Self::run) would fail on the blocks and the selection of a model, as far as it is in memory.
+    /// Fails where [`run`](Self::run) would fail on the blocks and the selection of a model, as far as that can be known before
+    /// all blocks are in memory.
     pub(crate) fn check<M: Blockwise>(&self, model: &M) -> Result<(), TrainError> {
         Blocks::new(model)?.check_selection(model, &self.config)
     }
@@ -167,6 +168,7 @@ impl BlockAp {
             }
             on_event(TrainEvent::BlockEnd { block: index })?;
         }
+        // For models without an outline, of which not all was known before.
         if quantized.is_empty() {
             // Says what was there to select from.
             select(&model, &config.weights, &schemes)?;

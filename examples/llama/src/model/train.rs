@@ -63,6 +63,17 @@ impl Blockwise for Llama {
         index < self.model.layers.len()
     }
 
+    fn outline(&self) -> Option<Self> {
+        let files = self.files.as_ref()?;
+        let mut whole = self.clone();
+        let missing = self.model.layers.len()..files.len();
+        whole
+            .model
+            .layers
+            .extend(missing.map(|index| files.outline(index)));
+        Some(whole)
+    }
+
     fn load_block(&mut self, index: usize) -> Result<(), ModelError> {
         Ok(self.read_block(index)?)
     }
