@@ -10,7 +10,7 @@ pub struct MeasuredStage {
     pub perplexity: f64,
     /// Size of the model's tensors on disk.
     pub bytes: usize,
-    /// Bits of a quantized weight, step sizes (16 bits) and zero points counted.
+    /// Bits of a quantized weight, step sizes and zero points counted as files have them.
     pub bits_per_weight: f64,
     /// What the stage itself took, without the measuring.
     pub seconds: f64,

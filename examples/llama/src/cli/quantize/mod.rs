@@ -13,7 +13,7 @@ use crate::load::LoadedLlama;
 use crate::model::Llama;
 use crate::quantize::{Hooks, MeasuredStage, QuantizeSettings, quantize};
 use burn::tensor::Device;
-use burn_eqat::files::{StagedDir, check_room};
+use burn_eqat::files::{PackedSchemes, StagedDir, check_room};
 use burn_eqat::lm::LmError;
 use burn_eqat::{Bits, GroupSize, Method, Quantize, Scheme, Schemes, StageName};
 use calibration::calibration;
@@ -26,7 +26,8 @@ use std::path::Path;
 #[derive(Serialize)]
 struct Report<'a> {
     model: &'a Path,
-    scheme: Scheme,
+    /// Of the model that came out.
+    scheme: Option<PackedSchemes>,
     stages: &'a [MeasuredStage],
     /// What was used, which may be less than what was asked for.
     settings: &'a QuantizeSettings,
@@ -50,15 +51,15 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     } else {
         LoadedLlama::open_by_block(&dir, &device)?
     };
-    let packed = loaded.scheme;
-    let scheme = match packed {
+    let packed = loaded.schemes.clone();
+    let scheme = match &packed {
         Some(packed) => {
             check_packed(&args, packed).map_err(|message| Error::input(&dir, message))?;
             loaded = LoadedLlama::open(&dir, &device)?;
             if let Some(output) = &args.output {
                 loaded.check_room(&loaded.model, output, 1)?;
             }
-            packed
+            packed.scheme
         }
         None => {
             let scheme = args.scheme.unwrap_or_else(default_scheme);
@@ -77,7 +78,11 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         loaded = LoadedLlama::open_by_block(&dir, &device)?;
     }
 
-    println!("{}  {}", dir.display(), schemes(&args, scheme));
+    let shown = match &packed {
+        Some(packed) => packed.to_string(),
+        None => schemes(&args, scheme).to_string(),
+    };
+    println!("{}  {shown}", dir.display());
     println!("{}", table_head());
     let (mut evaluation, training, mut saved) = (None, RefCell::new(TrainingBar::default()), false);
     let mut hooks = Hooks {
@@ -113,7 +118,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         settings.rates = quantized.rates;
         let report = Report {
             model: &dir,
-            scheme,
+            scheme: PackedSchemes::of(&quantized.model),
             stages: &quantized.stages,
             settings: &settings,
         };
