@@ -120,6 +120,33 @@ fn an_override_may_be_of_the_last_block_only() {
     );
 }
 
+/// A block that cannot be had is an error, not a panic.
+#[test]
+fn blocks_that_are_not_there_are_errors() {
+    let tokens = Tensor::<2, Int>::from_data([[0, 40, 42]], &Device::flex());
+    let mut by_block = by_block();
+    let x = by_block.embed(tokens.clone());
+    let out_of_turn = by_block.load_block(3).unwrap_err().to_string();
+    assert!(out_of_turn.contains("block 3 comes to memory out of turn: expected block 0"));
+    let missing = "block 6: expected one of the model's 6";
+    assert_eq!(by_block.load_block(6).unwrap_err().to_string(), missing);
+    let run = |model: &Llama| model.run_block(6, x.clone(), &()).unwrap_err().to_string();
+    assert_eq!(run(&by_block), missing);
+    for index in 0..6 {
+        by_block.load_block(index).unwrap();
+    }
+    // All of them are in memory, and none is in a file.
+    by_block.files = None;
+    assert_eq!(run(&by_block), missing);
+    let mut cache = by_block.new_cache();
+    cache.pop();
+    let error = by_block.forward_cached(tokens, &mut cache).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the cache is one of 5 blocks, expected 6"
+    );
+}
+
 /// A Llama that does not say all of itself.
 #[derive(Module, Debug)]
 struct Reticent {

@@ -1,6 +1,6 @@
 //! A Llama under Burn's training loops and under the two phases.
 
-use super::Llama;
+use super::{Llama, LlamaError};
 use burn::tensor::Tensor;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use burn_eqat::lm::{NextTokenLoss, TokenBatch};
@@ -56,7 +56,8 @@ impl Blockwise for Llama {
         hidden: Tensor<3>,
         _context: &(),
     ) -> Result<Tensor<3>, ModelError> {
-        Ok(self.with_block(index, |block| block.forward(hidden, &self.rope, None))?)
+        self.with_block(index, |block| block.forward(hidden, &self.rope, None))
+            .map_err(LlamaError::into_model)
     }
 
     fn is_loaded(&self, index: usize) -> bool {
@@ -75,6 +76,6 @@ impl Blockwise for Llama {
     }
 
     fn load_block(&mut self, index: usize) -> Result<(), ModelError> {
-        Ok(self.read_block(index)?)
+        self.read_block(index).map_err(LlamaError::into_model)
     }
 }
