@@ -7,6 +7,7 @@ use super::layout::{Slot, packed_name, slots};
 use super::load::{LoadedFloats, Source};
 use super::naming::Naming;
 use super::quantization::Quantization;
+use super::schemes::PackedSchemes;
 use super::stored::{Format, Shapes, Stored};
 use super::tensor_file::Located;
 use crate::Scheme;
@@ -80,6 +81,18 @@ impl Checkpoint {
     pub fn scheme<M: Module>(&self, module: &M) -> Result<Option<(Scheme, Format)>, FileError> {
         let found = self.quantization(module, "")?;
         Ok(found.map(|found| (found.scheme, found.format)))
+    }
+
+    /// The schemes of all packed weights of a checkpoint; `None` where none is packed. `module` is what it is to be loaded
+    /// into, all of it and without data, as for [`scheme`](Self::scheme).
+    ///
+    /// # Errors
+    ///
+    /// As [`scheme`](Self::scheme), and when the scheme of a weight does not fit it.
+    pub fn schemes<M: Module>(&self, module: &M) -> Result<Option<PackedSchemes>, FileError> {
+        Ok(PackedSchemes::of_weights(
+            self.source(module, "")?.schemes(module)?,
+        ))
     }
 
     fn quantization<M: Module>(

@@ -6,6 +6,7 @@ use super::quantization::Quantization;
 use super::stored::Stored;
 use super::tensor_file::{FileTensor, Located, OpenFiles};
 use super::transpose::transpose;
+use crate::Scheme;
 use crate::module::attach_skeletons;
 use burn::module::Module;
 use burn::store::{ModuleSnapshot, bridge};
@@ -99,6 +100,14 @@ impl Source<'_> {
         let mut slots = slots(module);
         slots.retain(|slot| (self.inside)(&slot.path));
         slots
+    }
+
+    /// The schemes of the weights that the files have packed, by their paths in the module.
+    pub fn schemes<M: Module>(&self, module: &M) -> Result<BTreeMap<String, Scheme>, FileError> {
+        let packed = self.packed(&slots(module))?.into_iter();
+        Ok(packed
+            .map(|(path, (stored, _))| (path, stored.scheme))
+            .collect())
     }
 
     fn error(&self, slot: &Slot, message: impl Into<String>) -> FileError {

@@ -37,6 +37,11 @@ impl Floats {
     }
 }
 
+/// Step sizes as files have them: in 16 bits where that loses nothing, else in 32.
+pub(crate) fn stored_scales(scales: TensorData) -> TensorData {
+    Floats::AsIs.of_scales().convert(scales)
+}
+
 /// A tensor in the form of the file.
 pub(super) struct TensorView {
     data: TensorData,

@@ -35,8 +35,8 @@ impl<B: Module> BlockFiles<B> {
     /// The blocks of a checkpoint. Checks in its headers that all of them exist.
     ///
     /// `path` is the path of the list of blocks in the model: the names of block 3's tensors begin with
-    /// `{path}.3.`. `init` makes a block of the right shape, whose weights are not used. `ignore` says which
-    /// tensors of the files need no parameter in the block.
+    /// `{path}.3.`. `init` makes a block of the right shape, whose weights are not used (a new Burn module
+    /// allocates none of them). `ignore` says which tensors of the files need no parameter in the block.
     ///
     /// # Errors
     ///
@@ -61,6 +61,12 @@ impl<B: Module> BlockFiles<B> {
             checkpoint.check_part(block, &files.prefix(index), &inner.ignore)?;
         }
         Ok(files)
+    }
+
+    /// A block of the right shape, without data: what
+    /// [`Blockwise::outline`](crate::train::Blockwise::outline) puts in the place of one that is not in memory.
+    pub fn outline(&self, index: usize) -> B {
+        (self.0.init)(index)
     }
 
     /// Reads a block.

@@ -1,7 +1,7 @@
 //! Parts that any language model needs to be quantized and measured.
 //!
 //! - Text: [`read_documents`], [`load_tokenizer`] and [`encode_windows`] make [`TokenWindows`]; [`Calibration`]
-//!   splits them, and [`TokenWindows::loader`] feeds Burn's training.
+//!   splits them, [`Calibration::phase_loaders`] feeds the recipe, and [`TokenWindows::loader`] Burn's training.
 //! - Loss: [`next_token_loss`], and [`frozen_head_loss`] if the output layer is not trained.
 //! - [`perplexity`] of any model that implements [`NextTokenLoss`].
 //! - [`generate`] and [`sample_windows`] for any model that implements [`NextTokenLogits`].
@@ -54,7 +54,8 @@
 //! assert_eq!(data.used(), sizes);
 //!
 //! let before = perplexity(&model, &data.eval, &device, &mut |_done, _total| Ok(()))?;
-//! // ... data.train.loader(4, None, &device) goes to the phases ...
+//! let loaders = data.phase_loaders(BatchSizes { block_ap: 4, e2e_qp: 16 }, 42, &device);
+//! // ... which go to the recipe, with a model that has `Blockwise` and Burn's steps ...
 //!
 //! let limits = GenerationLimits { max_new_tokens: 20, max_positions: 64, eos: vec![0] };
 //! let mut sampler = Sampler::new(0.7, 0.9, 42);
@@ -74,6 +75,7 @@ mod generate;
 mod loader;
 mod loss;
 mod perplexity;
+mod phase_loaders;
 mod sample_windows;
 mod sampler;
 mod text_stream;
@@ -91,6 +93,7 @@ pub use frozen_head::frozen_head_loss;
 pub use generate::{Generated, GenerationLimits, NextTokenLogits, generate};
 pub use loss::{NextTokenLoss, next_token_log_probs, next_token_loss};
 pub use perplexity::perplexity;
+pub use phase_loaders::BatchSizes;
 pub use sample_windows::sample_windows;
 pub use sampler::Sampler;
 pub use text_stream::TextStream;

@@ -1,12 +1,14 @@
 use super::walk::Walk;
+use crate::files::stored_scales;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// The size of a module: of its packed weights and of the rest.
 ///
-/// Sizes are those in the files that this crate writes: packed codes and zero points, and 16-bit step sizes.
-/// Other parameters count with the size of their type.
+/// Sizes are those in the files that [`save`](crate::Quantize::save) writes: packed codes and zero points, step sizes in 16 bits
+/// where that loses nothing ([round](crate::Quantize::round_scales) them for that) and else in 32, and other floats in the type
+/// that they have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SizeReport {
     /// Weights that are packed.
@@ -56,10 +58,11 @@ impl SizeReport {
             let words =
                 weight.codes.shape().num_elements() + weight.zero_points.shape().num_elements();
             report.packed_weights += weight.d_input * d_output;
-            report.packed_bytes += 4 * words + 2 * scales;
             // The step sizes were counted as plain parameters above.
             report.dense_params -= scales;
             report.dense_bytes -= scales * weight.scales.dtype().size();
+            let stored = stored_scales(weight.scales.into_data());
+            report.packed_bytes += 4 * words + stored.as_bytes().len();
         }
         report
     }

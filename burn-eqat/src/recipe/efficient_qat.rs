@@ -1,7 +1,7 @@
 use super::rtn::round_to_nearest;
 use super::{EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName};
 use crate::module::packed_weights;
-use crate::train::{Blockwise, LearningRates, StepLoss, TrainError, TrainEvent};
+use crate::train::{Blockwise, LearningRates, StepLoss, TrainError, TrainEvent, known_selection};
 use crate::{Quantize, RunDir};
 use burn::module::Module;
 use burn::train::{InferenceStep, LearnerModel, TrainStep};
@@ -57,6 +57,8 @@ impl EfficientQat {
         let packed = if packed_weights(&model).is_empty() {
             if config.method >= Method::BlockAp {
                 config.block_ap().init().check(&model)?;
+            } else {
+                known_selection(&model, &config.weights, &config.schemes())?;
             }
             reach(StageName::FullPrecision, &model, Timer::start(), observer)?;
             {

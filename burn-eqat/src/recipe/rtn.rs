@@ -32,6 +32,7 @@ pub(super) fn round_to_nearest<M: Blockwise>(
         }
         selected.extend(found);
     }
+    // For models without an outline, of which not all was known before.
     if selected.is_empty() {
         return Err(nothing_selected(&model, weights, schemes));
     }

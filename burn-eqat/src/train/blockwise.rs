@@ -99,6 +99,15 @@ pub trait Blockwise: Module {
         true
     }
 
+    /// The whole model with every block, for models whose blocks stay in files. Only the paths and shapes of its parameters are
+    /// read, so blocks in files need no data: a new Burn module allocates none.
+    ///
+    /// With it, weights in no block, schemes that do not fit and overrides that match nothing are found before training. By
+    /// default there is none, and some of these errors are found when a block is read, or at the end.
+    fn outline(&self) -> Option<Self> {
+        None
+    }
+
     /// Loads block `index` into memory before it is run or trained, for models whose blocks stay in files. Does nothing
     /// if the block is in memory already.
     ///

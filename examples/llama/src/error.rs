@@ -1,4 +1,5 @@
 use crate::ConfigError;
+use crate::model::LlamaError;
 use burn_eqat::files::FileError;
 use burn_eqat::lm::LmError;
 use burn_eqat::train::TrainError;
@@ -34,6 +35,9 @@ pub enum Error {
     /// An error of text, tokens or a language model.
     #[error(transparent)]
     Lm(LmError),
+    /// A model that cannot be run as asked.
+    #[error(transparent)]
+    Model(LlamaError),
     /// A model has no lossless form in GGUF.
     #[error(transparent)]
     Gguf(#[from] crate::export::GgufError),
@@ -87,6 +91,15 @@ impl Error {
         Error::Input {
             path: path.to_path_buf(),
             message: message.to_string(),
+        }
+    }
+}
+
+impl From<LlamaError> for Error {
+    fn from(error: LlamaError) -> Self {
+        match error {
+            LlamaError::File(error) => Error::File(error),
+            error => Error::Model(error),
         }
     }
 }

@@ -7,10 +7,9 @@ use crate::rescue::save_or_rescue;
 use crate::{LlamaConfig, TokenIds, chat};
 use burn::module::Module;
 use burn::tensor::{DType, Device};
-use burn_eqat::Scheme;
 use burn_eqat::files::{
-    Checkpoint, FileError, StagedDir, check_room, copy_side_files, expected_size, read_json,
-    save_model,
+    Checkpoint, FileError, PackedSchemes, StagedDir, check_room, copy_side_files, expected_size,
+    read_json, save_model,
 };
 use burn_eqat::lm::{BlockFiles, TokenWindows, encode_windows, load_tokenizer, read_documents};
 use std::path::{Path, PathBuf};
@@ -22,8 +21,8 @@ pub struct LoadedLlama {
     pub model: Llama,
     /// Its shape.
     pub config: LlamaConfig,
-    /// The scheme of its packed weights; `None` if they are dense.
-    pub scheme: Option<Scheme>,
+    /// The schemes of its packed weights; `None` if they are dense.
+    pub schemes: Option<PackedSchemes>,
     /// The opened directory.
     pub checkpoint: Checkpoint,
     /// The EOS tokens of `config.json` and of `generation_config.json`.
@@ -40,10 +39,10 @@ impl LoadedLlama {
     pub fn open(dir: &Path, device: &Device) -> Result<Self, Error> {
         let (checkpoint, config) = describe(dir)?;
         let model = config.init(device);
-        let scheme = checkpoint.scheme(&model)?.map(|(scheme, _)| scheme);
+        let schemes = checkpoint.schemes(&model)?;
         let tied = config.tie_word_embeddings;
         let model = checkpoint.load(model, |name| is_redundant(name, tied))?;
-        Self::new(checkpoint, config, scheme, model)
+        Self::new(checkpoint, config, schemes, model)
     }
 
     /// Opens a directory whose blocks stay in its files. Each block is read when it is needed, and then dropped.
@@ -54,8 +53,7 @@ impl LoadedLlama {
     /// As [`open`](Self::open).
     pub fn open_by_block(dir: &Path, device: &Device) -> Result<Self, Error> {
         let (checkpoint, config) = describe(dir)?;
-        let scheme = checkpoint.scheme(&config.init(device))?;
-        let scheme = scheme.map(|(scheme, _)| scheme);
+        let schemes = checkpoint.schemes(&config.init(device))?;
         let (shape, on) = (config.clone(), device.clone());
         let block = move |index| DecoderBlock::new(&shape, index, &on);
         let blocks = config.num_hidden_layers;
@@ -65,20 +63,20 @@ impl LoadedLlama {
         let ignore = |name: &str| is_redundant(name, tied) || files.contains(name);
         let mut model = checkpoint.load(shell, ignore)?;
         model.files = Some(files);
-        Self::new(checkpoint, config, scheme, model)
+        Self::new(checkpoint, config, schemes, model)
     }
 
     fn new(
         checkpoint: Checkpoint,
         config: LlamaConfig,
-        scheme: Option<Scheme>,
+        schemes: Option<PackedSchemes>,
         model: Llama,
     ) -> Result<Self, Error> {
         Ok(Self {
             eos: eos_tokens(checkpoint.dir(), &config)?,
             model,
             config,
-            scheme,
+            schemes,
             checkpoint,
         })
     }

@@ -6,7 +6,7 @@ use burn::tensor::activation::{gelu, softmax};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use burn::train::{InferenceStep, RegressionOutput, TrainOutput, TrainStep};
 use burn_eqat::train::{BlockApConfig, Blockwise, E2eQpConfig, ModelError, TrainEvent};
-use burn_eqat::{Packed, Quantize, Scheme, Weights};
+use burn_eqat::{EfficientQatConfig, Packed, Quantize, Scheme, Stage, StageName, Weights};
 use burn_eqat_tests::{batches, seeded, values};
 use std::sync::{Arc, Mutex};
 
@@ -306,5 +306,45 @@ fn goes_through_both_phases() {
         for scale in values(linear.weight.base()) {
             assert_eq!(half::f16::from_f32(scale).to_f32(), scale);
         }
+    }
+}
+
+/// The whole recipe in one call; what it made is in a file, to the bit.
+#[test]
+fn goes_through_the_recipe_and_a_file() {
+    let _random = seeded(22);
+    let teacher = Translator::new(&Device::flex());
+    let (train, valid) = (pairs(24, &teacher), pairs(6, &teacher));
+    let recipe = EfficientQatConfig::new("w2g8".parse().unwrap(), Weights::linears())
+        .with_quant_learning_rate(Some(3e-3))
+        .with_weight_learning_rate(Some(3e-3))
+        .with_e2e_learning_rate(Some(1e-3))
+        .with_e2e_epochs(3)
+        .init();
+    let mut losses = Vec::new();
+    let data = (batches(train), batches(valid.clone()));
+    let packed = recipe.run(teacher, data, &mut |stage: &Stage<'_, Translator>| {
+        losses.push((stage.name, loss(stage.model, &valid)));
+    });
+    let packed = packed.unwrap();
+    let [full, rtn, block_ap, e2e_qp] = losses[..] else {
+        panic!("{losses:?}");
+    };
+    assert_eq!(full, (StageName::FullPrecision, 0.0));
+    assert!(block_ap.1 < rtn.1 && e2e_qp.1 < block_ap.1, "{losses:?}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("packed.safetensors");
+    packed.save(&file).unwrap();
+    let loaded = Translator::new(&Device::flex()).load(&file).unwrap();
+    for linear in loaded.linears() {
+        assert!(linear.weight.reparameterization::<Packed>().is_some());
+    }
+    for pair in valid {
+        let output = |model: &Translator| {
+            let output = model.forward(pair.source.clone(), pair.target.clone());
+            output.into_data()
+        };
+        output(&loaded).assert_eq(&output(&packed), true);
     }
 }

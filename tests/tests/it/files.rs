@@ -53,7 +53,7 @@ fn dense_and_packed_round_trips() {
     let (model, dir) = saved(parent.path());
     let loaded = open(&dir).unwrap();
     assert_eq!(logits(&loaded.model), logits(&model));
-    assert!(loaded.scheme.is_none());
+    assert!(loaded.schemes.is_none());
 
     for name in ["w2g16", "w3g32", "w4g-1", "w8g8-sym"] {
         let scheme: Scheme = name.parse().unwrap();
@@ -65,7 +65,7 @@ fn dense_and_packed_round_trips() {
         let target = parent.path().join(name);
         loaded.save_packed(&packed, &target, false).unwrap();
         let again = open(&target).unwrap();
-        assert_eq!(again.scheme, Some(scheme));
+        assert_eq!(again.schemes.unwrap().to_string(), name);
         assert_eq!(logits(&again.model), logits(&packed), "{name}");
 
         // The files are as small as the paper says: N + (N + 16) / g bits a weight.
@@ -377,11 +377,13 @@ fn schemes_of_single_weights_round_trip() {
         "w4g32-sym"
     );
     let again = open(&target).unwrap();
-    assert_eq!(again.scheme, Some("w2g16".parse::<Scheme>().unwrap()));
+    let shown = |loaded: &LoadedLlama| loaded.schemes.as_ref().unwrap().to_string();
+    assert_eq!(shown(&again), "w2g16 + 2 at w3g-1 + 2 at w4g32-sym");
     assert_eq!(schemes(&again.model), mixed);
     assert_eq!(logits(&again.model), logits(&packed));
     let by_block = LoadedLlama::open_by_block(&target, &Device::flex()).unwrap();
     assert_eq!(logits(&by_block.model), logits(&packed));
+    assert_eq!(by_block.schemes, again.schemes);
 
     // An override that is not that of its tensors.
     let wrong = text.replace("\"w3g-1\"", "\"w3g16\"");
@@ -409,7 +411,12 @@ fn what_is_saved_is_what_was_measured() {
     let target = parent.path().join("packed");
     let loaded = open(&dir).unwrap();
     loaded.save_packed(&packed, &target, false).unwrap();
-    assert_eq!(logits(&open(&target).unwrap().model), logits(&packed));
+    let again = open(&target).unwrap();
+    assert_eq!(logits(&again.model), logits(&packed));
+    // And counted so: 32 bits for a step size, 3 for its zero point, in groups of 16.
+    let bits = |model: &Llama| model.size_report().bits_per_weight();
+    assert_eq!(bits(&again.model), bits(&packed));
+    assert_eq!(bits(&packed), bits(&packed.clone().round_scales()) + 1.0);
 }
 
 /// Fake quantization is a state of training, which no file holds.

@@ -10,8 +10,7 @@ use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use burn_eqat::lm::*;
 use burn_eqat::train::{Blockwise, ModelError, QatOutput};
 use burn_eqat::{
-    EfficientQatConfig, PhaseLoaders, QuantLinear, QuantLinearConfig, Quantize, Scheme, Stage,
-    StageName, Weights,
+    EfficientQatConfig, QuantLinear, QuantLinearConfig, Quantize, Scheme, Stage, StageName, Weights,
 };
 use burn_eqat_tests::seeded;
 use llama::LoadedLlama;
@@ -254,11 +253,11 @@ fn a_gpt_2_learns_is_quantized_and_writes() {
 
     let scheme: Scheme = "w2g16".parse().unwrap();
     let weights = Weights::matching(r"^blocks\.\d+\.(qkv|proj|up|down)\.weight$").unwrap();
-    let loader = |windows: &TokenWindows| windows.loader(4, None, &device);
-    let loaders = PhaseLoaders {
-        block_ap: (loader(&data.train), loader(&data.valid)),
-        e2e_qp: (loader(&data.e2e), loader(&data.valid)),
+    let batch = BatchSizes {
+        block_ap: 4,
+        e2e_qp: 4,
     };
+    let loaders = data.phase_loaders(batch, 7, &device);
     let mut stages = Vec::new();
     let mut observer = |stage: &Stage<'_, Gpt>| {
         stages.push((stage.name, measure(stage.model, &data.train)));

@@ -1,6 +1,7 @@
 //! One binary for all of them: each test binary links all of Burn.
 
 mod any_model;
+mod by_block;
 mod encoder_decoder;
 mod families;
 mod files;
@@ -13,6 +14,7 @@ mod pytorch;
 mod recipe;
 mod reference_quantizer;
 mod reference_training;
+mod refused_ops;
 mod repacked;
 mod run_dir;
 mod select;

@@ -492,50 +492,6 @@ fn a_classifier_with_burns_output_goes_through_both_phases() {
     );
 }
 
-/// An op that is refused under a model's forward pass comes out as an error, not as a panic.
-#[test]
-fn an_op_that_is_refused_is_an_error() {
-    let _random = seeded(14);
-    let packed = Classifier::new(&Device::flex())
-        .quantize_rtn(&Weights::linears(), "w4g8".parse::<Scheme>().unwrap())
-        .unwrap();
-    #[derive(Module, Debug)]
-    struct Narrow {
-        inner: Classifier,
-    }
-    impl Blockwise for Narrow {
-        type Batch = Labelled;
-        type Hidden = Tensor<2>;
-        type Context = ();
-
-        fn blocks(&self) -> Vec<String> {
-            vec!["inner.first".to_string(), "inner.second".to_string()]
-        }
-        fn embed(&self, batch: Labelled) -> Result<(Tensor<2>, ()), ModelError> {
-            Ok((batch.0, ()))
-        }
-        fn run_block(&self, _: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> {
-            // One column too few for packed words.
-            Ok(self.inner.second.forward(x.slice_dim(1, 0..15)))
-        }
-    }
-    let second = packed.second;
-    let first = LinearConfig::new(16, 24).init(&Device::flex());
-    let model = Narrow {
-        inner: Classifier { first, second },
-    };
-    let weights = Weights::matching("first").unwrap();
-    let phase = BlockApConfig::new("w4g8".parse().unwrap(), weights).init();
-    let run = phase.run(
-        model,
-        batches(labelled(1, 16)),
-        batches(Vec::new()),
-        &mut |_| Ok(()),
-    );
-    let error = run.unwrap_err();
-    assert!(matches!(error, TrainError::Op(_)), "{error}");
-}
-
 /// A callback may end a phase; what it failed with comes out.
 #[test]
 fn a_callback_ends_a_phase() {

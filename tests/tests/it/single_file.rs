@@ -74,6 +74,50 @@ fn scheme(text: &str) -> Scheme {
     text.parse().unwrap()
 }
 
+/// Bytes of the tensors of a file.
+fn bytes(path: &Path) -> usize {
+    let file = fs::read(path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+    tensors.iter().map(|(_, tensor)| tensor.data().len()).sum()
+}
+
+/// What a module is said to take is what its file takes, whether or not its step sizes are 16-bit numbers.
+#[test]
+fn the_size_report_is_that_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let device = Device::flex();
+    let _random = seeded(70);
+    let layer = || QuantLinearConfig::new(32, 7).init(&device);
+    let model = vec![layer(), layer()];
+    let exact = model
+        .clone()
+        .attach_fake_quant(&Weights::linears(), scheme("w3g8"))
+        .and_then(Quantize::pack)
+        .unwrap();
+    let rounded = exact.clone().round_scales();
+    // One layer of either kind.
+    let mixed = vec![exact[0].clone(), rounded[1].clone()];
+    let mut sizes = Vec::new();
+    for (name, model) in [
+        ("dense", model),
+        ("exact", exact),
+        ("rounded", rounded),
+        ("mixed", mixed),
+    ] {
+        let path = dir.path().join(name);
+        model.save(&path).unwrap();
+        let report = model.size_report();
+        assert_eq!(report.bytes(), bytes(&path), "{name}");
+        sizes.push(report.bytes());
+    }
+    let [dense, exact, rounded, mixed] = sizes[..] else {
+        panic!("{sizes:?}");
+    };
+    // 4 groups of 7 step sizes a layer.
+    assert_eq!((exact - mixed, mixed - rounded), (2 * 28, 2 * 28));
+    assert!(exact < dense);
+}
+
 fn error(module: Zoo, path: &Path) -> String {
     module.load(path).unwrap_err().to_string()
 }

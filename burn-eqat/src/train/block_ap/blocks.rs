@@ -1,9 +1,9 @@
 //! The blocks of a model by their paths, and the selected weights in them.
 
 use super::BlockApConfig;
-use crate::module::{is_under, select, selected_under};
+use crate::module::is_under;
 use crate::train::rates::params;
-use crate::train::{Blockwise, TrainError};
+use crate::train::{Blockwise, TrainError, known_selection};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Int, Tensor};
 
@@ -62,19 +62,14 @@ impl Blocks {
         }
     }
 
-    /// Fails if a selected weight in memory is in no block, or if nothing is selected in a model that is fully in
+    /// Fails if a selected weight is in no block or the selection is wrong, as far as that is known before all blocks are in
     /// memory.
     pub fn check_selection<M: Blockwise>(
         &self,
         model: &M,
         config: &BlockApConfig,
     ) -> Result<(), TrainError> {
-        let (weights, schemes) = (&config.weights, config.schemes());
-        let selected = if (0..self.len()).all(|index| model.is_loaded(index)) {
-            select(model, weights, &schemes)?
-        } else {
-            selected_under(model, weights, &schemes, None)?
-        };
+        let selected = known_selection(model, &config.weights, &config.schemes())?;
         let paths = selected.into_iter().map(|weight| weight.path);
         let paths: Vec<String> = paths
             .filter(|path| !self.0.iter().any(|block| is_under(path, block)))

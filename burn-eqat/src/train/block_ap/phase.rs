@@ -110,8 +110,8 @@ impl BlockAp {
         catch_ops(|| self.fit(model, &*train, &*valid, on_event))
     }
 
-    /// Fails if [`run`](Self::run) would fail on the blocks or the selection of a model. Checks only the blocks in
-    /// memory.
+    /// Fails if [`run`](Self::run) would fail on the blocks or the selection of a model, as far as that is known before all
+    /// blocks are in memory.
     pub(crate) fn check<M: Blockwise>(&self, model: &M) -> Result<(), TrainError> {
         Blocks::new(model)?.check_selection(model, &self.config)
     }
@@ -197,6 +197,7 @@ impl BlockAp {
             }
             on_event(TrainEvent::BlockEnd { block: index })?;
         }
+        // For models without an outline, of which not all was known before.
         if quantized.is_empty() {
             // Says what was there to select from.
             select(&model, &config.weights, &schemes)?;

@@ -7,6 +7,7 @@ use super::report::{check_report, write_report};
 use crate::choices::{accuracy, read_questions};
 use crate::error::Error;
 use crate::load::LoadedLlama;
+use burn_eqat::files::PackedSchemes;
 use burn_eqat::lm::{perplexity, read_tokens};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -44,7 +45,7 @@ pub(super) struct Args {
 #[derive(Serialize)]
 struct Report {
     model: PathBuf,
-    scheme: Option<burn_eqat::Scheme>,
+    scheme: Option<PackedSchemes>,
     #[serde(flatten)]
     inference: InferenceArg,
     perplexity: Option<f64>,
@@ -93,7 +94,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
 
     let mut report = Report {
         model: dir,
-        scheme: loaded.scheme,
+        scheme: loaded.schemes.clone(),
         inference: args.inference,
         perplexity: None,
         choices: Vec::new(),

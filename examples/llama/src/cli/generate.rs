@@ -6,6 +6,7 @@ use super::report::{check_report, write_report};
 use crate::error::Error;
 use crate::generate::generate;
 use crate::load::LoadedLlama;
+use burn_eqat::files::PackedSchemes;
 use burn_eqat::lm::Sampler;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -43,7 +44,7 @@ pub(super) struct Args {
 #[derive(Serialize)]
 struct Report {
     model: PathBuf,
-    scheme: Option<burn_eqat::Scheme>,
+    scheme: Option<PackedSchemes>,
     #[serde(flatten)]
     inference: InferenceArg,
     prompt: String,
@@ -83,7 +84,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
             path,
             &Report {
                 model: dir,
-                scheme: loaded.scheme,
+                scheme: loaded.schemes,
                 inference: args.inference,
                 prompt: args.prompt,
                 text: written.text,

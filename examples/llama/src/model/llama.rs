@@ -1,11 +1,10 @@
 use super::block::{norm, normed};
-use super::{DecoderBlock, Rope};
+use super::{DecoderBlock, LlamaError, Rope};
 use crate::LlamaConfig;
 use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, RmsNorm};
 use burn::tensor::{Device, Int, Tensor};
 use burn_eqat::Weights;
-use burn_eqat::files::FileError;
 use burn_eqat::lm::{BlockFiles, KvCache};
 
 /// The decoder: everything below the output layer.
@@ -89,16 +88,17 @@ impl Llama {
     ///
     /// # Errors
     ///
-    /// When the file has changed since it was checked.
+    /// When there is no such block, or its file has changed since it was checked.
     pub(crate) fn with_block<R>(
         &self,
         index: usize,
         body: impl FnOnce(&DecoderBlock) -> R,
-    ) -> Result<R, FileError> {
+    ) -> Result<R, LlamaError> {
+        let blocks = self.blocks();
         match (self.model.layers.get(index), &self.files) {
             (Some(block), _) => Ok(body(block)),
-            (None, Some(files)) => Ok(body(&files.read(index)?)),
-            (None, None) => panic!("block {index} of {}", self.model.layers.len()),
+            (None, Some(files)) if index < blocks => Ok(body(&files.read(index)?)),
+            _ => Err(LlamaError::NoBlock { index, blocks }),
         }
     }
 
@@ -106,25 +106,20 @@ impl Llama {
     ///
     /// # Errors
     ///
-    /// When the file has changed since it was checked.
-    pub(crate) fn read_block(&mut self, index: usize) -> Result<(), FileError> {
-        if index >= self.model.layers.len()
-            && let Some(files) = &self.files
-        {
-            let block = files.read(index)?;
-            self.put_block(index, block);
+    /// When it is not the next one, there is no such block, or its file has changed since it was checked.
+    pub(crate) fn read_block(&mut self, index: usize) -> Result<(), LlamaError> {
+        let (next, blocks) = (self.model.layers.len(), self.blocks());
+        if index < next {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Puts a block in its place. Blocks in files must be put one after the other, from the first.
-    pub(crate) fn put_block(&mut self, index: usize, block: DecoderBlock) {
-        let layers = &mut self.model.layers;
-        if index < layers.len() {
-            layers[index] = block;
-        } else {
-            assert_eq!(index, layers.len(), "blocks come one after the other");
-            layers.push(block);
+        match &self.files {
+            Some(files) if index == next && index < blocks => {
+                self.model.layers.push(files.read(index)?);
+                Ok(())
+            }
+            // A list has no holes.
+            Some(_) if index < blocks => Err(LlamaError::OutOfTurn { index, next }),
+            _ => Err(LlamaError::NoBlock { index, blocks }),
         }
     }
 
@@ -167,7 +162,7 @@ impl Llama {
     }
 
     /// Output of the last block, `[batch, seq, hidden]`.
-    pub(super) fn decode(&self, tokens: Tensor<2, Int>) -> Result<Tensor<3>, FileError> {
+    pub(super) fn decode(&self, tokens: Tensor<2, Int>) -> Result<Tensor<3>, LlamaError> {
         let mut hidden = self.embed(tokens);
         for index in 0..self.blocks() {
             hidden = self.with_block(index, |block| block.forward(hidden, &self.rope, None))?;
@@ -180,7 +175,7 @@ impl Llama {
     /// # Errors
     ///
     /// When a block is in a file that has changed since it was checked.
-    pub fn forward(&self, tokens: Tensor<2, Int>) -> Result<Tensor<3>, FileError> {
+    pub fn forward(&self, tokens: Tensor<2, Int>) -> Result<Tensor<3>, LlamaError> {
         Ok(self.head(self.decode(tokens)?))
     }
 
@@ -194,12 +189,16 @@ impl Llama {
     ///
     /// # Errors
     ///
-    /// As [`forward`](Self::forward).
+    /// As [`forward`](Self::forward), and when the cache has another number of entries than the model has blocks.
     pub fn forward_cached(
         &self,
         tokens: Tensor<2, Int>,
         cache: &mut [KvCache],
-    ) -> Result<Tensor<2>, FileError> {
+    ) -> Result<Tensor<2>, LlamaError> {
+        let (found, expected) = (cache.len(), self.blocks());
+        if found != expected {
+            return Err(LlamaError::Cache { found, expected });
+        }
         let mut hidden = self.embed(tokens);
         for (index, cache) in cache.iter_mut().enumerate() {
             hidden = self.with_block(index, |block| {

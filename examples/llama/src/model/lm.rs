@@ -1,7 +1,7 @@
 //! A Llama as a language model: loss and generation.
 
-use super::Llama;
 use super::block::normed;
+use super::{Llama, LlamaError};
 use burn::tensor::{Int, Tensor};
 use burn_eqat::lm::{
     KvCache, ModelError, NextTokenLogits, NextTokenLoss, TokenBatch, frozen_head_loss,
@@ -21,7 +21,8 @@ impl Llama {
 
 impl NextTokenLoss for Llama {
     fn loss(&self, batch: TokenBatch) -> Result<Tensor<1>, ModelError> {
-        let hidden = self.decode(batch.tokens.clone())?;
+        let hidden = self.decode(batch.tokens.clone());
+        let hidden = hidden.map_err(LlamaError::into_model)?;
         Ok(self.loss_behind(hidden, batch.tokens))
     }
 
@@ -33,7 +34,8 @@ impl NextTokenLoss for Llama {
                 for hidden in &mut hidden {
                     *hidden = block.forward(hidden.clone(), &self.rope, None);
                 }
-            })?;
+            })
+            .map_err(LlamaError::into_model)?;
         }
         let losses = batches.iter().zip(hidden);
         let losses = losses.map(|(batch, hidden)| self.loss_behind(hidden, batch.tokens.clone()));
@@ -64,6 +66,7 @@ impl NextTokenLogits for Llama {
         tokens: Tensor<2, Int>,
         cache: &mut Vec<KvCache>,
     ) -> Result<Tensor<2>, ModelError> {
-        Ok(self.forward_cached(tokens, cache)?)
+        self.forward_cached(tokens, cache)
+            .map_err(LlamaError::into_model)
     }
 }

@@ -5,6 +5,7 @@
 
 mod attention;
 mod block;
+mod error;
 mod llama;
 mod lm;
 mod mlp;
@@ -13,6 +14,7 @@ mod train;
 
 pub use attention::Attention;
 pub use block::DecoderBlock;
+pub use error::LlamaError;
 pub use llama::{Decoder, Llama};
 pub use mlp::Mlp;
 pub use rope::Rope;

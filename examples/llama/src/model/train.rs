@@ -1,6 +1,6 @@
 //! A Llama in Burn's training loops and in the two phases.
 
-use super::Llama;
+use super::{Llama, LlamaError};
 use burn::tensor::Tensor;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use burn_eqat::lm::{NextTokenLoss, TokenBatch};
@@ -56,14 +56,26 @@ impl Blockwise for Llama {
         hidden: Tensor<3>,
         _context: &(),
     ) -> Result<Tensor<3>, ModelError> {
-        Ok(self.with_block(index, |block| block.forward(hidden, &self.rope, None))?)
+        self.with_block(index, |block| block.forward(hidden, &self.rope, None))
+            .map_err(LlamaError::into_model)
     }
 
     fn is_loaded(&self, index: usize) -> bool {
         index < self.model.layers.len()
     }
 
+    fn outline(&self) -> Option<Self> {
+        let files = self.files.as_ref()?;
+        let mut whole = self.clone();
+        let missing = self.model.layers.len()..files.len();
+        whole
+            .model
+            .layers
+            .extend(missing.map(|index| files.outline(index)));
+        Some(whole)
+    }
+
     fn load_block(&mut self, index: usize) -> Result<(), ModelError> {
-        Ok(self.read_block(index)?)
+        self.read_block(index).map_err(LlamaError::into_model)
     }
 }

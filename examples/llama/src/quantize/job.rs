@@ -5,9 +5,9 @@ use crate::load::LoadedLlama;
 use crate::model::Llama;
 use burn::tensor::Device;
 use burn_eqat::files::saved_size;
-use burn_eqat::lm::{Calibration, LmError, TokenWindows, perplexity};
+use burn_eqat::lm::{BatchSizes, Calibration, LmError, perplexity};
 use burn_eqat::train::{TrainError, TrainEvent};
-use burn_eqat::{Observer, PhaseLoaders, RunDir, Stage, StageName};
+use burn_eqat::{Observer, RunDir, Stage, StageName};
 use serde_json::json;
 
 /// Callbacks of the job.
@@ -60,35 +60,19 @@ pub fn quantize(
     if let Some(run) = run {
         recipe = recipe.with_run_dir(run);
     }
-    let data = loaders(data, settings, device);
-    let model = recipe.run(loaded.model.clone(), data, &mut job)?;
+    // Nothing is read for a phase that does not run.
+    let batch = BatchSizes {
+        block_ap: settings.block_ap.map_or(1, |phase| phase.batch_size),
+        e2e_qp: settings.e2e_qp.map_or(1, |phase| phase.e2e_batch),
+    };
+    let loaders = data.phase_loaders(batch, settings.seed, device);
+    let model = recipe.run(loaded.model.clone(), loaders, &mut job)?;
     let Job { stages, rates, .. } = job;
     Ok(Quantized {
         model,
         stages,
         rates,
     })
-}
-
-/// Windows as batches: in order for Block-AP, shuffled in each epoch for E2E-QP.
-fn loaders(
-    data: &Calibration,
-    settings: &QuantizeSettings,
-    device: &Device,
-) -> PhaseLoaders<burn_eqat::lm::TokenBatch> {
-    let loader = |windows: &TokenWindows, batch: usize, seed| windows.loader(batch, seed, device);
-    let block_ap = settings.block_ap.map_or(1, |phase| phase.batch_size);
-    let e2e = settings.e2e_qp.map_or(1, |phase| phase.e2e_batch);
-    PhaseLoaders {
-        block_ap: (
-            loader(&data.train, block_ap, None),
-            loader(&data.valid, block_ap, None),
-        ),
-        e2e_qp: (
-            loader(&data.e2e, e2e, Some(settings.seed)),
-            loader(&data.valid, e2e, None),
-        ),
-    }
 }
 
 /// Measures each stage.

@@ -10,7 +10,7 @@ pub struct MeasuredStage {
     pub perplexity: f64,
     /// Size of the model's tensors on disk.
     pub bytes: usize,
-    /// Bits per quantized weight, including step sizes (16 bits) and zero points.
+    /// Bits per quantized weight, including step sizes and zero points as files have them.
     pub bits_per_weight: f64,
     /// The time of the stage, without measuring.
     pub seconds: f64,

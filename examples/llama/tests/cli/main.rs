@@ -494,6 +494,8 @@ fn overrides_and_few_windows() {
         "{stderr}"
     );
     assert!(used > 0 && used < 256 && report["settings"]["rates"]["quant"] == 1e-3);
+    // Of the six blocks one weight each.
+    assert_eq!(report["scheme"], "w2g64 + 6 at w4g64");
     let bits = report["stages"][3]["bits_per_weight"].as_f64().unwrap();
     assert!(bits > 2.4 && bits < 4.0, "{bits}");
     let config = json(&packed.join("config.json"));
@@ -502,7 +504,16 @@ fn overrides_and_few_windows() {
         quantization.contains("w4g64") && quantization.contains("w2g64"),
         "{quantization}"
     );
-    succeeds(&["eval", "--model", text(&packed), "--seq-len", "32"]);
+    let again = dir.path().join("again.json");
+    let eval = ["eval", "--model", text(&packed), "--seq-len", "32"];
+    succeeds(&[&eval[..], &["--report", text(&again)]].concat());
+    assert_eq!(json(&again)["scheme"], report["scheme"]);
+    // What goes on from it says so, too.
+    let refused = fails(&round(&["--model", text(&packed)]));
+    assert!(
+        refused.contains("is packed already (w2g64 + 6 at w4g64)"),
+        "{refused}"
+    );
 }
 
 /// Nothing is trained, so nothing to train on is needed.

@@ -14,7 +14,7 @@ use crate::load::LoadedLlama;
 use crate::model::Llama;
 use crate::quantize::{Hooks, MeasuredStage, QuantizeSettings, quantize};
 use burn::tensor::Device;
-use burn_eqat::files::{StagedDir, check_room};
+use burn_eqat::files::{PackedSchemes, StagedDir, check_room};
 use burn_eqat::lm::LmError;
 use burn_eqat::{Bits, GroupSize, Quantize, Scheme, Schemes, StageName};
 use calibration::kept_calibration;
@@ -28,7 +28,8 @@ use std::path::Path;
 #[derive(Serialize)]
 struct Report<'a> {
     model: &'a Path,
-    scheme: Scheme,
+    /// Of the model that came out.
+    scheme: Option<PackedSchemes>,
     stages: &'a [MeasuredStage],
     /// The settings used, which may have fewer windows than requested.
     settings: &'a QuantizeSettings,
@@ -58,15 +59,15 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     } else {
         LoadedLlama::open_by_block(&dir, &device)?
     };
-    let packed = loaded.scheme;
-    let scheme = match packed {
+    let packed = loaded.schemes.clone();
+    let scheme = match &packed {
         Some(packed) => {
             check_packed(&args, packed).map_err(|message| Error::input(&dir, message))?;
             loaded = LoadedLlama::open(&dir, &device)?;
             if let Some(output) = &args.output {
                 loaded.check_room(&loaded.model, output, 1)?;
             }
-            packed
+            packed.scheme
         }
         None => {
             let scheme = args.scheme.unwrap_or_else(default_scheme);
@@ -101,15 +102,19 @@ fn work(
     settings: QuantizeSettings,
     run: Option<&Run>,
 ) -> Result<(), Error> {
-    let (device, scheme) = (args.device.device(), settings.scheme);
+    let device = args.device.device();
     let run_dir = run.map(|run| run.dir.clone());
     let data = kept_calibration(args, &settings, &loaded, &device, run_dir.as_ref())?;
-    if args.writes_calibration() && loaded.scheme.is_none() {
+    if args.writes_calibration() && loaded.schemes.is_none() {
         // Its text is written; from here on a block at a time will do.
         loaded = LoadedLlama::open_by_block(dir, &device)?;
     }
 
-    println!("{}  {}", dir.display(), schemes(args, scheme));
+    let shown = match &loaded.schemes {
+        Some(packed) => packed.to_string(),
+        None => schemes(args, settings.scheme).to_string(),
+    };
+    println!("{}  {shown}", dir.display());
     println!("{}", table_head());
     let (mut evaluation, training) = (None, RefCell::new(TrainingBar::default()));
     let mut hooks = Hooks {
@@ -134,7 +139,7 @@ fn work(
         settings.rates = quantized.rates;
         let report = Report {
             model: dir,
-            scheme,
+            scheme: PackedSchemes::of(&quantized.model),
             stages: &quantized.stages,
             settings: &settings,
         };

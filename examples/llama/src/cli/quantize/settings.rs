@@ -3,6 +3,7 @@
 use super::Args;
 use crate::error::Error;
 use crate::quantize::{BlockApSettings, E2eQpSettings, QuantizeSettings, Rates};
+use burn_eqat::files::PackedSchemes;
 use burn_eqat::{Method, Scheme};
 
 /// The flags of the phases: their use, and whether they are given.
@@ -64,14 +65,14 @@ pub(super) fn check_method(args: &Args) -> Result<(), Error> {
 }
 
 /// Fails for flags that have no effect with a packed model.
-pub(super) fn check_packed(args: &Args, packed: Scheme) -> Result<(), String> {
+pub(super) fn check_packed(args: &Args, packed: &PackedSchemes) -> Result<(), String> {
     if args.method() != Method::EfficientQat {
         let method = args.method();
         return Err(format!(
             "is packed already ({packed}), expected full precision for --method {method}"
         ));
     }
-    if let Some(scheme) = args.scheme.filter(|scheme| *scheme != packed) {
+    if let Some(scheme) = args.scheme.filter(|scheme| *scheme != packed.scheme) {
         return Err(format!(
             "is packed in {packed}, expected full precision for {scheme}"
         ));

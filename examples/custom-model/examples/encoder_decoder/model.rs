@@ -1,24 +1,20 @@
-//! An encoder-decoder with cross-attention: read from a PyTorch file, quantized by training, saved and
-//! loaded again.
+//! The model, written with Burn alone up to its [`Blockwise`].
 //!
 //! Its blocks have different types, and every decoder block gets the encoder's output. In training this is the
 //! output of the quantized encoder; for the targets it is that of the full-precision encoder.
 
-use burn::data::dataloader::{DataLoader, DataLoaderBuilder, batcher::Batcher};
-use burn::data::dataset::InMemDataset;
+use crate::data::Pair;
 use burn::module::Module;
 use burn::nn::attention::{MhaInput, MultiHeadAttention, MultiHeadAttentionConfig};
 use burn::nn::{LayerNorm, LayerNormConfig};
-use burn::store::{ModuleSnapshot, PytorchStore};
 use burn::tensor::activation::gelu;
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Tensor};
 use burn::train::{InferenceStep, RegressionOutput, TrainOutput, TrainStep};
 use burn_eqat::train::{Blockwise, Hidden, ModelError};
-use burn_eqat::{EfficientQatConfig, QuantLinear, QuantLinearConfig, Quantize, Stage, Weights};
-use std::error::Error;
-use std::sync::Arc;
+use burn_eqat::{QuantLinear, QuantLinearConfig};
 
-const WIDTH: usize = 32;
+/// Width of the hidden states.
+pub const WIDTH: usize = 32;
 
 #[derive(Module, Debug)]
 struct EncoderBlock {
@@ -35,8 +31,9 @@ struct DecoderBlock {
     down: QuantLinear,
 }
 
+/// Two encoder blocks, two decoder blocks that attend to what the encoder makes, and a head.
 #[derive(Module, Debug)]
-struct EncoderDecoder {
+pub struct EncoderDecoder {
     encoder: Vec<EncoderBlock>,
     decoder: Vec<DecoderBlock>,
     head: QuantLinear,
@@ -59,7 +56,8 @@ impl DecoderBlock {
 }
 
 impl EncoderDecoder {
-    fn new(device: &Device) -> Self {
+    /// Weights at random.
+    pub fn new(device: &Device) -> Self {
         let linear = || QuantLinearConfig::new(WIDTH, WIDTH).init(device);
         let norm = || LayerNormConfig::new(WIDTH).init(device);
         let encoder = |_| EncoderBlock {
@@ -82,19 +80,12 @@ impl EncoderDecoder {
         }
     }
 
-    fn forward(&self, source: Tensor<3>, target: Tensor<3>) -> Tensor<3> {
+    /// Source `[batch, sequence, WIDTH]` and target to the output, of the target's shape.
+    pub fn forward(&self, source: Tensor<3>, target: Tensor<3>) -> Tensor<3> {
         let source = self.encoder.iter().fold(source, |x, b| b.forward(x));
         let decode = |x, block: &DecoderBlock| block.forward(x, source.clone());
         self.head.forward(self.decoder.iter().fold(target, decode))
     }
-}
-
-/// The inputs of the encoder and the decoder, and the target: `[batch, sequence, WIDTH]`.
-#[derive(Clone, Debug)]
-struct Pair {
-    source: Tensor<3>,
-    target: Tensor<3>,
-    wanted: Tensor<3>,
 }
 
 impl Blockwise for EncoderDecoder {
@@ -147,7 +138,8 @@ impl Blockwise for EncoderDecoder {
 
 // E2E-QP trains the model on its task; here the task is the model's output in full precision.
 impl EncoderDecoder {
-    fn regression(&self, pair: Pair) -> RegressionOutput {
+    /// The output for a pair, and how far it is from what was wanted.
+    pub fn regression(&self, pair: Pair) -> RegressionOutput {
         let output = self.forward(pair.source, pair.target);
         let loss = (output.clone() - pair.wanted.clone()).square().mean();
         RegressionOutput::new(loss, output.flatten(0, 1), pair.wanted.flatten(0, 1))
@@ -171,83 +163,4 @@ impl InferenceStep for EncoderDecoder {
     fn step(&self, pair: Pair) -> RegressionOutput {
         self.regression(pair)
     }
-}
-
-/// Joins single pairs to batches.
-struct Pairs;
-
-impl Batcher<Pair, Pair> for Pairs {
-    fn batch(&self, items: Vec<Pair>, device: &Device) -> Pair {
-        let stack = |part: fn(&Pair) -> &Tensor<3>| {
-            let parts = items.iter().map(|pair| part(pair).clone());
-            Tensor::cat(parts.collect(), 0).to_device(device)
-        };
-        Pair {
-            source: stack(|pair| &pair.source),
-            target: stack(|pair| &pair.target),
-            wanted: stack(|pair| &pair.wanted),
-        }
-    }
-}
-
-/// Random inputs, and the original model's outputs.
-fn pairs(model: &EncoderDecoder, count: usize, device: &Device) -> Arc<dyn DataLoader<Pair>> {
-    let pair = |_| {
-        let random =
-            |length| Tensor::random([1, length, WIDTH], Distribution::Normal(0.0, 1.0), device);
-        let (source, target) = (random(9), random(5));
-        let wanted = model.forward(source.clone(), target.clone());
-        Pair {
-            source,
-            target,
-            wanted,
-        }
-    };
-    DataLoaderBuilder::new(Pairs)
-        .batch_size(8)
-        .set_device(device.clone())
-        .build(InMemDataset::new((0..count).map(pair).collect()))
-}
-
-fn main() -> Result<(), Box<dyn Error>> {
-    let device = Device::flex();
-    device.seed(3);
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/encoder_decoder.pt");
-
-    // 1. The weights, from PyTorch.
-    let mut model = EncoderDecoder::new(&device);
-    model.load_from(&mut PytorchStore::from_file(file))?;
-
-    // 2. Two bits, by training.
-    let (train, valid) = (pairs(&model, 128, &device), pairs(&model, 32, &device));
-    let unseen = valid.iter().next().expect("a batch")?;
-    let mut errors = Vec::new();
-    let mut on_stage = |stage: &Stage<'_, EncoderDecoder>| {
-        let error: f64 = stage.model.regression(unseen.clone()).loss.into_scalar();
-        println!("{:<15}error {error:.5}", stage.name);
-        errors.push(error);
-    };
-    let recipe = EfficientQatConfig::new("w2g16".parse()?, Weights::linears()).init();
-    let packed = recipe.run(model, (train, valid), &mut on_stage)?;
-    let (rounded, trained) = (errors[1], errors[3]);
-    assert!(
-        trained < 0.8 * rounded,
-        "training does not help: {errors:?}"
-    );
-
-    // 3. Saved, and loaded into a model with other weights.
-    let folder = std::env::temp_dir().join(format!("encoder-decoder-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let path = folder.join("packed.safetensors");
-    packed.save(&path)?;
-    let loaded = EncoderDecoder::new(&device).load(&path)?;
-    std::fs::remove_dir_all(&folder)?;
-    let output = |model: &EncoderDecoder| {
-        model
-            .forward(unseen.source.clone(), unseen.target.clone())
-            .into_data()
-    };
-    output(&loaded).assert_eq(&output(&packed), true);
-    println!("the loaded model gives the same output, to the bit");
-    Ok(())
 }

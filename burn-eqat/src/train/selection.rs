@@ -1,0 +1,26 @@
+//! What is selected in a model, blocks that are still in files among it.
+
+use super::Blockwise;
+use crate::module::{Selected, select, selected_under};
+use crate::{QuantizeError, Schemes, Weights};
+
+/// The selected weights of a model with their schemes, as far as they can be known: those of blocks in files where the model
+/// has an [`outline`](Blockwise::outline).
+///
+/// # Errors
+///
+/// When one does not fit its scheme or is quantized already. Where all are known, also when there is none, or an override
+/// matches none.
+pub(crate) fn known_selection<M: Blockwise>(
+    model: &M,
+    weights: &Weights,
+    schemes: &Schemes,
+) -> Result<Vec<Selected>, QuantizeError> {
+    if (0..model.blocks().len()).all(|index| model.is_loaded(index)) {
+        return select(model, weights, schemes);
+    }
+    match model.outline() {
+        Some(whole) => select(&whole, weights, schemes),
+        None => selected_under(model, weights, schemes, None),
+    }
+}
