@@ -2,6 +2,7 @@ use super::{ModelError, Phase};
 use crate::QuantizeError;
 use crate::module::some_paths;
 use burn_eqat_kernels::OpError;
+use std::path::PathBuf;
 
 /// Training that could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,14 @@ pub enum TrainError {
     /// A data loader failed.
     #[error("data loader: {0}")]
     Data(String),
+    /// Activations that cannot be kept on disk: the disk is full, or a record is not what was written.
+    #[error("{path}: {message}")]
+    Cache {
+        /// The file, or the directory where there is none yet.
+        path: PathBuf,
+        /// The record, counted from 0, and what is wrong with it.
+        message: String,
+    },
     /// A setting that makes no sense, or that the phase cannot follow.
     #[error("{0}")]
     Setting(String),

@@ -1,10 +1,10 @@
 use super::blocks::Blocks;
 use super::train::BlockRun;
-use super::{BlockApConfig, BlockSample, BlockTrainer};
+use super::{BlockApConfig, BlockTrainer};
 use crate::module::{check_overrides, select, selected_under};
+use crate::train::cache::{SampleCache, Storage};
 use crate::train::error::catch_ops;
 use crate::train::event::OnEvent;
-use crate::train::launch::for_each_batch;
 use crate::train::{Blockwise, Phase, TrainError, TrainEvent};
 use burn::data::dataloader::DataLoader;
 use std::sync::Arc;
@@ -33,8 +33,9 @@ impl BlockAp {
         model.blocks().len() * self.config.epochs
     }
 
-    /// Quantizes a full-precision model: returns it with every selected weight packed. Both loaders are read once, and all of
-    /// their batches are kept in memory.
+    /// Quantizes a full-precision model: returns it with every selected weight packed. Both loaders are read once. What the
+    /// blocks make of their batches is kept in memory, or on disk beyond the budget of
+    /// [`BlockApConfig::cache`](BlockApConfig).
     ///
     /// `on_event` hears of each batch and epoch, and may stop the phase with an error.
     ///
@@ -86,7 +87,8 @@ impl BlockAp {
     /// # Errors
     ///
     /// When nothing is selected or does not fit the scheme, blocks are missing or overlap, there is no training batch, the
-    /// model's own code fails, or a loss is not finite (the error names the block, the step and the learning rates).
+    /// model's own code fails, activations cannot be kept on disk, or a loss is not finite (the error names the block, the step
+    /// and the learning rates).
     pub fn run<M: Blockwise>(
         &self,
         model: M,
@@ -118,8 +120,12 @@ impl BlockAp {
             Some(device) => device.inner(),
             None => return Err(TrainError::NoBlocks),
         };
-        let mut train = embed(&model, &*train.to_device(&device))?;
-        let mut valid = embed(&model, &*valid.to_device(&device))?;
+        let mut storage = Storage::new(&config.cache);
+        let mut fill = |loader: &dyn DataLoader<M::Batch>| {
+            let loader = loader.to_device(&device);
+            SampleCache::fill(&model, &*loader, &device, &mut storage)
+        };
+        let (mut train, mut valid) = (fill(train)?, fill(valid)?);
         if train.is_empty() {
             return Err(TrainError::NoData);
         }
@@ -139,10 +145,8 @@ impl BlockAp {
             let path = blocks.path(index);
             model.load_block(index).map_err(TrainError::Model)?;
             blocks.check_loaded(&model, index)?;
-            for samples in [&mut train, &mut valid] {
-                for sample in samples {
-                    sample.target = run(&model, index, &sample.target, &sample.context)?;
-                }
+            for split in [&mut train, &mut valid] {
+                split.advance_targets(|hidden, context| run(&model, index, hidden, context))?;
             }
             // A block may have nothing to quantize; it stays as it is then.
             let selected = selected_under(&model, &config.weights, &schemes, Some(path))?;
@@ -160,10 +164,8 @@ impl BlockAp {
                 model = BlockTrainer::pack(model, &trained, path, config)?;
             }
             quantized.extend(selected);
-            for samples in [&mut train, &mut valid] {
-                for sample in samples {
-                    sample.input = run(&model, index, &sample.input, &sample.context)?;
-                }
+            for split in [&mut train, &mut valid] {
+                split.advance_inputs(|hidden, context| run(&model, index, hidden, context))?;
             }
             on_event(TrainEvent::BlockEnd { block: index })?;
         }
@@ -179,30 +181,10 @@ impl BlockAp {
 fn run<M: Blockwise>(
     model: &M,
     index: usize,
-    hidden: &M::Hidden,
+    hidden: M::Hidden,
     context: &M::Context,
 ) -> Result<M::Hidden, TrainError> {
     model
-        .run_block(index, hidden.clone(), context)
+        .run_block(index, hidden, context)
         .map_err(TrainError::Model)
-}
-
-/// Batches at the door of the first block, where the original and the quantized input are the same.
-fn embed<M: Blockwise>(
-    model: &M,
-    loader: &dyn DataLoader<M::Batch>,
-) -> Result<Vec<BlockSample<M>>, TrainError> {
-    let mut batches = Vec::new();
-    for_each_batch(loader, |batch| batches.push(batch))?;
-    batches
-        .into_iter()
-        .map(|batch| {
-            let (hidden, context) = model.embed(batch).map_err(TrainError::Model)?;
-            Ok(BlockSample {
-                input: hidden.clone(),
-                target: hidden,
-                context,
-            })
-        })
-        .collect()
 }
