@@ -1,4 +1,6 @@
+use super::size::Size;
 use crate::cli::device::DeviceArg;
+use burn_eqat::train::CacheDType;
 use burn_eqat::{Method, Scheme, SchemeOverride};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::path::{Path, PathBuf};
@@ -62,6 +64,16 @@ pub(in crate::cli) struct Args {
     /// parameters 5e-4 at 2 and 3 bits, 1e-4 at 4, 1e-5 at 8; else 2e-5 at 2 bits, 1e-5 at others]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) weight_lr: Option<f64>,
+    /// Memory for the activations of Block-AP, as in 8GB or 512MB; where they do not fit, they are kept on
+    /// disk [default: as much as they need]
+    #[arg(long, value_name = "SIZE")]
+    pub(super) cache_memory: Option<Size>,
+    /// How activations are kept on disk, bf16 or f32; in memory they are not rounded [default: bf16]
+    #[arg(long, value_name = "TYPE")]
+    pub(super) cache_dtype: Option<CacheDType>,
+    /// Where activations are kept on disk [default: the system's temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub(super) cache_dir: Option<PathBuf>,
     /// Windows that E2E-QP trains on [default: 512]
     #[arg(long, value_name = "N")]
     pub(super) e2e_size: Option<usize>,

@@ -1,6 +1,7 @@
 mod args;
 mod calibration;
 mod settings;
+mod size;
 
 pub(super) use args::Args;
 
