@@ -156,18 +156,18 @@ fn rounded_activations_end_near() {
 /// back.
 #[test]
 fn a_damaged_file_is_an_error() {
-    let problem = encoder();
-    let flip = |path: &Path| {
+    fn flip(path: &Path) {
         let mut bytes = fs::read(path).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         fs::write(path, bytes).unwrap();
-    };
-    let cut = |path: &Path| {
+    }
+    fn cut(path: &Path) {
         let file = fs::File::options().write(true).open(path).unwrap();
         file.set_len(file.metadata().unwrap().len() / 2).unwrap();
-    };
-    let damages: [(&dyn Fn(&Path), &str); 2] = [(&flip, "checksum"), (&cut, "the file has")];
+    }
+    let problem = encoder();
+    let damages: [(fn(&Path), &str); 2] = [(flip, "checksum"), (cut, "the file has")];
     for (damage, expected) in damages {
         for which in 0..4 {
             let dir = tempfile::tempdir().unwrap();
