@@ -1,5 +1,5 @@
 use super::EfficientQat;
-use crate::train::{BlockApConfig, E2eQpConfig};
+use crate::train::{BlockApConfig, CacheConfig, E2eQpConfig};
 use crate::{Scheme, SchemeOverride, Schemes, Weights};
 use burn::config::Config;
 use core::fmt;
@@ -91,6 +91,9 @@ pub struct EfficientQatConfig {
     /// validation data.
     #[config(default = "None")]
     pub early_stopping: Option<usize>,
+    /// Where Block-AP keeps its activations: in memory, or on disk beyond a budget.
+    #[config(default = "CacheConfig::new()")]
+    pub cache: CacheConfig,
 }
 
 impl EfficientQatConfig {
@@ -115,6 +118,7 @@ impl EfficientQatConfig {
             .with_weight_learning_rate(self.weight_learning_rate)
             .with_epochs(self.epochs)
             .with_early_stopping(self.early_stopping)
+            .with_cache(self.cache.clone())
     }
 
     /// The configuration of the second phase.

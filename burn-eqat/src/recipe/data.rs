@@ -10,7 +10,8 @@ type Loader<B> = Arc<dyn DataLoader<B>>;
 /// validation off. Loaders of phases that do not run are not read.
 #[derive(Clone)]
 pub struct PhaseLoaders<B> {
-    /// Training and validation data of Block-AP. All of it is kept in memory.
+    /// Training and validation data of Block-AP, each read once. What blocks make of it is kept where
+    /// [`CacheConfig`](crate::train::CacheConfig) says.
     pub block_ap: (Loader<B>, Loader<B>),
     /// Training and validation data of E2E-QP. The training data is read once more than there are epochs.
     pub e2e_qp: (Loader<B>, Loader<B>),

@@ -3,6 +3,7 @@ use crate::files::FileError;
 use crate::module::some_paths;
 use crate::{QuantizeError, RunDirError};
 use burn_eqat_kernels::OpError;
+use std::path::PathBuf;
 
 /// An error that stops training.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +87,14 @@ pub enum TrainError {
     /// A data loader failed.
     #[error("data loader: {0}")]
     Data(String),
+    /// Activations that cannot be kept on disk: the disk is full, or a record has changed since it was written.
+    #[error("{path}: {message}")]
+    Cache {
+        /// The file, or the directory if there is no file yet.
+        path: PathBuf,
+        /// The record, counted from 0, and what is wrong with it.
+        message: String,
+    },
     /// A setting is invalid, or the phase does not support it.
     #[error("{0}")]
     Setting(String),

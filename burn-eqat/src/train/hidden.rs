@@ -1,12 +1,29 @@
-use burn::tensor::{Bool, Int, Tensor, TensorData};
+use super::cache::{FlowError, FlowParts};
+use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
 /// Values that go through the blocks: tensors, and pairs, triples, lists and options of them.
+///
+/// A type of your own does with each of its fields what it is asked to do itself, in the same order.
 pub trait Flow: Clone {
     /// The same values, with gradients recorded.
     fn train(self) -> Self;
 
-    /// Calls `each` with the values of every tensor in turn.
-    fn each_tensor(&self, each: &mut dyn FnMut(TensorData));
+    /// Bytes of all tensors in memory.
+    fn num_bytes(&self) -> u64;
+
+    /// Brings the values to the host and adds them to `parts`.
+    ///
+    /// # Errors
+    ///
+    /// When the device has failed.
+    fn take_apart(self, parts: &mut FlowParts) -> Result<(), FlowError>;
+
+    /// Takes from the front of `parts` what [`take_apart`](Self::take_apart) added, and brings it to a device.
+    ///
+    /// # Errors
+    ///
+    /// When the parts are those of another value.
+    fn put_together(parts: &mut FlowParts, device: &Device) -> Result<Self, FlowError>;
 }
 
 /// A hidden state, on which the reconstruction error is measured.
@@ -17,80 +34,128 @@ pub trait Hidden: Flow {
 
 impl Flow for () {
     fn train(self) {}
-
-    fn each_tensor(&self, _each: &mut dyn FnMut(TensorData)) {}
-}
-
-impl<const D: usize> Flow for Tensor<D> {
-    fn train(self) -> Self {
-        Tensor::from_inner(self)
+    fn num_bytes(&self) -> u64 {
+        0
     }
-
-    fn each_tensor(&self, each: &mut dyn FnMut(TensorData)) {
-        each(self.to_data());
+    fn take_apart(self, _: &mut FlowParts) -> Result<(), FlowError> {
+        Ok(())
+    }
+    fn put_together(_: &mut FlowParts, _: &Device) -> Result<Self, FlowError> {
+        Ok(())
     }
 }
 
-impl<const D: usize> Flow for Tensor<D, Bool> {
-    fn train(self) -> Self {
-        Tensor::from_inner(self)
-    }
-
-    fn each_tensor(&self, each: &mut dyn FnMut(TensorData)) {
-        each(self.to_data());
-    }
+/// Tensors of one kind, whose types are those that the pattern fits.
+macro_rules! tensor_flow {
+    ($tensor:ty, $kind:literal, $is_kind:expr) => {
+        impl<const D: usize> Flow for $tensor {
+            fn train(self) -> Self {
+                Tensor::from_inner(self)
+            }
+            fn num_bytes(&self) -> u64 {
+                let values = self.shape().num_elements() as u64;
+                values.saturating_mul(self.dtype().size() as u64)
+            }
+            fn take_apart(self, parts: &mut FlowParts) -> Result<(), FlowError> {
+                parts.push_tensor(self.try_into_data().map_err(FlowError::new)?);
+                Ok(())
+            }
+            fn put_together(parts: &mut FlowParts, device: &Device) -> Result<Self, FlowError> {
+                let data = checked(parts.take_tensor()?, D, $kind, $is_kind)?;
+                let dtype = data.dtype();
+                Ok(Tensor::from_data(data, (device, dtype)))
+            }
+        }
+    };
 }
+tensor_flow!(Tensor<D>, "floats", |dtype| dtype.is_float());
+tensor_flow!(Tensor<D, Bool>, "bools", |dtype| matches!(
+    dtype,
+    DType::Bool(_)
+));
+tensor_flow!(Tensor<D, Int>, "integers", |dtype| dtype.is_int()
+    || dtype.is_uint());
 
-impl<const D: usize> Flow for Tensor<D, Int> {
-    fn train(self) -> Self {
-        Tensor::from_inner(self)
+/// A tensor, once it has the rank and the kind of numbers that are expected.
+fn checked(
+    data: TensorData,
+    rank: usize,
+    kind: &str,
+    is_kind: impl Fn(DType) -> bool,
+) -> Result<TensorData, FlowError> {
+    let (found, dtype) = (data.rank(), data.dtype());
+    if found != rank {
+        let message = format!("holds a tensor of rank {found}, expected rank {rank}");
+        return Err(FlowError::new(message));
     }
-
-    fn each_tensor(&self, each: &mut dyn FnMut(TensorData)) {
-        each(self.to_data());
+    if !is_kind(dtype) {
+        let message = format!("holds a tensor of {dtype:?}, expected {kind}");
+        return Err(FlowError::new(message));
     }
+    Ok(data)
 }
 
 impl<T: Flow> Flow for Option<T> {
     fn train(self) -> Self {
         self.map(Flow::train)
     }
-
-    fn each_tensor(&self, each: &mut dyn FnMut(TensorData)) {
-        self.iter().for_each(|value| value.each_tensor(each));
+    fn num_bytes(&self) -> u64 {
+        self.as_ref().map_or(0, Flow::num_bytes)
+    }
+    fn take_apart(self, parts: &mut FlowParts) -> Result<(), FlowError> {
+        parts.push_count(usize::from(self.is_some()));
+        self.map_or(Ok(()), |value| value.take_apart(parts))
+    }
+    fn put_together(parts: &mut FlowParts, device: &Device) -> Result<Self, FlowError> {
+        match parts.take_count()? {
+            0 => Ok(None),
+            1 => T::put_together(parts, device).map(Some),
+            count => {
+                let message = format!("holds {count} values, expected none or one");
+                Err(FlowError::new(message))
+            }
+        }
     }
 }
 
-impl<A: Flow, B: Flow> Flow for (A, B) {
-    fn train(self) -> Self {
-        (self.0.train(), self.1.train())
-    }
-
-    fn each_tensor(&self, each: &mut dyn FnMut(TensorData)) {
-        self.0.each_tensor(each);
-        self.1.each_tensor(each);
-    }
+/// Tuples, field by field.
+macro_rules! tuple_flow {
+    ($($field:ident $index:tt),+) => {
+        impl<$($field: Flow),+> Flow for ($($field,)+) {
+            fn train(self) -> Self {
+                ($(self.$index.train(),)+)
+            }
+            fn num_bytes(&self) -> u64 {
+                [$(self.$index.num_bytes()),+].into_iter().sum()
+            }
+            fn take_apart(self, parts: &mut FlowParts) -> Result<(), FlowError> {
+                $(self.$index.take_apart(parts)?;)+
+                Ok(())
+            }
+            fn put_together(parts: &mut FlowParts, device: &Device) -> Result<Self, FlowError> {
+                Ok(($($field::put_together(parts, device)?,)+))
+            }
+        }
+    };
 }
-
-impl<A: Flow, B: Flow, C: Flow> Flow for (A, B, C) {
-    fn train(self) -> Self {
-        (self.0.train(), self.1.train(), self.2.train())
-    }
-
-    fn each_tensor(&self, each: &mut dyn FnMut(TensorData)) {
-        self.0.each_tensor(each);
-        self.1.each_tensor(each);
-        self.2.each_tensor(each);
-    }
-}
+tuple_flow!(A 0, B 1);
+tuple_flow!(A 0, B 1, C 2);
 
 impl<T: Flow> Flow for Vec<T> {
     fn train(self) -> Self {
         self.into_iter().map(Flow::train).collect()
     }
-
-    fn each_tensor(&self, each: &mut dyn FnMut(TensorData)) {
-        self.iter().for_each(|value| value.each_tensor(each));
+    fn num_bytes(&self) -> u64 {
+        self.iter().map(Flow::num_bytes).sum()
+    }
+    fn take_apart(self, parts: &mut FlowParts) -> Result<(), FlowError> {
+        parts.push_count(self.len());
+        let mut values = self.into_iter();
+        values.try_for_each(|value| value.take_apart(parts))
+    }
+    fn put_together(parts: &mut FlowParts, device: &Device) -> Result<Self, FlowError> {
+        let count = parts.take_count()?;
+        (0..count).map(|_| T::put_together(parts, device)).collect()
     }
 }
 

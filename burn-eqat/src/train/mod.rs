@@ -3,6 +3,7 @@
 mod best;
 mod block_ap;
 mod blockwise;
+mod cache;
 mod clip;
 mod e2e_qp;
 mod error;
@@ -19,6 +20,7 @@ mod selection;
 
 pub use block_ap::{BlockAp, BlockApConfig, BlockRates, BlockSample, BlockTrainer};
 pub use blockwise::{Blockwise, ModelError};
+pub use cache::{CacheConfig, CacheDType, CacheDTypeError, FlowError, FlowParts};
 pub use clip::clip_grad_norm;
 pub use e2e_qp::{E2eQp, E2eQpConfig};
 pub use error::TrainError;

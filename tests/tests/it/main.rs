@@ -2,6 +2,7 @@
 
 mod any_model;
 mod by_block;
+mod cache;
 mod encoder_decoder;
 mod families;
 mod files;

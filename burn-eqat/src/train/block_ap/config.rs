@@ -1,5 +1,5 @@
 use super::BlockAp;
-use crate::train::LearningRates;
+use crate::train::{CacheConfig, LearningRates};
 use crate::{Scheme, SchemeOverride, Schemes, Weights};
 use burn::config::Config;
 
@@ -35,6 +35,9 @@ pub struct BlockApConfig {
     /// them in 32 bits.
     #[config(default = true)]
     pub round_scales: bool,
+    /// Where activations are kept: in memory, or on disk beyond a budget.
+    #[config(default = "CacheConfig::new()")]
+    pub cache: CacheConfig,
 }
 
 impl BlockApConfig {

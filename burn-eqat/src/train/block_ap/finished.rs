@@ -5,7 +5,7 @@ use super::blocks::Blocks;
 use crate::RunDir;
 use crate::files::FileError;
 use crate::module::is_under;
-use crate::train::{Blockwise, Flow, TrainError};
+use crate::train::{Blockwise, Flow, FlowParts, TrainError};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -18,6 +18,26 @@ pub(super) struct Finished<'a> {
 /// A block that is about to be trained: what it was before.
 pub(super) struct Original(Option<String>);
 
+/// A digest of the batches that were seen, where there is a run directory.
+pub(super) struct DataDigest {
+    hasher: Option<crc32fast::Hasher>,
+    batches: usize,
+}
+
+impl DataDigest {
+    /// Takes a batch.
+    pub fn add<H: Flow>(&mut self, hidden: &H) -> Result<(), TrainError> {
+        if let Some(hasher) = &mut self.hasher {
+            let mut parts = FlowParts::default();
+            let taken = hidden.clone().take_apart(&mut parts);
+            taken.map_err(|error| TrainError::Data(error.to_string()))?;
+            parts.digest(hasher);
+            self.batches += 1;
+        }
+        Ok(())
+    }
+}
+
 impl<'a> Finished<'a> {
     /// Fails where the run directory is that of another model or configuration.
     pub fn new<M: Blockwise>(
@@ -27,7 +47,10 @@ impl<'a> Finished<'a> {
         config: &BlockApConfig,
     ) -> Result<Self, TrainError> {
         if let Some(run) = run_dir {
-            let settings = serde_json::to_value(config);
+            let mut config = config.clone();
+            // It changes nothing of the result.
+            config.cache.dir = None;
+            let settings = serde_json::to_value(&config);
             let settings = settings.map_err(|error| TrainError::Setting(error.to_string()))?;
             run.agree("block_ap", settings)?;
             let outside = |path: &str| !blocks.paths().iter().any(|block| is_under(path, block));
@@ -53,22 +76,23 @@ impl<'a> Finished<'a> {
         Ok(self.blocks.len())
     }
 
-    /// Fails where the data is not that which the run began with. `batches` are those that go into the first block.
-    pub fn check_data<'h, H: Flow + 'h>(
-        &self,
-        split: &str,
-        batches: impl Iterator<Item = &'h H>,
-    ) -> Result<(), TrainError> {
-        let Some(run) = self.run_dir else {
+    /// What is to see the batches that go into the first block.
+    pub fn data_digest(&self) -> DataDigest {
+        DataDigest {
+            hasher: self.run_dir.map(|_| crc32fast::Hasher::new()),
+            batches: 0,
+        }
+    }
+
+    /// Fails where the data is not that which the run began with.
+    pub fn check_data(&self, split: &str, digest: DataDigest) -> Result<(), TrainError> {
+        let (Some(run), Some(hasher)) = (self.run_dir, digest.hasher) else {
             return Ok(());
         };
-        let (mut hasher, mut count) = (crc32fast::Hasher::new(), 0);
-        for batch in batches {
-            batch.each_tensor(&mut |data| hasher.update(data.as_bytes()));
-            count += 1;
-        }
-        let digest = format!("{:08x}", hasher.finalize());
-        let value = json!({ "batches": count, "digest": digest });
+        let value = json!({
+            "batches": digest.batches,
+            "digest": format!("{:08x}", hasher.finalize()),
+        });
         Ok(run.agree(&format!("block_ap_data.{split}"), value)?)
     }
 

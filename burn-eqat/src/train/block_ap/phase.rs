@@ -1,12 +1,12 @@
 use super::blocks::Blocks;
 use super::finished::Finished;
 use super::train::BlockRun;
-use super::{BlockApConfig, BlockSample, BlockTrainer};
+use super::{BlockApConfig, BlockTrainer};
 use crate::RunDir;
 use crate::module::{check_overrides, select, selected_under};
+use crate::train::cache::{SampleCache, Storage};
 use crate::train::error::catch_ops;
 use crate::train::event::OnEvent;
-use crate::train::launch::for_each_batch;
 use crate::train::{Blockwise, LearningRates, Phase, TrainError, TrainEvent};
 use burn::data::dataloader::DataLoader;
 use std::sync::Arc;
@@ -46,8 +46,9 @@ impl BlockAp {
         model.blocks().len() * self.config.epochs
     }
 
-    /// Quantizes a full-precision model: returns it with every selected weight packed. Both loaders are read once, and all of
-    /// their batches are kept in memory.
+    /// Quantizes a full-precision model: returns it with every selected weight packed. Both loaders are read once. What the
+    /// blocks make of their batches is kept in memory, or on disk beyond the budget of
+    /// [`BlockApConfig::cache`](BlockApConfig).
     ///
     /// The callback `on_event` gets each batch and epoch, and may stop the phase with an error.
     ///
@@ -99,7 +100,8 @@ impl BlockAp {
     /// # Errors
     ///
     /// When nothing is selected or does not fit the scheme, blocks are missing or overlap, there is no training batch, the
-    /// model's own code fails, or a loss is not finite (the error names the block, the step and the learning rates).
+    /// model's own code fails, activations cannot be kept on disk, or a loss is not finite (the error names the block, the step
+    /// and the learning rates).
     pub fn run<M: Blockwise>(
         &self,
         model: M,
@@ -142,8 +144,15 @@ impl BlockAp {
             on_event(self.start(&blocks, rates))?;
             return load_all(model, &blocks, &finished, on_event);
         }
-        let mut train = embed(&model, &*train)?;
-        let mut valid = embed(&model, &*valid)?;
+        let mut storage = Storage::new(&config.cache);
+        let mut fill = |split: &str, loader: &dyn DataLoader<M::Batch>| {
+            let mut digest = finished.data_digest();
+            let mut seen = |hidden: &M::Hidden| digest.add(hidden);
+            let cache = SampleCache::fill(&model, loader, &device, &mut storage, &mut seen)?;
+            finished.check_data(split, digest)?;
+            Ok::<_, TrainError>(cache)
+        };
+        let (mut train, mut valid) = (fill("train", &*train)?, fill("valid", &*valid)?);
         if train.is_empty() {
             return Err(TrainError::NoData);
         }
@@ -151,8 +160,6 @@ impl BlockAp {
             let message = "early_stopping of Block-AP needs validation data, and there is none";
             return Err(TrainError::Setting(message.to_string()));
         }
-        finished.check_data("train", train.iter().map(|sample| &sample.input))?;
-        finished.check_data("valid", valid.iter().map(|sample| &sample.input))?;
         on_event(self.start(&blocks, rates))?;
         if done > 0 {
             let phase = Phase::BlockAp;
@@ -163,10 +170,8 @@ impl BlockAp {
             let path = blocks.path(index);
             model.load_block(index).map_err(TrainError::Model)?;
             blocks.check_loaded(&model, index)?;
-            for samples in [&mut train, &mut valid] {
-                for sample in samples {
-                    sample.target = run(&model, index, &sample.target, &sample.context)?;
-                }
+            for split in [&mut train, &mut valid] {
+                split.advance_targets(|hidden, context| run(&model, index, hidden, context))?;
             }
             let selected = selected_under(&model, &config.weights, &schemes, Some(path))?;
             let original = finished.original(&model, index)?;
@@ -190,10 +195,8 @@ impl BlockAp {
                 finished.store(&model, index, original)?;
             }
             quantized.extend(selected);
-            for samples in [&mut train, &mut valid] {
-                for sample in samples {
-                    sample.input = run(&model, index, &sample.input, &sample.context)?;
-                }
+            for split in [&mut train, &mut valid] {
+                split.advance_inputs(|hidden, context| run(&model, index, hidden, context))?;
             }
             on_event(TrainEvent::BlockEnd { block: index })?;
         }
@@ -241,30 +244,10 @@ fn load_all<M: Blockwise>(
 fn run<M: Blockwise>(
     model: &M,
     index: usize,
-    hidden: &M::Hidden,
+    hidden: M::Hidden,
     context: &M::Context,
 ) -> Result<M::Hidden, TrainError> {
     model
-        .run_block(index, hidden.clone(), context)
+        .run_block(index, hidden, context)
         .map_err(TrainError::Model)
-}
-
-/// Batches before the first block, where the original and the quantized input are the same.
-fn embed<M: Blockwise>(
-    model: &M,
-    loader: &dyn DataLoader<M::Batch>,
-) -> Result<Vec<BlockSample<M>>, TrainError> {
-    let mut batches = Vec::new();
-    for_each_batch(loader, |batch| batches.push(batch))?;
-    batches
-        .into_iter()
-        .map(|batch| {
-            let (hidden, context) = model.embed(batch).map_err(TrainError::Model)?;
-            Ok(BlockSample {
-                input: hidden.clone(),
-                target: hidden,
-                context,
-            })
-        })
-        .collect()
 }

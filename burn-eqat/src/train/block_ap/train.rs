@@ -1,7 +1,8 @@
 //! The epochs of one block.
 
-use super::{BlockApConfig, BlockRates, BlockSample, BlockTrainer};
+use super::{BlockApConfig, BlockRates, BlockTrainer};
 use crate::train::best::BestSoFar;
+use crate::train::cache::SampleCache;
 use crate::train::event::OnEvent;
 use crate::train::{
     Blockwise, CosineSchedule, DataSplit, Epoch, LearningRates, Phase, TrainError, TrainEvent,
@@ -15,8 +16,8 @@ pub(super) struct BlockRun<'a, M: Blockwise> {
     pub rates: LearningRates,
     pub index: usize,
     pub blocks: usize,
-    pub train: &'a [BlockSample<M>],
-    pub valid: &'a [BlockSample<M>],
+    pub train: &'a SampleCache<M>,
+    pub valid: &'a SampleCache<M>,
 }
 
 impl<M: Blockwise> BlockRun<'_, M> {
@@ -45,8 +46,8 @@ impl<M: Blockwise> BlockRun<'_, M> {
             };
             let mut split = Pass::start(epoch, DataSplit::Train, self.train.len(), on_event)?;
             let mut step = number * self.train.len();
-            for sample in self.train {
-                let (loss, rates) = trainer.step(sample.clone(), at(step))?;
+            for sample in self.train.samples()? {
+                let (loss, rates) = trainer.step(sample?, at(step))?;
                 split.batch(loss, Some(rates), step + 1, at(step), on_event)?;
                 step += 1;
             }
@@ -57,8 +58,8 @@ impl<M: Blockwise> BlockRun<'_, M> {
             }
             let snapshot = trainer.model().valid();
             let mut split = Pass::start(epoch, DataSplit::Valid, self.valid.len(), on_event)?;
-            for sample in self.valid {
-                let loss = BlockTrainer::validate(&snapshot, index, sample.clone())?;
+            for sample in self.valid.samples()? {
+                let loss = BlockTrainer::validate(&snapshot, index, sample?)?;
                 split.batch(loss, None, step, at(step.saturating_sub(1)), on_event)?;
             }
             let loss = split.end(on_event)?;

@@ -1,4 +1,5 @@
 use burn_eqat::lm::CalibrationSizes;
+use burn_eqat::train::CacheConfig;
 use burn_eqat::{EfficientQatConfig, Method, Scheme, SchemeOverride, Weights};
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,9 @@ pub struct QuantizeSettings {
     /// `None` if Block-AP does not run.
     #[serde(flatten)]
     pub block_ap: Option<BlockApSettings>,
+    /// Where Block-AP keeps its activations.
+    #[serde(default, skip_serializing_if = "in_memory")]
+    pub cache: CacheConfig,
     /// Windows that the phases are validated on.
     pub val_size: usize,
     /// `None` if E2E-QP does not run.
@@ -60,6 +64,11 @@ pub struct QuantizeSettings {
     pub rates: Rates,
     /// Seed of everything random.
     pub seed: u64,
+}
+
+/// Whether all activations are in memory, and nothing is to be said of it.
+fn in_memory(cache: &CacheConfig) -> bool {
+    cache.memory.is_none()
 }
 
 impl QuantizeSettings {
@@ -91,7 +100,8 @@ impl QuantizeSettings {
             .with_method(self.method)
             .with_quant_learning_rate(self.rates.quant)
             .with_weight_learning_rate(self.rates.weight)
-            .with_e2e_learning_rate(self.rates.e2e);
+            .with_e2e_learning_rate(self.rates.e2e)
+            .with_cache(self.cache.clone());
         if let Some(phase) = self.block_ap {
             config = config.with_epochs(phase.epochs);
         }

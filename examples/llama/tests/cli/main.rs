@@ -437,6 +437,26 @@ fn settings_without_an_effect_are_refused() {
             "--epochs has no effect with --method rtn",
         ),
         (round(&["--val-size", "2"]), "--val-size has no effect"),
+        (
+            round(&["--cache-memory", "8GB"]),
+            "--cache-memory has no effect with --method rtn",
+        ),
+        (
+            round(&["--cache-dtype", "f32"]),
+            "--cache-dtype has no effect",
+        ),
+        (
+            round(&["--cache-dir", "cache"]),
+            "--cache-dir has no effect",
+        ),
+        (
+            quantize(&["--cache-dtype", "f32"]),
+            "--cache-dtype has no effect without --cache-memory: all activations are in memory",
+        ),
+        (
+            quantize(&["--cache-memory", "8 gigs"]),
+            "\"8 gigs\" is no size: expected a number of bytes",
+        ),
         (round(&["--e2e-lr", "1e-3"]), "--e2e-lr has no effect"),
         (
             round(&["--calibration", "self"]),

@@ -1,4 +1,6 @@
+use super::size::Size;
 use crate::cli::device::DeviceArg;
+use burn_eqat::train::CacheDType;
 use burn_eqat::{Method, Scheme, SchemeOverride};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::{Deserialize, Serialize};
@@ -73,6 +75,18 @@ pub(in crate::cli) struct Args {
     /// parameters 5e-4 at 2 and 3 bits, 1e-4 at 4, 1e-5 at 8; else 2e-5 at 2 bits, 1e-5 at others]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) weight_lr: Option<f64>,
+    /// Memory for the activations of Block-AP, such as 8GB or 512MB; if they do not fit, they are kept on
+    /// disk [default: as much as they need]
+    #[arg(long, value_name = "SIZE")]
+    pub(super) cache_memory: Option<Size>,
+    /// Type of activations on disk, bf16 or f32; in memory they are not rounded [default: bf16]
+    #[arg(long, value_name = "TYPE")]
+    pub(super) cache_dtype: Option<CacheDType>,
+    /// Directory of activations on disk [default: in the run directory if there is
+    /// one, else the system's temporary directory]
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
+    pub(super) cache_dir: Option<PathBuf>,
     /// Training windows of E2E-QP [default: 512]
     #[arg(long, value_name = "N")]
     pub(super) e2e_size: Option<usize>,

@@ -2,6 +2,7 @@ mod args;
 mod calibration;
 mod run;
 mod settings;
+mod size;
 
 pub(super) use args::Args;
 
@@ -99,11 +100,14 @@ fn work(
     args: &Args,
     mut loaded: LoadedLlama,
     dir: &Path,
-    settings: QuantizeSettings,
+    mut settings: QuantizeSettings,
     run: Option<&Run>,
 ) -> Result<(), Error> {
     let device = args.device.device();
     let run_dir = run.map(|run| run.dir.clone());
+    if settings.cache.dir.is_none() {
+        settings.cache.dir = run.map(Run::activations);
+    }
     let data = kept_calibration(args, &settings, &loaded, &device, run_dir.as_ref())?;
     if args.writes_calibration() && loaded.schemes.is_none() {
         // Its text is written; from here on a block at a time will do.

@@ -45,6 +45,7 @@ pub(super) fn resume(mut args: Args) -> Result<(Args, Option<Run>), Error> {
     let args = Args {
         resume: args.resume,
         force: args.force,
+        cache_dir: args.cache_dir,
         report: args.report,
         ..resumed
     };
@@ -86,6 +87,12 @@ impl Run {
         self.dir.note(SAVING).is_some()
     }
 
+    /// Where activations go that are not kept in memory: there is room for the result in the run directory, and a temporary
+    /// directory may be in memory.
+    pub fn activations(&self) -> PathBuf {
+        self.dir.path().join("activations")
+    }
+
     /// Says that the output is written from here on.
     pub fn saves(&self) -> Result<(), Error> {
         Ok(self.dir.set_note(SAVING, Value::Bool(true))?)
@@ -99,6 +106,8 @@ impl Run {
 
     /// Ends the run: the job is done.
     pub fn end(self) -> Result<(), Error> {
+        // Empty by now, if it is there.
+        let _ = std::fs::remove_dir(self.activations());
         if !self.stays {
             self.dir.remove()?;
         }

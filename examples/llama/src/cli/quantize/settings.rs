@@ -4,10 +4,11 @@ use super::Args;
 use crate::error::Error;
 use crate::quantize::{BlockApSettings, E2eQpSettings, QuantizeSettings, Rates};
 use burn_eqat::files::PackedSchemes;
+use burn_eqat::train::CacheConfig;
 use burn_eqat::{Method, Scheme};
 
 /// The flags of the phases: their use, and whether they are given.
-fn given(args: &Args) -> [(&'static str, bool, Use); 11] {
+fn given(args: &Args) -> [(&'static str, bool, Use); 14] {
     use Use::*;
     [
         ("--train-size", args.train_size.is_some(), BlockAp),
@@ -15,6 +16,9 @@ fn given(args: &Args) -> [(&'static str, bool, Use); 11] {
         ("--epochs", args.epochs.is_some(), BlockAp),
         ("--quant-lr", args.quant_lr.is_some(), BlockAp),
         ("--weight-lr", args.weight_lr.is_some(), BlockAp),
+        ("--cache-memory", args.cache_memory.is_some(), BlockAp),
+        ("--cache-dtype", args.cache_dtype.is_some(), BlockAp),
+        ("--cache-dir", args.cache_dir.is_some(), BlockAp),
         ("--override", !args.overrides.is_empty(), FullPrecision),
         ("--val-size", args.val_size.is_some(), Training),
         ("--e2e-size", args.e2e_size.is_some(), E2eQp),
@@ -53,6 +57,18 @@ pub(super) fn check_method(args: &Args) -> Result<(), Error> {
                 return refuse(flag, "E2E-QP does not run");
             }
             _ => {}
+        }
+    }
+    // Without a budget nothing goes to disk.
+    let on_disk = [
+        ("--cache-dtype", args.cache_dtype.is_some()),
+        ("--cache-dir", args.cache_dir.is_some()),
+    ];
+    for (flag, given) in on_disk {
+        if given && args.cache_memory.is_none() {
+            return Err(Error::Setting(format!(
+                "{flag} has no effect without --cache-memory: all activations are in memory"
+            )));
         }
     }
     if args.calibration.is_some() && !args.needs_calibration() {
@@ -144,6 +160,10 @@ pub(super) fn settings(args: &Args, scheme: Scheme, packed: bool) -> QuantizeSet
         } else {
             0
         },
+        cache: CacheConfig::new()
+            .with_memory(args.cache_memory.map(|size| size.0))
+            .with_dtype(args.cache_dtype.unwrap_or_default())
+            .with_dir(args.cache_dir.clone()),
         e2e_qp: (args.method() == Method::EfficientQat).then_some(e2e_qp),
         rates: Rates {
             quant: args.quant_lr,
