@@ -78,9 +78,12 @@ impl EfficientQat {
         let mut timer = Timer::start();
         let (train, valid) = data.e2e_qp;
         let phase = config.e2e_qp().init();
-        let tuned = phase.run(packed, train, valid, &mut |event| {
-            timer.event(&event, observer)
-        })?;
+        let on_event = &mut |event| timer.event(&event, observer);
+        let tuned = if config.recompute {
+            phase.run_by_blocks(packed, train, valid, on_event)?
+        } else {
+            phase.run(packed, train, valid, on_event)?
+        };
         reach(StageName::E2eQp, &tuned, timer, observer)?;
         Ok(tuned)
     }

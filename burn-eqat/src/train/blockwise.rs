@@ -48,7 +48,7 @@ pub type ModelError = Box<dyn std::error::Error + Send + Sync>;
 /// [`reconstruction_error`](Self::reconstruction_error) compares the second part only: the first is not its work.
 pub trait Blockwise: Module {
     /// What a data loader gives for a step.
-    type Batch;
+    type Batch: Clone;
     /// What flows from block to block.
     type Hidden: Hidden;
     /// What every block needs besides, the same for all of them: a mask, positions; `()` for nothing.
@@ -90,6 +90,44 @@ pub trait Blockwise: Module {
         target: Self::Hidden,
     ) -> Tensor<1> {
         output.mse(target)
+    }
+
+    /// The loss of a batch, `[1]`, from what the last block made of it: what the model's `TrainStep` does behind its blocks. It is
+    /// asked for where E2E-QP goes by blocks ([`E2eQp::run_by_blocks`](super::E2eQp::run_by_blocks)), and nowhere else.
+    ///
+    /// ```
+    /// # use burn::{module::Module, nn::Linear, tensor::Tensor};
+    /// # use burn_eqat::train::{Blockwise, ModelError};
+    /// # #[derive(Module, Debug)]
+    /// # struct Mlp { layers: Vec<Linear>, head: Linear }
+    /// # impl Blockwise for Mlp {
+    /// #     type Batch = (Tensor<2>, Tensor<2>);
+    /// #     type Hidden = Tensor<2>;
+    /// #     type Context = ();
+    /// #     fn blocks(&self) -> Vec<String> { Vec::new() }
+    /// #     fn embed(&self, batch: Self::Batch) -> Result<(Tensor<2>, ()), ModelError> { Ok((batch.0, ())) }
+    /// #     fn run_block(&self, _: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> { Ok(x) }
+    /// fn output_loss(&self, hidden: Tensor<2>, _: &(), batch: Self::Batch) -> Result<Tensor<1>, ModelError> {
+    ///     let (_input, target) = batch;
+    ///     Ok((self.head.forward(hidden) - target).square().mean())
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// By default, that there is none. Others as [`embed`](Self::embed).
+    fn output_loss(
+        &self,
+        _hidden: Self::Hidden,
+        _context: &Self::Context,
+        _batch: Self::Batch,
+    ) -> Result<Tensor<1>, ModelError> {
+        let model = core::any::type_name::<Self>();
+        let message = format!(
+            "{model} has no loss behind its blocks: implement Blockwise::output_loss, which E2E-QP by blocks needs"
+        );
+        Err(message.into())
     }
 
     /// Whether block `index` is in memory. Models whose blocks stay in files until

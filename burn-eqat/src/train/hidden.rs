@@ -1,8 +1,9 @@
+use super::FlowTensors;
 use burn::tensor::{Bool, Int, Tensor};
 
 /// What flows between blocks, or beside them: tensors, and pairs, triples, lists and
 /// options of them.
-pub trait Flow: Clone {
+pub trait Flow: Clone + FlowTensors {
     /// The same values where gradients are recorded.
     fn train(self) -> Self;
 }

@@ -1,6 +1,7 @@
 //! One binary for all of them: each test binary links all of Burn.
 
 mod any_model;
+mod by_blocks;
 mod encoder_decoder;
 mod families;
 mod files;

@@ -20,7 +20,9 @@ use burn::train::{InferenceStep, Learner, LearnerModel, TrainLoader, TrainStep, 
 use std::sync::{Arc, OnceLock};
 
 /// Who hears what happens in E2E-QP: a callback, or Burn's event processor.
-pub(super) trait Listener<M: LearnerModel> {
+///
+/// `O` is what metrics get of a batch that was trained on.
+pub(super) trait Listener<M: LearnerModel, O = <M as TrainStep>::Output> {
     /// Anything but a batch.
     fn event(&mut self, event: TrainEvent) -> Result<(), TrainError>;
 
@@ -32,7 +34,7 @@ pub(super) trait Listener<M: LearnerModel> {
         iteration: usize,
         rates: Option<ModuleLearningRate>,
         loss: Tensor<1>,
-        output: <M as TrainStep>::Output,
+        output: O,
     ) -> Result<(), TrainError>;
 
     /// A batch was validated.
@@ -49,6 +51,36 @@ pub(super) trait Listener<M: LearnerModel> {
     fn is_enough(&mut self, _learner: &Learner<M>, _epoch: usize) -> bool {
         false
     }
+}
+
+/// What a batch gives.
+pub(super) struct BatchStep<O> {
+    /// The loss, where no gradients are recorded.
+    pub loss: Tensor<1>,
+    /// What metrics get.
+    pub output: O,
+    pub grads: GradientsParams,
+}
+
+/// How a batch gives gradients.
+pub(super) type StepOf<'a, M, O> =
+    &'a dyn Fn(&Learner<M>, <M as TrainStep>::Input) -> Result<BatchStep<O>, TrainError>;
+
+/// By the model's own `TrainStep`.
+pub(super) fn end_to_end<M>(
+    learner: &Learner<M>,
+    batch: <M as TrainStep>::Input,
+) -> Result<BatchStep<<M as TrainStep>::Output>, TrainError>
+where
+    M: LearnerModel,
+    <M as TrainStep>::Output: StepLoss,
+{
+    let step = learner.train_step(batch);
+    Ok(BatchStep {
+        loss: step.item.loss().inner(),
+        output: step.item,
+        grads: step.grads,
+    })
 }
 
 /// The cosine over all steps, whose number is known once the training data was counted. Clones share that number.
@@ -150,18 +182,18 @@ impl<L> Fit<L> {
     }
 
     /// Trains for the configured epochs, from one of them on (the first is 1).
-    pub fn run<M>(
+    pub fn run<M, O>(
         &mut self,
         learner: &mut Learner<M>,
         train: TrainLoader<M>,
         valid: ValidLoader<M>,
         starting_epoch: usize,
+        step: StepOf<'_, M, O>,
     ) -> Result<M, TrainError>
     where
         M: LearnerModel,
-        <M as TrainStep>::Output: StepLoss,
         <M as InferenceStep>::Output: StepLoss,
-        L: Listener<M>,
+        L: Listener<M, O>,
     {
         let config = self.schedule.config.clone();
         if config.early_stopping.is_some() && valid.num_items() == 0 {
@@ -193,8 +225,8 @@ impl<L> Fit<L> {
                 number,
                 epochs: config.epochs,
             };
-            self.train(learner, &loader, epoch)?;
-            let loss = self.validate(&learner.model(), &valid, epoch)?;
+            self.train(learner, &loader, epoch, step)?;
+            let loss = self.validate::<M, O>(&learner.model(), &valid, epoch)?;
             if self.listener.is_enough(learner, number) {
                 break;
             }
@@ -208,16 +240,16 @@ impl<L> Fit<L> {
         Ok(best.unwrap_or_else(|| learner.model()))
     }
 
-    fn train<M>(
+    fn train<M, O>(
         &mut self,
         learner: &mut Learner<M>,
         loader: &TrainLoader<M>,
         epoch: Epoch,
+        step: StepOf<'_, M, O>,
     ) -> Result<(), TrainError>
     where
         M: LearnerModel,
-        <M as TrainStep>::Output: StepLoss,
-        L: Listener<M>,
+        L: Listener<M, O>,
     {
         let (split, total) = (DataSplit::Train, loader.num_items());
         self.listener.event(TrainEvent::SplitStart {
@@ -232,17 +264,20 @@ impl<L> Fit<L> {
             let batch = batch.map_err(data_error)?;
             let progress = iterator.progress();
             iteration += 1;
-            let output = learner.train_step(batch);
-            let loss = output.item.loss().inner();
+            let BatchStep {
+                loss,
+                output,
+                grads,
+            } = step(learner, batch)?;
             sum += self.check_loss(&loss, self.step)?;
-            accumulator.accumulate(&learner.model(), output.grads);
+            accumulator.accumulate(&learner.model(), grads);
             waiting += 1;
             if waiting >= self.accumulation {
                 self.optimize(learner, accumulator.grads(), waiting)?;
                 waiting = 0;
             }
             let rates = (self.step > 0).then(|| learner.lr_current());
-            (self.listener).trained(epoch, progress, iteration, rates, loss, output.item)?;
+            (self.listener).trained(epoch, progress, iteration, rates, loss, output)?;
         }
         if waiting > 0 {
             self.optimize(learner, accumulator.grads(), waiting)?;
@@ -285,7 +320,7 @@ impl<L> Fit<L> {
     }
 
     /// Mean validation loss; `None` where there is no validation data.
-    fn validate<M>(
+    fn validate<M, O>(
         &mut self,
         model: &M,
         loader: &ValidLoader<M>,
@@ -294,7 +329,7 @@ impl<L> Fit<L> {
     where
         M: LearnerModel,
         <M as InferenceStep>::Output: StepLoss,
-        L: Listener<M>,
+        L: Listener<M, O>,
     {
         if loader.num_items() == 0 {
             self.listener.event(TrainEvent::EpochEnd { epoch })?;

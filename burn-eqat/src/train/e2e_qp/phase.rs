@@ -1,5 +1,5 @@
 use super::E2eQpConfig;
-use super::fit::{Fit, Listener, check_finite, start};
+use super::fit::{Fit, Listener, check_finite, end_to_end, start};
 use crate::Quantize;
 use crate::train::error::catch_ops;
 use crate::train::event::OnEvent;
@@ -16,7 +16,8 @@ use std::sync::Arc;
 /// [`E2eQpConfig::init`].
 ///
 /// There are two ways to run it, which do the same: [`launch`](Self::launch) under Burn's `SupervisedTraining` (metrics,
-/// dashboard, checkpoints, interruption), and [`run`](Self::run) with nothing but data and a callback.
+/// dashboard, checkpoints, interruption), and [`run`](Self::run) with nothing but data and a callback. Where activations are
+/// too large for memory, [`run_by_blocks`](Self::run_by_blocks) keeps those of one block.
 #[derive(Clone, Debug)]
 pub struct E2eQp {
     pub(super) config: E2eQpConfig,
@@ -53,12 +54,24 @@ impl E2eQp {
         <M as InferenceStep>::Output: StepLoss,
     {
         catch_ops(|| {
+            self.check_whole("run")?;
             let (mut learner, schedule) = start(&self.config, model)?;
             let accumulation = self.config.grad_accumulation;
             let mut fit = Fit::new(schedule, accumulation, Callback(on_event));
-            let model = fit.run(&mut learner, train, valid, 1)?;
+            let model = fit.run(&mut learner, train, valid, 1, &end_to_end)?;
             self.finish(model)
         })
+    }
+
+    /// Refuses to go by blocks where the model is taken as a whole.
+    pub(super) fn check_whole(&self, called: &str) -> Result<(), TrainError> {
+        if self.config.recompute {
+            let message = format!(
+                "recompute of E2E-QP needs E2eQp::run_by_blocks: E2eQp::{called} knows no blocks"
+            );
+            return Err(TrainError::Setting(message));
+        }
+        Ok(())
     }
 
     /// The model as it leaves the phase.
@@ -74,9 +87,9 @@ impl E2eQp {
 }
 
 /// A callback that hears of events.
-struct Callback<'a>(OnEvent<'a>);
+pub(super) struct Callback<'a>(pub OnEvent<'a>);
 
-impl<M: LearnerModel> Listener<M> for Callback<'_> {
+impl<M: LearnerModel, O> Listener<M, O> for Callback<'_> {
     fn event(&mut self, event: TrainEvent) -> Result<(), TrainError> {
         (self.0)(event)
     }
@@ -88,7 +101,7 @@ impl<M: LearnerModel> Listener<M> for Callback<'_> {
         _iteration: usize,
         rates: Option<ModuleLearningRate>,
         loss: Tensor<1>,
-        _output: <M as TrainStep>::Output,
+        _output: O,
     ) -> Result<(), TrainError> {
         (self.0)(TrainEvent::Batch {
             epoch,

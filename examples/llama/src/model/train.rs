@@ -59,6 +59,15 @@ impl Blockwise for Llama {
         Ok(self.with_block(index, |block| block.forward(hidden, &self.rope, None))?)
     }
 
+    fn output_loss(
+        &self,
+        hidden: Tensor<3>,
+        _context: &(),
+        batch: TokenBatch,
+    ) -> Result<Tensor<1>, ModelError> {
+        Ok(self.loss_behind(hidden, batch.tokens))
+    }
+
     fn is_loaded(&self, index: usize) -> bool {
         index < self.model.layers.len()
     }

@@ -6,7 +6,7 @@ use crate::quantize::{BlockApSettings, E2eQpSettings, QuantizeSettings, Rates};
 use burn_eqat::{Method, Scheme};
 
 /// The flags of the phases with whether they are given, by what they are for.
-fn given(args: &Args) -> [(&'static str, bool, Use); 11] {
+fn given(args: &Args) -> [(&'static str, bool, Use); 13] {
     use Use::*;
     [
         ("--train-size", args.train_size.is_some(), BlockAp),
@@ -20,6 +20,8 @@ fn given(args: &Args) -> [(&'static str, bool, Use); 11] {
         ("--e2e-batch", args.e2e_batch.is_some(), E2eQp),
         ("--e2e-epochs", args.e2e_epochs.is_some(), E2eQp),
         ("--e2e-lr", args.e2e_lr.is_some(), E2eQp),
+        ("--grad-accum", args.grad_accum.is_some(), E2eQp),
+        ("--recompute", args.recompute, E2eQp),
     ]
 }
 
@@ -95,6 +97,7 @@ pub(super) fn check_numbers(args: &Args) -> Result<(), Error> {
         ("--e2e-size", args.e2e_size),
         ("--e2e-batch", args.e2e_batch),
         ("--e2e-epochs", args.e2e_epochs),
+        ("--grad-accum", args.grad_accum),
     ] {
         // More than a billion is a slip of the keyboard, and would overflow sums.
         let limit = 1 << 30;
@@ -132,6 +135,8 @@ pub(super) fn settings(args: &Args, scheme: Scheme, packed: bool) -> QuantizeSet
         e2e_size: args.e2e_size.unwrap_or(512),
         e2e_batch: args.e2e_batch.unwrap_or(16),
         e2e_epochs: args.e2e_epochs.unwrap_or(1),
+        grad_accum: args.grad_accum.unwrap_or(1),
+        recompute: args.recompute,
     };
     QuantizeSettings {
         scheme,
