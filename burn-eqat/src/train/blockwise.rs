@@ -6,7 +6,8 @@ use burn::tensor::Tensor;
 /// What a model's own code fails with: any error, a string among them.
 pub type ModelError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A model that can be run block by block: all that Block-AP asks of one.
+/// A model that can be run block by block: all that Block-AP asks of one, and with [`output_loss`](Self::output_loss) what E2E-QP
+/// [by blocks](super::E2eQp::run_by_blocks) does.
 ///
 /// A block is a part of the model at a path, such as `layers.3`. Blocks may be of different types, since the model runs
 /// them itself. Together they do what the model does between its embedding and its output.

@@ -2,7 +2,7 @@ use super::FlowTensors;
 use burn::tensor::{Bool, Int, Tensor};
 
 /// What flows between blocks, or beside them: tensors, and pairs, triples, lists and
-/// options of them.
+/// options of them. A type of your own has its tensors mapped ([`FlowTensors`]), field by field.
 pub trait Flow: Clone + FlowTensors {
     /// The same values where gradients are recorded.
     fn train(self) -> Self;

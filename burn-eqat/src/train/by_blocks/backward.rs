@@ -10,12 +10,13 @@ use burn::tensor::Tensor;
 /// is run again where gradients are recorded, and gradients go through it to the one before. So it costs another forward pass.
 ///
 /// `model` is one where gradients are recorded. Its blocks have to do the same when they are run again, and what they do
-/// without recording: a model that draws random numbers (dropout) is not for this.
+/// without recording: a model that draws random numbers (dropout) is not for this. [`embed`](Blockwise::embed) and
+/// [`output_loss`](Blockwise::output_loss) get the batch where it is, as the model's `TrainStep` does.
 /// [`E2eQp::run_by_blocks`](crate::train::E2eQp::run_by_blocks) trains with it.
 ///
 /// # Errors
 ///
-/// When the model's own code fails, or has no [`output_loss`](Blockwise::output_loss).
+/// When the model's own code fails, or has no `output_loss`.
 pub fn backward_by_blocks<M: Blockwise>(
     model: &M,
     batch: M::Batch,
