@@ -87,6 +87,13 @@ pub struct EfficientQatConfig {
     /// Passes over the training data in E2E-QP.
     #[config(default = 1)]
     pub e2e_epochs: usize,
+    /// Batches whose gradients are averaged for a step of E2E-QP.
+    #[config(default = 1)]
+    pub grad_accumulation: usize,
+    /// Run E2E-QP by blocks, so that activations of one are in memory at a time, at the cost of another forward pass. The model
+    /// needs [`Blockwise::output_loss`](crate::train::Blockwise::output_loss) for it.
+    #[config(default = false)]
+    pub recompute: bool,
     /// Stop a block, and E2E-QP, after that many epochs without a better validation loss, and go back to the best. Needs
     /// validation data.
     #[config(default = "None")]
@@ -126,6 +133,8 @@ impl EfficientQatConfig {
         E2eQpConfig::new()
             .with_learning_rate(self.e2e_learning_rate)
             .with_epochs(self.e2e_epochs)
+            .with_grad_accumulation(self.grad_accumulation)
+            .with_recompute(self.recompute)
             .with_early_stopping(self.early_stopping)
     }
 }

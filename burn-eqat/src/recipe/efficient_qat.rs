@@ -95,9 +95,12 @@ impl EfficientQat {
         if let Some(run) = &self.run_dir {
             phase = phase.with_run_dir(run.clone());
         }
-        let tuned = phase.run(packed, train, valid, &mut |event| {
-            timer.event(&event, observer)
-        })?;
+        let on_event = &mut |event| timer.event(&event, observer);
+        let tuned = if config.recompute {
+            phase.run_by_blocks(packed, train, valid, on_event)?
+        } else {
+            phase.run(packed, train, valid, on_event)?
+        };
         reach(StageName::E2eQp, &tuned, timer, observer)?;
         Ok(tuned)
     }

@@ -6,7 +6,8 @@ use burn::tensor::Tensor;
 /// The error of a model's own code: any error, or a string.
 pub type ModelError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A model that can run block by block. Block-AP needs nothing else of it.
+/// A model that can run block by block. Block-AP needs nothing else of it; E2E-QP
+/// [by blocks](super::E2eQp::run_by_blocks) also needs [`output_loss`](Self::output_loss).
 ///
 /// A block is a part of the model at a path, such as `layers.3`. Blocks may have different types, since the model runs
 /// them itself. Together they compute everything between the model's embedding and its output.
@@ -49,7 +50,7 @@ pub type ModelError = Box<dyn std::error::Error + Send + Sync>;
 /// first.
 pub trait Blockwise: Module {
     /// A batch of a data loader.
-    type Batch;
+    type Batch: Clone;
     /// The hidden state, which goes from block to block.
     type Hidden: Hidden;
     /// Further inputs, the same for all blocks, such as a mask or positions; `()` for none.
@@ -91,6 +92,44 @@ pub trait Blockwise: Module {
         target: Self::Hidden,
     ) -> Tensor<1> {
         output.mse(target)
+    }
+
+    /// The loss of a batch, `[1]`, from what the last block made of it: what the model's `TrainStep` does behind its blocks. It is
+    /// asked for where E2E-QP goes by blocks ([`E2eQp::run_by_blocks`](super::E2eQp::run_by_blocks)), and nowhere else.
+    ///
+    /// ```
+    /// # use burn::{module::Module, nn::Linear, tensor::Tensor};
+    /// # use burn_eqat::train::{Blockwise, ModelError};
+    /// # #[derive(Module, Debug)]
+    /// # struct Mlp { layers: Vec<Linear>, head: Linear }
+    /// # impl Blockwise for Mlp {
+    /// #     type Batch = (Tensor<2>, Tensor<2>);
+    /// #     type Hidden = Tensor<2>;
+    /// #     type Context = ();
+    /// #     fn blocks(&self) -> Vec<String> { Vec::new() }
+    /// #     fn embed(&self, batch: Self::Batch) -> Result<(Tensor<2>, ()), ModelError> { Ok((batch.0, ())) }
+    /// #     fn run_block(&self, _: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> { Ok(x) }
+    /// fn output_loss(&self, hidden: Tensor<2>, _: &(), batch: Self::Batch) -> Result<Tensor<1>, ModelError> {
+    ///     let (_input, target) = batch;
+    ///     Ok((self.head.forward(hidden) - target).square().mean())
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// By default, that there is none. Others as [`embed`](Self::embed).
+    fn output_loss(
+        &self,
+        _hidden: Self::Hidden,
+        _context: &Self::Context,
+        _batch: Self::Batch,
+    ) -> Result<Tensor<1>, ModelError> {
+        let model = core::any::type_name::<Self>();
+        let message = format!(
+            "{model} has no loss behind its blocks: implement Blockwise::output_loss, which E2E-QP by blocks needs"
+        );
+        Err(message.into())
     }
 
     /// Whether block `index` is in memory. Implement it for models whose blocks stay in files until

@@ -1,10 +1,12 @@
+use super::FlowTensors;
 use super::cache::{FlowError, FlowParts};
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
 /// Values that go through the blocks: tensors, and pairs, triples, lists and options of them.
 ///
-/// A type of your own does with each of its fields what it is asked to do itself, in the same order.
-pub trait Flow: Clone {
+/// A type of your own does with each of its fields what it is asked to do itself, in the same order, and has its tensors
+/// mapped field by field ([`FlowTensors`]).
+pub trait Flow: Clone + FlowTensors {
     /// The same values, with gradients recorded.
     fn train(self) -> Self;
 

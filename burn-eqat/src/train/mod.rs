@@ -3,11 +3,13 @@
 mod best;
 mod block_ap;
 mod blockwise;
+mod by_blocks;
 mod cache;
 mod clip;
 mod e2e_qp;
 mod error;
 mod event;
+mod flow_tensors;
 mod hidden;
 mod launch;
 pub mod metrics;
@@ -20,11 +22,13 @@ mod selection;
 
 pub use block_ap::{BlockAp, BlockApConfig, BlockRates, BlockSample, BlockTrainer};
 pub use blockwise::{Blockwise, ModelError};
+pub use by_blocks::backward_by_blocks;
 pub use cache::{CacheConfig, CacheDType, CacheDTypeError, FlowError, FlowParts};
 pub use clip::clip_grad_norm;
 pub use e2e_qp::{E2eQp, E2eQpConfig};
 pub use error::TrainError;
 pub use event::{DataSplit, Epoch, Phase, TrainEvent};
+pub use flow_tensors::{FlowMapper, FlowTensors};
 pub use hidden::{Flow, Hidden};
 pub use output::{QatOutput, Reconstruction, StepLoss};
 pub use progress_lines::ProgressLines;

@@ -65,6 +65,9 @@ impl Blockwise for Mlp {
         let y = [&self.first, &self.middle, &self.last][index].forward(x);
         Ok(if index < 2 { relu(y) } else { y })
     }
+    fn output_loss(&self, y: Tensor<3>, _: &(), batch: Batch) -> Result<Tensor<1>, ModelError> {
+        Ok(error(&y, batch.target))
+    }
 }
 
 /// One head of attention and a feed-forward.

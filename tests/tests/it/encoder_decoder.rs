@@ -1,5 +1,6 @@
 //! An encoder and a decoder with cross-attention: blocks of different types, a pair as hidden state.
 
+use super::by_blocks::assert_same_gradients;
 use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::activation::{gelu, softmax};
@@ -158,6 +159,15 @@ impl Blockwise for Translator {
             output.1 - target.1
         };
         difference.square().mean()
+    }
+
+    fn output_loss(
+        &self,
+        (_memory, output): State,
+        _: &(),
+        batch: Pair,
+    ) -> Result<Tensor<1>, ModelError> {
+        Ok((output - batch.wanted).square().mean())
     }
 }
 
@@ -347,4 +357,25 @@ fn goes_through_the_recipe_and_a_file() {
         };
         output(&loaded).assert_eq(&output(&packed), true);
     }
+}
+
+/// E2E-QP by blocks: the gradient of the memory is that of all decoder blocks together. Each block is run twice: in order without
+/// recording, then backwards.
+#[test]
+fn gradients_of_a_pair() {
+    let _random = seeded(22);
+    let model = Translator::new(&Device::flex());
+    let pair = pairs(1, &model).remove(0);
+    let scheme: Scheme = "w2g8".parse().unwrap();
+    let packed = model.quantize_rtn(&Weights::linears(), scheme).unwrap();
+    let seen = packed.seen.clone();
+    assert_same_gradients(packed, pair, 11);
+    let seen = seen.lock().unwrap();
+    let runs: Vec<_> = seen
+        .iter()
+        .map(|seen| (seen.block, seen.training))
+        .collect();
+    let expected = (0..5).map(|block| (block, false));
+    let expected = expected.chain((0..5).rev().map(|block| (block, true)));
+    assert_eq!(runs, expected.collect::<Vec<_>>());
 }

@@ -2,6 +2,7 @@
 
 mod any_model;
 mod by_block;
+mod by_blocks;
 mod cache;
 mod encoder_decoder;
 mod families;

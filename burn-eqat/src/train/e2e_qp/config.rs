@@ -23,6 +23,11 @@ pub struct E2eQpConfig {
     /// Batches whose gradients are averaged for a step.
     #[config(default = 1)]
     pub grad_accumulation: usize,
+    /// Recompute activations block by block in the backward pass, for
+    /// [`run_by_blocks`](super::E2eQp::run_by_blocks): those of one block are in memory at a time, at the cost of another
+    /// forward pass.
+    #[config(default = false)]
+    pub recompute: bool,
     /// Passes over the training data.
     #[config(default = 1)]
     pub epochs: usize,

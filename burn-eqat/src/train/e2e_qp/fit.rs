@@ -21,7 +21,9 @@ use burn::train::{InferenceStep, LearnerModel, TrainLoader, TrainStep, ValidLoad
 use std::sync::{Arc, OnceLock};
 
 /// Who hears what happens in E2E-QP: a callback, or Burn's event processor.
-pub(super) trait Listener<M: LearnerModel, T> {
+///
+/// `T` is what is trained, and `O` what metrics get of a batch that was trained on.
+pub(super) trait Listener<M: LearnerModel, T, O = <M as TrainStep>::Output> {
     /// Anything but a batch.
     fn event(&mut self, event: TrainEvent) -> Result<(), TrainError>;
 
@@ -33,7 +35,7 @@ pub(super) trait Listener<M: LearnerModel, T> {
         iteration: usize,
         rates: Option<ModuleLearningRate>,
         loss: Tensor<1>,
-        output: <M as TrainStep>::Output,
+        output: O,
     ) -> Result<(), TrainError>;
 
     /// A batch was validated.
@@ -50,6 +52,36 @@ pub(super) trait Listener<M: LearnerModel, T> {
     fn is_enough(&mut self, _trainee: &T, _epoch: usize) -> bool {
         false
     }
+}
+
+/// What a batch gives.
+pub(super) struct BatchStep<O> {
+    /// The loss, where no gradients are recorded.
+    pub loss: Tensor<1>,
+    /// What metrics get.
+    pub output: O,
+    pub grads: GradientsParams,
+}
+
+/// How a batch gives gradients.
+pub(super) type StepOf<'a, M, O> =
+    &'a dyn Fn(&M, <M as TrainStep>::Input) -> Result<BatchStep<O>, TrainError>;
+
+/// By the model's own `TrainStep`.
+pub(super) fn end_to_end<M>(
+    model: &M,
+    batch: <M as TrainStep>::Input,
+) -> Result<BatchStep<<M as TrainStep>::Output>, TrainError>
+where
+    M: LearnerModel,
+    <M as TrainStep>::Output: StepLoss,
+{
+    let step = TrainStep::step(model, batch);
+    Ok(BatchStep {
+        loss: step.item.loss().inner(),
+        output: step.item,
+        grads: step.grads,
+    })
 }
 
 /// The cosine over all steps. The number of steps is known once the training data is counted; clones share it.
@@ -159,18 +191,18 @@ impl<L> Fit<L> {
     /// Trains for the configured epochs, from one of them on (the first is 1).
     ///
     /// A trainee that goes on with a run goes back to where that was left: in the epoch, and in the order of its batches.
-    pub fn run<M, T>(
+    pub fn run<M, T, O>(
         &mut self,
         trainee: &mut T,
         train: TrainLoader<M>,
         valid: ValidLoader<M>,
         starting_epoch: usize,
+        step: StepOf<'_, M, O>,
     ) -> Result<M, TrainError>
     where
         M: LearnerModel,
-        <M as TrainStep>::Output: StepLoss,
         <M as InferenceStep>::Output: StepLoss,
-        L: Listener<M, T>,
+        L: Listener<M, T, O>,
         T: Trainee<M>,
     {
         let config = self.schedule.config.clone();
@@ -228,8 +260,8 @@ impl<L> Fit<L> {
                 number,
                 epochs: config.epochs,
             };
-            self.train(trainee, &loader, epoch, &position, best.as_ref())?;
-            let loss = self.validate::<M, T>(&trainee.model(), &valid, epoch)?;
+            self.train(trainee, &loader, epoch, &position, best.as_ref(), step)?;
+            let loss = self.validate::<M, T, O>(&trainee.model(), &valid, epoch)?;
             let mut enough = self.listener.is_enough(trainee, number);
             if let (Some(loss), Some(best), false) = (loss, &mut best, enough) {
                 enough = best.offer(loss, trainee.model());
@@ -257,18 +289,18 @@ impl<L> Fit<L> {
     }
 
     /// Trains on an epoch, from a position in it on.
-    fn train<M, T>(
+    fn train<M, T, O>(
         &mut self,
         trainee: &mut T,
         loader: &TrainLoader<M>,
         epoch: Epoch,
         from: &Position,
         best: Option<&BestSoFar<M>>,
+        step: StepOf<'_, M, O>,
     ) -> Result<(), TrainError>
     where
         M: LearnerModel,
-        <M as TrainStep>::Output: StepLoss,
-        L: Listener<M, T>,
+        L: Listener<M, T, O>,
         T: Trainee<M>,
     {
         let (split, total) = (DataSplit::Train, loader.num_items());
@@ -288,10 +320,13 @@ impl<L> Fit<L> {
             let batch = batch.map_err(data_error)?;
             let progress = iterator.progress();
             iteration += 1;
-            let output = TrainStep::step(&trainee.model(), batch);
-            let loss = output.item.loss().inner();
+            let BatchStep {
+                loss,
+                output,
+                grads,
+            } = step(&trainee.model(), batch)?;
             sum += self.check_loss(&loss, self.step)?;
-            accumulator.accumulate(&trainee.model(), output.grads);
+            accumulator.accumulate(&trainee.model(), grads);
             waiting += 1;
             if waiting >= self.accumulation {
                 self.optimize(trainee, accumulator.grads(), waiting)?;
@@ -303,7 +338,7 @@ impl<L> Fit<L> {
                 }
             }
             let rates = (self.step > 0).then(|| trainee.rates());
-            (self.listener).trained(epoch, progress, iteration, rates, loss, output.item)?;
+            (self.listener).trained(epoch, progress, iteration, rates, loss, output)?;
         }
         if waiting > 0 {
             self.optimize(trainee, accumulator.grads(), waiting)?;
@@ -345,7 +380,7 @@ impl<L> Fit<L> {
     }
 
     /// Mean validation loss; `None` where there is no validation data.
-    fn validate<M, T>(
+    fn validate<M, T, O>(
         &mut self,
         model: &M,
         loader: &ValidLoader<M>,
@@ -354,7 +389,7 @@ impl<L> Fit<L> {
     where
         M: LearnerModel,
         <M as InferenceStep>::Output: StepLoss,
-        L: Listener<M, T>,
+        L: Listener<M, T, O>,
     {
         if loader.num_items() == 0 {
             self.listener.event(TrainEvent::EpochEnd { epoch })?;

@@ -3,6 +3,7 @@
 mod config;
 mod fit;
 mod phase;
+mod recompute;
 mod state;
 mod strategy;
 mod trainee;

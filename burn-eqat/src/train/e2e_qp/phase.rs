@@ -1,5 +1,5 @@
 use super::E2eQpConfig;
-use super::fit::{Fit, Listener, check_finite, start};
+use super::fit::{Fit, Listener, StepOf, check_finite, end_to_end, start};
 use super::trainee::Resumable;
 use crate::train::error::catch_ops;
 use crate::train::event::OnEvent;
@@ -17,7 +17,8 @@ use std::sync::Arc;
 /// [`E2eQpConfig::init`].
 ///
 /// There are two equivalent ways to run it: [`launch`](Self::launch) under Burn's `SupervisedTraining` (metrics,
-/// dashboard, checkpoints, interruption), and [`run`](Self::run) with only data and a callback.
+/// dashboard, checkpoints, interruption), and [`run`](Self::run) with only data and a callback. If activations are too
+/// large for memory, [`run_by_blocks`](Self::run_by_blocks) keeps those of one block.
 #[derive(Clone, Debug)]
 pub struct E2eQp {
     pub(super) config: E2eQpConfig,
@@ -65,14 +66,31 @@ impl E2eQp {
         <M as InferenceStep>::Output: StepLoss,
     {
         catch_ops(|| {
-            let (model, schedule) = start(&self.config, model)?;
-            self.agree(&model)?;
-            let accumulation = self.config.grad_accumulation;
-            let mut trainee = Resumable::new(model, schedule.clone(), self.run_dir.clone());
-            let mut fit = Fit::new(schedule, accumulation, Callback(on_event));
-            let model = fit.run(&mut trainee, train, valid, 1)?;
-            self.finish(model)
+            self.check_whole("run")?;
+            self.fit(model, train, valid, on_event, &end_to_end)
         })
+    }
+
+    /// Runs the phase with the given way to a batch's gradients.
+    pub(super) fn fit<M, O>(
+        &self,
+        model: M,
+        train: Arc<dyn DataLoader<<M as TrainStep>::Input>>,
+        valid: Arc<dyn DataLoader<<M as InferenceStep>::Input>>,
+        on_event: OnEvent<'_>,
+        step: StepOf<'_, M, O>,
+    ) -> Result<M, TrainError>
+    where
+        M: LearnerModel,
+        <M as InferenceStep>::Output: StepLoss,
+    {
+        let (model, schedule) = start(&self.config, model)?;
+        self.agree(&model)?;
+        let accumulation = self.config.grad_accumulation;
+        let mut trainee = Resumable::new(model, schedule.clone(), self.run_dir.clone());
+        let mut fit = Fit::new(schedule, accumulation, Callback(on_event));
+        let model = fit.run(&mut trainee, train, valid, 1, step)?;
+        self.finish(model)
     }
 
     /// Fails where the run directory is that of another configuration or model.
@@ -92,6 +110,17 @@ impl E2eQp {
         Ok(run.agree("packed_model", digest.into())?)
     }
 
+    /// Fails if the configuration asks for blocks and the model is taken as a whole.
+    pub(super) fn check_whole(&self, called: &str) -> Result<(), TrainError> {
+        if self.config.recompute {
+            let message = format!(
+                "recompute of E2E-QP needs E2eQp::run_by_blocks: E2eQp::{called} knows no blocks"
+            );
+            return Err(TrainError::Setting(message));
+        }
+        Ok(())
+    }
+
     /// The model as it leaves the phase.
     pub(super) fn finish<M: LearnerModel>(&self, model: M) -> Result<M, TrainError> {
         let model = model.valid();
@@ -107,7 +136,7 @@ impl E2eQp {
 /// A callback that gets events.
 struct Callback<'a>(OnEvent<'a>);
 
-impl<M: LearnerModel, T> Listener<M, T> for Callback<'_> {
+impl<M: LearnerModel, T, O> Listener<M, T, O> for Callback<'_> {
     fn event(&mut self, event: TrainEvent) -> Result<(), TrainError> {
         (self.0)(event)
     }
@@ -119,7 +148,7 @@ impl<M: LearnerModel, T> Listener<M, T> for Callback<'_> {
         _iteration: usize,
         rates: Option<ModuleLearningRate>,
         loss: Tensor<1>,
-        _output: <M as TrainStep>::Output,
+        _output: O,
     ) -> Result<(), TrainError> {
         (self.0)(TrainEvent::Batch {
             epoch,

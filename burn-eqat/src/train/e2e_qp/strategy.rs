@@ -1,7 +1,7 @@
 //! E2E-QP under Burn's `SupervisedTraining`.
 
 use super::E2eQp;
-use super::fit::{Fit, Listener, Schedule, start};
+use super::fit::{Fit, Listener, Schedule, end_to_end, start};
 use crate::train::error::catch_ops;
 use crate::train::launch::{ErrorSlot, check_stop, launch};
 use crate::train::optimizer::adamw;
@@ -37,6 +37,7 @@ impl E2eQp {
         <M as TrainStep>::Output: StepLoss,
         <M as InferenceStep>::Output: StepLoss,
     {
+        self.check_whole("launch")?;
         if self.run_dir.is_some() {
             let message =
                 "E2E-QP keeps a run directory in run only: take checkpoints of the training here";
@@ -119,8 +120,9 @@ where
         }
         let batches = *accumulation.as_ref().unwrap_or(&1);
         let mut fit = Fit::new(self.schedule.clone(), batches, forward);
-        let result = accumulation
-            .and_then(|_| catch_ops(|| fit.run(&mut learner, train, valid, starting_epoch)));
+        let result = accumulation.and_then(|_| {
+            catch_ops(|| fit.run(&mut learner, train, valid, starting_epoch, &end_to_end))
+        });
         let model = result.unwrap_or_else(|error| {
             self.error.put(error);
             learner.model()

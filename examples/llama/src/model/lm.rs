@@ -10,7 +10,7 @@ use burn_eqat::lm::{
 
 impl Llama {
     /// The next-token loss from the output of the last block, `[batch, seq, hidden]`.
-    fn loss_behind(&self, hidden: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<1> {
+    pub(super) fn loss_behind(&self, hidden: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<1> {
         if hidden.is_autodiff() && self.head_trains() {
             return next_token_loss(self.head(hidden), tokens);
         }

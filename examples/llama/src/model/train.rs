@@ -60,6 +60,15 @@ impl Blockwise for Llama {
             .map_err(LlamaError::into_model)
     }
 
+    fn output_loss(
+        &self,
+        hidden: Tensor<3>,
+        _context: &(),
+        batch: TokenBatch,
+    ) -> Result<Tensor<1>, ModelError> {
+        Ok(self.loss_behind(hidden, batch.tokens))
+    }
+
     fn is_loaded(&self, index: usize) -> bool {
         index < self.model.layers.len()
     }

@@ -37,6 +37,16 @@ pub struct E2eQpSettings {
     pub e2e_batch: usize,
     /// Epochs.
     pub e2e_epochs: usize,
+    /// Batches whose gradients are averaged for a step.
+    #[serde(default = "one")]
+    pub grad_accum: usize,
+    /// Whether activations are recomputed block by block.
+    #[serde(default)]
+    pub recompute: bool,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// Settings of [`quantize`](super::quantize).
@@ -106,7 +116,10 @@ impl QuantizeSettings {
             config = config.with_epochs(phase.epochs);
         }
         if let Some(phase) = self.e2e_qp {
-            config = config.with_e2e_epochs(phase.e2e_epochs);
+            config = config
+                .with_e2e_epochs(phase.e2e_epochs)
+                .with_grad_accumulation(phase.grad_accum)
+                .with_recompute(phase.recompute);
         }
         config
     }

@@ -211,8 +211,19 @@ fn quantize_eval_generate() {
             .contains("is packed already (w2g64), expected full precision for --train-size")
     );
     let tuned = dir.path().join("tuned");
+    let report = dir.path().join("tuned.json");
+    let by_blocks = [
+        "--recompute",
+        "--grad-accum",
+        "2",
+        "--report",
+        text(&report),
+    ];
     let again = tune(&["--model", text(&packed), "--output", text(&tuned)]);
-    let table = succeeds(&again);
+    let table = succeeds(&[again.as_slice(), &by_blocks].concat());
+    let settings = &json(&report)["settings"];
+    assert_eq!(settings["grad_accum"], 2);
+    assert_eq!(settings["recompute"], true);
     assert!(
         table.contains("packed ") && table.contains("e2e-qp"),
         "{table}"
@@ -465,6 +476,18 @@ fn settings_without_an_effect_are_refused() {
         (
             vec!["quantize", "--method", "block-ap", "--e2e-size", "8"],
             "--e2e-size has no effect with --method block-ap: E2E-QP does not run",
+        ),
+        (
+            round(&["--recompute"]),
+            "--recompute has no effect with --method rtn",
+        ),
+        (
+            vec!["quantize", "--method", "block-ap", "--grad-accum", "2"],
+            "--grad-accum has no effect with --method block-ap: E2E-QP does not run",
+        ),
+        (
+            vec!["quantize", "--method", "block-ap", "--recompute"],
+            "--recompute has no effect with --method block-ap: E2E-QP does not run",
         ),
         (
             round(&["--override", "down_proj"]),

@@ -100,6 +100,12 @@ pub(in crate::cli) struct Args {
     /// parameters 2e-4 at 2 bits, 1e-4 at 3, 1.5e-5 at 4, 1e-6 at 8; else 2e-5 at 2 bits, 1e-5 at others]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) e2e_lr: Option<f64>,
+    /// Batches whose gradients are averaged for an E2E-QP step [default: 1]
+    #[arg(long, value_name = "N")]
+    pub(super) grad_accum: Option<usize>,
+    /// Keep the activations of one block at a time in E2E-QP: less memory, one more forward pass
+    #[arg(long)]
+    pub(super) recompute: bool,
     /// Seed of everything random [default: 42]
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u64>,

@@ -8,7 +8,7 @@ use burn_eqat::train::CacheConfig;
 use burn_eqat::{Method, Scheme};
 
 /// The flags of the phases: their use, and whether they are given.
-fn given(args: &Args) -> [(&'static str, bool, Use); 14] {
+fn given(args: &Args) -> [(&'static str, bool, Use); 16] {
     use Use::*;
     [
         ("--train-size", args.train_size.is_some(), BlockAp),
@@ -25,6 +25,8 @@ fn given(args: &Args) -> [(&'static str, bool, Use); 14] {
         ("--e2e-batch", args.e2e_batch.is_some(), E2eQp),
         ("--e2e-epochs", args.e2e_epochs.is_some(), E2eQp),
         ("--e2e-lr", args.e2e_lr.is_some(), E2eQp),
+        ("--grad-accum", args.grad_accum.is_some(), E2eQp),
+        ("--recompute", args.recompute, E2eQp),
     ]
 }
 
@@ -112,6 +114,7 @@ pub(super) fn check_numbers(args: &Args) -> Result<(), Error> {
         ("--e2e-size", args.e2e_size),
         ("--e2e-batch", args.e2e_batch),
         ("--e2e-epochs", args.e2e_epochs),
+        ("--grad-accum", args.grad_accum),
     ] {
         // More than a billion is a typing error, and would overflow sums.
         let limit = 1 << 30;
@@ -149,6 +152,8 @@ pub(super) fn settings(args: &Args, scheme: Scheme, packed: bool) -> QuantizeSet
         e2e_size: args.e2e_size.unwrap_or(512),
         e2e_batch: args.e2e_batch.unwrap_or(16),
         e2e_epochs: args.e2e_epochs.unwrap_or(1),
+        grad_accum: args.grad_accum.unwrap_or(1),
+        recompute: args.recompute,
     };
     QuantizeSettings {
         scheme,

@@ -1,0 +1,157 @@
+use super::flow_grads::{FlowGrads, Leaves, OtherShapes, is_tracked, without_gradients};
+use crate::train::{Blockwise, Flow, ModelError, TrainError};
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::Tensor;
+
+/// The loss of a batch, `[1]`, and the gradients of all parameters that train, as a backward pass through the whole model
+/// would have them, to rounding. Activations of one block are in memory at a time, beside what goes into each.
+///
+/// The blocks are run without recording first, and what goes into each of them is kept. Then, from the last to the first, each
+/// is run again where gradients are recorded, and gradients go through it to the one before. So it costs another forward pass.
+///
+/// `model` is one where gradients are recorded. Its blocks have to do the same when they are run again, and what they do
+/// without recording: a model that draws random numbers (dropout) is not for this. [`embed`](Blockwise::embed) and
+/// [`output_loss`](Blockwise::output_loss) get the batch where it is, as the model's `TrainStep` does.
+/// [`E2eQp::run_by_blocks`](crate::train::E2eQp::run_by_blocks) trains with it.
+///
+/// # Errors
+///
+/// When the model's own code fails, or has no `output_loss`.
+pub fn backward_by_blocks<M: Blockwise>(
+    model: &M,
+    batch: M::Batch,
+) -> Result<(Tensor<1>, GradientsParams), TrainError> {
+    let (hidden, context) = model.embed(batch.clone()).map_err(TrainError::Model)?;
+    // What comes before the blocks trains where gradients go into it. Its graph is not kept: it is run again at the end.
+    let embed_trains = is_tracked(&hidden) || is_tracked(&context);
+    let (hidden, context) = (without_gradients(hidden), without_gradients(context));
+    let (mut inputs, last) = boundaries(&model.valid(), hidden, &context)?;
+    let mut pieces = Pieces {
+        model,
+        context,
+        embed_trains,
+        params: GradientsAccumulator::new(),
+        context_grads: FlowGrads::default(),
+    };
+
+    let mut loss = None;
+    let mut grads = pieces.run(last, true, |hidden, context| {
+        let output = model.output_loss(hidden, context, batch.clone());
+        let output = output.map_err(TrainError::Model)?;
+        if !output.is_tracked() {
+            return Err(model_error(
+                "the loss does not depend on what the last block made",
+            ));
+        }
+        loss = Some(output.clone().inner());
+        Ok(Some(output))
+    })?;
+    // The list of inputs gets shorter as it goes: each is freed with its block.
+    while let Some(input) = inputs.pop()
+        && !grads.is_empty()
+    {
+        let index = inputs.len();
+        let hands_on = embed_trains || index > 0;
+        grads = pieces.run(input, hands_on, |hidden, context| {
+            let output = model.run_block(index, hidden, context);
+            let slope = grads.slope(output.map_err(TrainError::Model)?);
+            slope.map_err(|error| error.of(&format!("block {index}")))
+        })?;
+    }
+    if embed_trains {
+        pieces.embed(batch, &grads)?;
+    }
+    let loss = loss.expect("the output's loss was the first piece");
+    Ok((loss, pieces.params.grads()))
+}
+
+/// What goes into each block, and what the last one makes.
+fn boundaries<M: Blockwise>(
+    plain: &M,
+    mut hidden: M::Hidden,
+    context: &M::Context,
+) -> Result<(Vec<M::Hidden>, M::Hidden), TrainError> {
+    let blocks = plain.blocks().len();
+    let mut inputs = Vec::with_capacity(blocks);
+    for index in 0..blocks {
+        inputs.push(hidden.clone());
+        let output = plain.run_block(index, hidden, context);
+        hidden = output.map_err(TrainError::Model)?;
+    }
+    Ok((inputs, hidden))
+}
+
+/// The backward pass, a piece of the model at a time.
+struct Pieces<'a, M: Blockwise> {
+    model: &'a M,
+    context: M::Context,
+    embed_trains: bool,
+    /// Gradients of parameters so far.
+    params: GradientsAccumulator<M>,
+    /// Gradients of the context so far, to which every piece adds.
+    context_grads: FlowGrads,
+}
+
+impl<M: Blockwise> Pieces<'_, M> {
+    /// Runs a piece where gradients are recorded and goes back through it; returns the gradients of its input, none unless
+    /// they are handed on. `body` gives a tensor `[1]` to begin with, or none where no gradient comes in.
+    fn run(
+        &mut self,
+        input: M::Hidden,
+        hands_on: bool,
+        body: impl FnOnce(M::Hidden, &M::Context) -> Result<Option<Tensor<1>>, TrainError>,
+    ) -> Result<FlowGrads, TrainError> {
+        let (input, leaves) = leaves_if(hands_on, input);
+        let (context, context_leaves) = leaves_if(self.embed_trains, self.context.clone());
+        let slope = body(input, &context)?;
+        let Some(slope) = slope.filter(Tensor::is_tracked) else {
+            return Ok(FlowGrads::default());
+        };
+        let mut grads = slope.backward();
+        self.context_grads.add(context_leaves.gradients(&mut grads));
+        let input_grads = leaves.gradients(&mut grads);
+        let params = GradientsParams::from_grads(grads, self.model);
+        self.params.accumulate(self.model, params);
+        Ok(input_grads)
+    }
+
+    /// Goes back through what comes before the first block.
+    fn embed(&mut self, batch: M::Batch, grads: &FlowGrads) -> Result<(), TrainError> {
+        let (hidden, context) = self.model.embed(batch).map_err(TrainError::Model)?;
+        let mut slopes = Vec::new();
+        if !grads.is_empty() {
+            let slope = grads.slope(hidden);
+            slopes.extend(slope.map_err(|error| error.of("embed"))?);
+        }
+        if !self.context_grads.is_empty() {
+            let slope = self.context_grads.slope(context);
+            slopes.extend(slope.map_err(|error| error.of("embed"))?);
+        }
+        if let Some(slope) = slopes.into_iter().reduce(|sum, slope| sum + slope) {
+            let params = GradientsParams::from_grads(slope.backward(), self.model);
+            self.params.accumulate(self.model, params);
+        }
+        Ok(())
+    }
+}
+
+/// A flow where gradients are recorded, as leaves where its own are asked for.
+fn leaves_if<F: Flow>(wanted: bool, flow: F) -> (F, Leaves) {
+    if wanted {
+        Leaves::of(flow)
+    } else {
+        (flow.train(), Leaves::default())
+    }
+}
+
+impl OtherShapes {
+    /// The error, with the part of the model whose it is.
+    fn of(self, part: &str) -> TrainError {
+        let shapes = "made other shapes when it was run again for its gradients";
+        model_error(&format!("{part} {shapes}"))
+    }
+}
+
+fn model_error(message: &str) -> TrainError {
+    TrainError::Model(ModelError::from(message))
+}

@@ -1,0 +1,6 @@
+//! A backward pass that goes from block to block and keeps the activations of one.
+
+mod backward;
+mod flow_grads;
+
+pub use backward::backward_by_blocks;
