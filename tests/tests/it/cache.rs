@@ -166,8 +166,9 @@ fn a_damaged_file_is_an_error() {
         let file = fs::File::options().write(true).open(path).unwrap();
         file.set_len(file.metadata().unwrap().len() / 2).unwrap();
     }
+    type Damage = fn(&Path);
     let problem = encoder();
-    let damages: [(fn(&Path), &str); 2] = [(flip, "checksum"), (cut, "the file has")];
+    let damages: [(Damage, &str); 2] = [(flip, "checksum"), (cut, "the file has")];
     for (damage, expected) in damages {
         for which in 0..4 {
             let dir = tempfile::tempdir().unwrap();
