@@ -1,5 +1,9 @@
 //! What the fuzz targets share: a small checkpoint, one file of which comes from the fuzzer.
 
+/// The tests' own writer of PyTorch files.
+#[path = "../tests/src/pickle.rs"]
+pub mod pickle;
+
 use burn::tensor::Device;
 use llama::LoadedLlama;
 use std::fs;
@@ -57,6 +61,17 @@ pub fn weights(packed: bool) -> Vec<u8> {
     file.extend(header.bytes());
     file.resize(file.len() + offset, 0);
     file
+}
+
+/// The model's tensors for a PyTorch file: name, shape, values.
+pub fn tensors() -> Vec<pickle::Named> {
+    let tensors = TENSORS.into_iter();
+    tensors
+        .map(|(name, shape)| {
+            let values = vec![0.5; shape.iter().product()];
+            (name.to_string(), shape.to_vec(), values)
+        })
+        .collect()
 }
 
 /// Opens a directory of these files, both ways; whatever is wrong has to be an error.

@@ -1,7 +1,9 @@
 //! Writes a valid file of each kind into the corpora.
 
-use burn_eqat_fuzz::{CONFIG, open, weights};
+use burn_eqat_fuzz::pickle::write_state_dict;
+use burn_eqat_fuzz::{CONFIG, open, tensors, weights};
 use std::fs;
+use std::path::Path;
 
 fn main() {
     let config = format!("{CONFIG}}}");
@@ -27,4 +29,11 @@ fn main() {
         fs::create_dir_all(&folder).unwrap();
         fs::write(format!("{folder}/{name}"), bytes).unwrap();
     }
+    fs::create_dir_all("corpus/pickle").unwrap();
+    let pickled = Path::new("corpus/pickle/dense");
+    write_state_dict(pickled, &tensors());
+    open(&[
+        ("config.json", config.as_bytes()),
+        ("pytorch_model.bin", &fs::read(pickled).unwrap()),
+    ]);
 }
