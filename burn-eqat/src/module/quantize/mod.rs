@@ -7,7 +7,7 @@ pub(super) mod pack;
 pub(crate) use attach::{attach_fake_quant, attach_skeletons};
 
 use super::matrices::select;
-use super::{QuantizeError, SizeReport, Weights};
+use super::{LayerSize, QuantizeError, SizeReport, Weights};
 use crate::Schemes;
 use crate::files::{FileError, load_module, save_module};
 use attach::attach_packed;
@@ -112,6 +112,11 @@ pub trait Quantize: Module {
     /// How large the module is, and how much of it the quantized weights are.
     fn size_report(&self) -> SizeReport {
         SizeReport::of(self)
+    }
+
+    /// The size of each packed weight, in the order in which the module has them.
+    fn layer_sizes(&self) -> Vec<LayerSize> {
+        LayerSize::all(self)
     }
 
     /// Writes the module to one safetensors file: packed weights as they are, everything else in the type that
