@@ -41,7 +41,7 @@ pub use module::{FakeQuant, LayerSize, Packed, Quantize, QuantizeError, SizeRepo
 pub use nn::{QuantLinear, QuantLinearConfig};
 pub use quantizer::{min_max_start, quantize_codes};
 pub use recipe::{
-    EfficientQat, EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName,
+    Comparison, EfficientQat, EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName,
 };
 pub use scheme::{GroupSize, Scheme, SchemeError};
 pub use schemes::{SchemeOverride, Schemes};

@@ -1,5 +1,5 @@
 use super::rtn::round_to_nearest;
-use super::{EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName};
+use super::{Comparison, EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName};
 use crate::Quantize;
 use crate::module::packed_weights;
 use crate::train::{Blockwise, LearningRates, StepLoss, TrainError, TrainEvent};
@@ -23,6 +23,9 @@ impl EfficientQat {
     ///
     /// The observer gets the model in full precision, then after each part: rounded to nearest, which shows what training has to
     /// beat and is dropped then; after Block-AP; after E2E-QP. A model that comes packed is observed and goes to E2E-QP.
+    ///
+    /// Where E2E-QP has validation data, what it got and what it made are measured on it. A model that it made worse is observed
+    /// but not returned: the one before it is, and [`Stage::kept`] says so.
     ///
     /// # Errors
     ///
@@ -78,11 +81,18 @@ impl EfficientQat {
         let mut timer = Timer::start();
         let (train, valid) = data.e2e_qp;
         let phase = config.e2e_qp().init();
-        let tuned = phase.run(packed, train, valid, &mut |event| {
+        let before = Comparison::measure(&packed, &*valid, &mut |event| observer.event(event))?;
+        let tuned = phase.run(packed.clone(), train, valid.clone(), &mut |event| {
             timer.event(&event, observer)
         })?;
+        // Without a loss before there is none after.
+        if let Some(before) = before {
+            let after = Comparison::measure(&tuned, &*valid, &mut |event| observer.event(event))?;
+            timer.comparison = after.map(|after| Comparison { before, after });
+        }
+        let worse = timer.comparison.is_some_and(|losses| losses.is_worse());
         reach(StageName::E2eQp, &tuned, timer, observer)?;
-        Ok(tuned)
+        Ok(if worse { packed } else { tuned })
     }
 
     /// Refuses what the configuration asks of a packed model and cannot have.
@@ -114,10 +124,11 @@ impl EfficientQat {
     }
 }
 
-/// What a part of the recipe took, and its learning rates.
+/// What a part of the recipe took, its learning rates, and what it did to the validation loss.
 struct Timer {
     start: Instant,
     rates: Option<LearningRates>,
+    comparison: Option<Comparison>,
 }
 
 impl Timer {
@@ -125,6 +136,7 @@ impl Timer {
         Self {
             start: Instant::now(),
             rates: None,
+            comparison: None,
         }
     }
 
@@ -152,5 +164,6 @@ where
         seconds: timer.start.elapsed().as_secs_f64(),
         size_report: model.size_report(),
         rates: timer.rates,
+        comparison: timer.comparison,
     })
 }

@@ -117,6 +117,6 @@ fn list_rates(rates: &[f64]) -> String {
 
 /// Runs a phase. An op that is refused in it ends it with an error, though the code between is a module's `forward`, which
 /// cannot fail.
-pub(super) fn catch_ops<R>(body: impl FnOnce() -> Result<R, TrainError>) -> Result<R, TrainError> {
+pub(crate) fn catch_ops<R>(body: impl FnOnce() -> Result<R, TrainError>) -> Result<R, TrainError> {
     OpError::catch(body)?
 }

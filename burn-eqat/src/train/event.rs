@@ -105,6 +105,13 @@ pub enum TrainEvent {
         /// The block.
         block: usize,
     },
+    /// The recipe measures a model on the validation data of E2E-QP, before that phase and after it.
+    Comparison {
+        /// Items done.
+        done: usize,
+        /// Items in all.
+        total: usize,
+    },
 }
 
 /// Who hears of events: an error ends the phase.

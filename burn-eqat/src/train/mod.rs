@@ -15,6 +15,7 @@ mod output;
 mod progress_lines;
 mod rates;
 mod schedule;
+mod validation;
 
 pub use block_ap::{BlockAp, BlockApConfig, BlockRates, BlockSample, BlockTrainer};
 pub use blockwise::{Blockwise, ModelError};
@@ -27,3 +28,6 @@ pub use output::{QatOutput, Reconstruction, StepLoss};
 pub use progress_lines::ProgressLines;
 pub use rates::LearningRates;
 pub use schedule::CosineSchedule;
+
+pub(crate) use error::catch_ops;
+pub(crate) use validation::validation_loss;

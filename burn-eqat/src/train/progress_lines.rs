@@ -96,7 +96,8 @@ impl ProgressLines {
             }
             TrainEvent::SplitStart { .. }
             | TrainEvent::Batch { .. }
-            | TrainEvent::BlockEnd { .. } => {}
+            | TrainEvent::BlockEnd { .. }
+            | TrainEvent::Comparison { .. } => {}
         }
     }
 

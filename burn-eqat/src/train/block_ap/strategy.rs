@@ -185,7 +185,9 @@ where
             TrainEvent::EpochEnd { epoch } => self
                 .processor
                 .process_train(LearnerEvent::EndEpoch(epoch.number)),
-            TrainEvent::PhaseStart { .. } | TrainEvent::BlockEnd { .. } => Ok(()),
+            TrainEvent::PhaseStart { .. }
+            | TrainEvent::BlockEnd { .. }
+            | TrainEvent::Comparison { .. } => Ok(()),
         };
         self.interrupter.fail_on_error(result);
         check_stop(&self.interrupter)

@@ -175,7 +175,8 @@ impl<M: LearnerModel> Listener<M> for Forward<M> {
             TrainEvent::EpochEnd { epoch } => self.train(LearnerEvent::EndEpoch(epoch.number)),
             TrainEvent::PhaseStart { .. }
             | TrainEvent::Batch { .. }
-            | TrainEvent::BlockEnd { .. } => check_stop(&self.interrupter),
+            | TrainEvent::BlockEnd { .. }
+            | TrainEvent::Comparison { .. } => check_stop(&self.interrupter),
         }
     }
 

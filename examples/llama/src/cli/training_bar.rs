@@ -60,7 +60,7 @@ impl TrainingBar {
                     _ => eprintln!("{line}"),
                 }
             }
-            TrainEvent::BlockEnd { .. } => {}
+            TrainEvent::BlockEnd { .. } | TrainEvent::Comparison { .. } => {}
         }
         if interrupted() {
             return Err(TrainError::Interrupted);
