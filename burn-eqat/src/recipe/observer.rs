@@ -4,7 +4,7 @@ use crate::train::{ModelError, ProgressLines, TrainError, TrainEvent};
 /// Who gets each stage of the recipe, and hears how training goes on. An error ends the recipe.
 ///
 /// A closure that takes a stage is one: `|stage: &Stage<'_, Model>| println!("{}", stage.name)`. It gives back nothing, or a
-/// `Result<(), E>` with any error. So is [`ProgressLines`], which writes a line for each epoch, a pair of observers, and `()`,
+/// `Result<(), E>` with any error. So is [`ProgressLines`], which writes lines of text, a pair of observers, and `()`,
 /// which does nothing.
 pub trait Observer<M> {
     /// The model stands at a stage: the place to measure it, and to save it.
@@ -28,7 +28,7 @@ pub trait Observer<M> {
 
 impl<M> Observer<M> for () {}
 
-/// Writes a line for each epoch.
+/// Writes a line for each epoch, and more in long ones.
 impl<M> Observer<M> for ProgressLines {
     fn event(&mut self, event: &TrainEvent) -> Result<(), TrainError> {
         ProgressLines::event(self, event);

@@ -12,9 +12,11 @@ mod launch;
 pub mod metrics;
 mod optimizer;
 mod output;
+mod phase_progress;
 mod progress_lines;
 mod rates;
 mod schedule;
+mod time_left;
 mod validation;
 
 pub use block_ap::{BlockAp, BlockApConfig, BlockRates, BlockSample, BlockTrainer};
@@ -25,9 +27,11 @@ pub use error::TrainError;
 pub use event::{DataSplit, Epoch, Phase, TrainEvent};
 pub use hidden::{Flow, Hidden};
 pub use output::{QatOutput, Reconstruction, StepLoss};
+pub use phase_progress::PhaseProgress;
 pub use progress_lines::ProgressLines;
 pub use rates::LearningRates;
 pub use schedule::CosineSchedule;
+pub use time_left::TimeLeft;
 
 pub(crate) use error::catch_ops;
 pub(crate) use validation::validation_loss;
