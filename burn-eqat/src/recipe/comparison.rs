@@ -16,7 +16,7 @@ impl Comparison {
     /// Whether the phase made the model worse.
     pub fn is_worse(&self) -> bool {
         // What is not a number is worse than any number.
-        !(self.after <= self.before)
+        self.after.is_nan() || self.after > self.before
     }
 
     /// Measures a model; tells the observer's events of it.

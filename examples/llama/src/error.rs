@@ -37,6 +37,14 @@ pub enum Error {
     /// A model that has no lossless form in GGUF.
     #[error(transparent)]
     Gguf(#[from] crate::export::GgufError),
+    /// A plot of a report.
+    #[error("cannot draw the plot \"{plot}\": {message}")]
+    Plot {
+        /// What it shows.
+        plot: String,
+        /// What is wrong.
+        message: String,
+    },
     /// A setting that makes no sense.
     #[error("{0}")]
     Setting(String),

@@ -14,7 +14,7 @@ pub(super) fn write_report(path: &Path, report: &impl Serialize) -> Result<(), E
     Ok(staged.commit()?)
 }
 
-/// Fails early when a report could not be written later.
+/// Fails early when a report, or an HTML page, could not be written later.
 pub(super) fn check_report(path: Option<&Path>) -> Result<(), Error> {
     let Some(path) = path else { return Ok(()) };
     match path.parent() {

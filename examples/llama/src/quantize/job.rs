@@ -27,6 +27,8 @@ pub struct Quantized {
     pub stages: Vec<MeasuredStage>,
     /// The learning rates that were used.
     pub rates: Rates,
+    /// The stage whose model it is: E2E-QP's is not, where it is worse than the one before.
+    pub kept: StageName,
 }
 
 /// Quantizes a full-precision model; gives back the packed one and what was measured. One that is packed
@@ -50,15 +52,22 @@ pub fn quantize(
         meter: Meter::start(),
         stages: Vec::new(),
         rates: Rates::default(),
+        kept: StageName::FullPrecision,
     };
     let recipe = settings.recipe(Llama::quantized_weights()).init();
     let data = loaders(data, settings, device);
     let model = recipe.run(loaded.model.clone(), data, &mut job)?;
-    let Job { stages, rates, .. } = job;
+    let Job {
+        stages,
+        rates,
+        kept,
+        ..
+    } = job;
     Ok(Quantized {
         model,
         stages,
         rates,
+        kept,
     })
 }
 
@@ -93,6 +102,7 @@ struct Job<'a, 'h> {
     meter: Meter,
     stages: Vec<MeasuredStage>,
     rates: Rates,
+    kept: StageName,
 }
 
 impl Job<'_, '_> {
@@ -118,7 +128,11 @@ impl Job<'_, '_> {
             seconds: stage.seconds,
             cpu_seconds: usage.cpu_seconds,
             peak_rss_mb: usage.peak_rss_mb,
+            comparison: stage.comparison,
         };
+        if stage.kept() {
+            self.kept = stage.name;
+        }
         (self.hooks.finished)(&measured, model)?;
         self.stages.push(measured);
         match (stage.name, stage.rates) {

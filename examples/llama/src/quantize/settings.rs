@@ -51,6 +51,8 @@ pub struct QuantizeSettings {
     /// `None` where Block-AP does not run.
     #[serde(flatten)]
     pub block_ap: Option<BlockApSettings>,
+    /// Tokens of a window.
+    pub seq_len: usize,
     /// Windows that the phases are validated on.
     pub val_size: usize,
     /// `None` where E2E-QP does not run.

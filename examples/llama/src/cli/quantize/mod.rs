@@ -1,5 +1,7 @@
 mod args;
 mod calibration;
+mod describe;
+mod preset;
 mod settings;
 
 pub(super) use args::Args;
@@ -7,17 +9,21 @@ pub(super) use args::Args;
 use super::model::resolve;
 use super::progress::{bar, check_interrupted};
 use super::report::{check_report, table_head, table_row, write_report};
-use super::training_bar::TrainingBar;
+use super::training_progress::TrainingProgress;
 use crate::error::Error;
 use crate::load::LoadedLlama;
 use crate::model::Llama;
 use crate::quantize::{Hooks, MeasuredStage, QuantizeSettings, quantize};
+use crate::report::{Curves, HtmlReport};
+use burn::module::Module;
 use burn::tensor::Device;
 use burn_eqat::files::{StagedDir, check_room};
 use burn_eqat::lm::LmError;
 use burn_eqat::{Bits, GroupSize, Method, Quantize, Scheme, Schemes, StageName};
 use calibration::calibration;
+use describe::{facts, sizes};
 use indicatif::ProgressBar;
+use preset::{ChosenPreset, Preset};
 use serde::Serialize;
 use settings::{check_method, check_numbers, check_packed, settings};
 use std::cell::RefCell;
@@ -27,6 +33,9 @@ use std::path::Path;
 struct Report<'a> {
     model: &'a Path,
     scheme: Scheme,
+    preset: Preset,
+    /// The stage whose model it is.
+    kept: StageName,
     stages: &'a [MeasuredStage],
     /// What was used, which may be less than what was asked for.
     settings: &'a QuantizeSettings,
@@ -40,6 +49,11 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         check_room(output, 0)?;
     }
     check_report(args.report.as_deref())?;
+    check_report(args.html.as_deref())?;
+    if args.html.is_some() && args.html == args.report {
+        let message = "--html and --report name the same file, expected two";
+        return Err(Error::Setting(message.to_string()));
+    }
     let device = args.device.device();
     device.seed(args.seed);
     let dir = resolve(args.model.clone())?;
@@ -70,7 +84,10 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
             scheme
         }
     };
-    let mut settings = settings(&args, scheme, packed.is_some());
+    // A model without its data.
+    let params = loaded.config.init(&device).num_params();
+    let chosen = ChosenPreset::new(&args, params, loaded.config.positions());
+    let mut settings = settings(&args, &chosen, scheme, packed.is_some());
     let data = calibration(&args, &settings, &loaded, &device)?;
     if writes && packed.is_none() {
         // Its text is written; from here on a block at a time will do.
@@ -78,10 +95,26 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     }
 
     println!("{}  {}", dir.display(), schemes(&args, scheme));
+    settings = settings.with_sizes(data.used());
+    if let Some(seq_len) = [&data.train, &data.e2e, &data.eval]
+        .into_iter()
+        .find(|windows| !windows.is_empty())
+        .map(|windows| windows.seq_len())
+    {
+        settings.seq_len = seq_len;
+    }
+    println!("{chosen}: {}", sizes(&settings));
     println!("{}", table_head());
-    let (mut evaluation, training, mut saved) = (None, RefCell::new(TrainingBar::default()), false);
+    let (mut evaluation, training, mut saved) =
+        (None, RefCell::new(TrainingProgress::new()), false);
+    let mut curves = Curves::default();
     let mut hooks = Hooks {
-        training: &mut |event| training.borrow_mut().event(event),
+        training: &mut |event| {
+            if args.html.is_some() {
+                curves.event(event);
+            }
+            training.borrow_mut().event(event)
+        },
         evaluating: &mut |stage, done, total| {
             training.borrow_mut().clear();
             show_evaluation(&mut evaluation, stage, done, total)
@@ -102,22 +135,40 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         },
     };
     let quantized = quantize(&loaded, &data, &settings, &device, &mut hooks)?;
+    if let Some(last) = quantized.stages.last().filter(|stage| stage.is_worse()) {
+        println!("{}", last.verdict(quantized.kept));
+    }
     if let Some(output) = &args.output {
-        // The directory may hold the model after Block-AP by now, which this one replaces.
-        let force = args.force || saved;
-        loaded.save_packed_or_rescue(&quantized.model, output, force)?;
+        // What Block-AP made is there already, and may be what is kept.
+        if !(saved && quantized.kept == StageName::BlockAp) {
+            let force = args.force || saved;
+            loaded.save_packed_or_rescue(&quantized.model, output, force)?;
+        }
         println!("saved to {}", output.display());
     }
+    settings.rates = quantized.rates;
     if let Some(path) = &args.report {
-        settings = settings.with_sizes(data.used());
-        settings.rates = quantized.rates;
         let report = Report {
             model: &dir,
             scheme,
+            preset: chosen.preset,
+            kept: quantized.kept,
             stages: &quantized.stages,
             settings: &settings,
         };
         write_report(path, &report)?;
+    }
+    if let Some(path) = &args.html {
+        let name = dir.file_name().unwrap_or(dir.as_os_str());
+        let report = HtmlReport {
+            model: &name.to_string_lossy(),
+            facts: facts(&dir, &loaded.config, &chosen, &settings, &data),
+            stages: &quantized.stages,
+            kept: quantized.kept,
+            curves: &curves,
+            layers: &quantized.model.layer_sizes(),
+        };
+        report.write(path)?;
     }
     Ok(())
 }
