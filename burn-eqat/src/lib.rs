@@ -38,11 +38,11 @@ pub mod train;
 pub use burn_eqat_kernels as kernels;
 pub use burn_eqat_kernels::Bits;
 pub use inference::InferenceConfig;
-pub use module::{FakeQuant, Packed, Quantize, QuantizeError, SizeReport, Weights};
+pub use module::{FakeQuant, LayerSize, Packed, Quantize, QuantizeError, SizeReport, Weights};
 pub use nn::{QuantLinear, QuantLinearConfig};
 pub use quantizer::{min_max_start, quantize_codes};
 pub use recipe::{
-    EfficientQat, EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName,
+    Comparison, EfficientQat, EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName,
 };
 pub use run_dir::{RunDir, RunDirError};
 pub use scheme::{GroupSize, Scheme, SchemeError};

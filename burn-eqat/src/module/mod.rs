@@ -3,6 +3,7 @@
 mod attached;
 mod error;
 mod fake_quant;
+mod layer_size;
 mod matrices;
 mod packed;
 mod quantize;
@@ -14,6 +15,7 @@ mod weights;
 
 pub use error::QuantizeError;
 pub use fake_quant::FakeQuant;
+pub use layer_size::LayerSize;
 pub use packed::Packed;
 pub use quantize::Quantize;
 pub use size::SizeReport;

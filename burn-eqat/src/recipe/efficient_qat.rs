@@ -1,5 +1,5 @@
 use super::rtn::round_to_nearest;
-use super::{EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName};
+use super::{Comparison, EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName};
 use crate::module::packed_weights;
 use crate::train::{Blockwise, LearningRates, StepLoss, TrainError, TrainEvent, known_selection};
 use crate::{Quantize, RunDir};
@@ -32,6 +32,9 @@ impl EfficientQat {
     ///
     /// The observer gets the model in full precision, rounded to nearest (for comparison; this model is then dropped),
     /// after Block-AP, and after E2E-QP. A model that is packed already is observed and goes straight to E2E-QP.
+    ///
+    /// Where E2E-QP has validation data, what it got and what it made are measured on it. A model that it made worse is observed
+    /// but not returned: the one before it is, and [`Stage::kept`] says so.
     ///
     /// # Errors
     ///
@@ -95,14 +98,22 @@ impl EfficientQat {
         if let Some(run) = &self.run_dir {
             phase = phase.with_run_dir(run.clone());
         }
+        let before = Comparison::measure(&packed, &*valid, &mut |event| observer.event(event))?;
         let on_event = &mut |event| timer.event(&event, observer);
+        let (model, measured) = (packed.clone(), valid.clone());
         let tuned = if config.recompute {
-            phase.run_by_blocks(packed, train, valid, on_event)?
+            phase.run_by_blocks(model, train, measured, on_event)?
         } else {
-            phase.run(packed, train, valid, on_event)?
+            phase.run(model, train, measured, on_event)?
         };
+        // Without a loss before there is none after.
+        if let Some(before) = before {
+            let after = Comparison::measure(&tuned, &*valid, &mut |event| observer.event(event))?;
+            timer.comparison = after.map(|after| Comparison { before, after });
+        }
+        let worse = timer.comparison.is_some_and(|losses| losses.is_worse());
         reach(StageName::E2eQp, &tuned, timer, observer)?;
-        Ok(tuned)
+        Ok(if worse { packed } else { tuned })
     }
 
     /// Fails for settings that a packed model does not support.
@@ -134,10 +145,11 @@ impl EfficientQat {
     }
 }
 
-/// The time of a part of the recipe, and its learning rates.
+/// The time of a part of the recipe, its learning rates, and what it did to the validation loss.
 struct Timer {
     start: Instant,
     rates: Option<LearningRates>,
+    comparison: Option<Comparison>,
 }
 
 impl Timer {
@@ -145,6 +157,7 @@ impl Timer {
         Self {
             start: Instant::now(),
             rates: None,
+            comparison: None,
         }
     }
 
@@ -172,5 +185,6 @@ where
         seconds: timer.start.elapsed().as_secs_f64(),
         size_report: model.size_report(),
         rates: timer.rates,
+        comparison: timer.comparison,
     })
 }

@@ -2,6 +2,7 @@
 //!
 //! [`EfficientQatConfig`] has the settings, [`EfficientQat::run`] runs it, and an [`Observer`] gets each [`Stage`].
 
+mod comparison;
 mod config;
 mod data;
 mod efficient_qat;
@@ -9,6 +10,7 @@ mod observer;
 mod rtn;
 mod stage;
 
+pub use comparison::Comparison;
 pub use config::{EfficientQatConfig, Method, MethodError};
 pub use data::PhaseLoaders;
 pub use efficient_qat::EfficientQat;

@@ -28,7 +28,7 @@ pub trait Observer<M> {
 
 impl<M> Observer<M> for () {}
 
-/// Writes a line for each epoch.
+/// Writes a line for each epoch, and more in long ones.
 impl<M> Observer<M> for ProgressLines {
     fn event(&mut self, event: &TrainEvent) -> Result<(), TrainError> {
         ProgressLines::event(self, event);

@@ -1,3 +1,4 @@
+use super::Comparison;
 use crate::SizeReport;
 use crate::train::LearningRates;
 use core::fmt;
@@ -17,6 +18,15 @@ pub struct Stage<'a, M> {
     /// The initial learning rates of a phase, as configured or chosen by the size of the model; `None` if nothing was
     /// trained.
     pub rates: Option<LearningRates>,
+    /// Validation losses before and after E2E-QP; `None` at other stages, and where there is no validation data.
+    pub comparison: Option<Comparison>,
+}
+
+impl<M> Stage<'_, M> {
+    /// False after an E2E-QP that made the model worse: the recipe returns the model before it.
+    pub fn kept(&self) -> bool {
+        !self.comparison.is_some_and(|losses| losses.is_worse())
+    }
 }
 
 /// The parts of the recipe. They are written `full-precision`, `packed`, `rtn`, `block-ap` and `e2e-qp`.

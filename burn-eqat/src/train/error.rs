@@ -136,6 +136,6 @@ fn list_rates(rates: &[f64]) -> String {
 
 /// Runs a phase. The error of a failed op ends the phase, even through a module's `forward`, which returns no
 /// error.
-pub(super) fn catch_ops<R>(body: impl FnOnce() -> Result<R, TrainError>) -> Result<R, TrainError> {
+pub(crate) fn catch_ops<R>(body: impl FnOnce() -> Result<R, TrainError>) -> Result<R, TrainError> {
     OpError::catch(body)?
 }

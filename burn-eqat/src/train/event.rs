@@ -112,6 +112,13 @@ pub enum TrainEvent {
         /// The block.
         block: usize,
     },
+    /// The recipe measures a model on the validation data of E2E-QP, before that phase and after it.
+    Comparison {
+        /// Items done.
+        done: usize,
+        /// Items in all.
+        total: usize,
+    },
 }
 
 /// A callback that gets events. An error ends the phase.

@@ -15,10 +15,13 @@ mod launch;
 pub mod metrics;
 mod optimizer;
 mod output;
+mod phase_progress;
 mod progress_lines;
 mod rates;
 mod schedule;
 mod selection;
+mod time_left;
+mod validation;
 
 pub use block_ap::{BlockAp, BlockApConfig, BlockRates, BlockSample, BlockTrainer};
 pub use blockwise::{Blockwise, ModelError};
@@ -31,8 +34,12 @@ pub use event::{DataSplit, Epoch, Phase, TrainEvent};
 pub use flow_tensors::{FlowMapper, FlowTensors};
 pub use hidden::{Flow, Hidden};
 pub use output::{QatOutput, Reconstruction, StepLoss};
+pub use phase_progress::PhaseProgress;
 pub use progress_lines::ProgressLines;
 pub use rates::LearningRates;
 pub use schedule::CosineSchedule;
+pub use time_left::TimeLeft;
 
+pub(crate) use error::catch_ops;
 pub(crate) use selection::known_selection;
+pub(crate) use validation::validation_loss;

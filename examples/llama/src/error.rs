@@ -44,6 +44,14 @@ pub enum Error {
     /// A run directory.
     #[error("{0}{hint}", hint = run_hint(.0))]
     Run(#[from] RunDirError),
+    /// A plot of a report.
+    #[error("cannot draw the plot \"{plot}\": {message}")]
+    Plot {
+        /// What it shows.
+        plot: String,
+        /// What is wrong.
+        message: String,
+    },
     /// A setting that makes no sense.
     #[error("{0}")]
     Setting(String),

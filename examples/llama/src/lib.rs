@@ -15,6 +15,7 @@ mod load;
 pub mod model;
 pub mod pretrain;
 mod quantize;
+mod report;
 mod rescue;
 
 pub use cli::Cli;

@@ -453,6 +453,7 @@ fn a_classifier_with_burns_output_goes_through_both_phases() {
             line.starts_with(&start) && line.contains("validation"),
             "{line}"
         );
+        assert!(line.ends_with(" s left"), "{line}");
     }
     let page = Page::default();
     let phase = E2eQpConfig::new().with_epochs(2).init();
@@ -467,7 +468,7 @@ fn a_classifier_with_burns_output_goes_through_both_phases() {
 
     // The same by events: the rates, then a line for each epoch.
     let page = Page::default();
-    let mut lines = ProgressLines::new(page.clone());
+    let mut lines = ProgressLines::new(page.clone()).with_note(|| Some("peak 3 MB".to_string()));
     let phase = BlockApConfig::new("w2g8".parse().unwrap(), Weights::linears()).init();
     let run = phase.run(
         model,
@@ -487,9 +488,33 @@ fn a_classifier_with_burns_output_goes_through_both_phases() {
         "{lines:?}"
     );
     assert!(
-        lines[4].starts_with("Block-AP 4/4, block 1: loss "),
+        lines[4].starts_with("Block-AP, block 2 of 2, epoch 2 of 2: loss ")
+            && lines[4].ends_with(", 16 of 16 batches, 0 s left, peak 3 MB"),
         "{lines:?}"
     );
+
+    // Without the least time between lines, one for each batch, too.
+    let page = Page::default();
+    let mut lines = ProgressLines::new(page.clone()).with_interval(std::time::Duration::ZERO);
+    let phase = E2eQpConfig::new().init();
+    let run = phase.run(
+        packed,
+        batches(train.clone()),
+        batches(valid.clone()),
+        &mut |event| {
+            lines.event(&event);
+            Ok(())
+        },
+    );
+    run.unwrap();
+    let lines = page.lines();
+    assert_eq!(lines.len(), 1 + 4 + 2 + 1, "{lines:?}");
+    assert!(
+        lines[2].starts_with("E2E-QP, epoch 1 of 1: loss ")
+            && lines[2].contains(", 2 of 4 items, "),
+        "{lines:?}"
+    );
+    assert!(lines[7].contains(", validation "), "{lines:?}");
 }
 
 /// A callback may end a phase; what it failed with comes out.

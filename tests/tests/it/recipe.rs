@@ -45,6 +45,10 @@ fn each_stage_is_observed_in_turn() {
         .run(model, data(&set), &mut |stage: &Stage<'_, Mlp>| {
             let size = stage.model.size_report();
             assert_eq!(stage.size_report, size);
+            let layers = stage.model.layer_sizes();
+            let bytes: usize = layers.iter().map(|layer| layer.bytes).sum();
+            assert_eq!(bytes, size.packed_bytes);
+            assert!(layers.iter().all(|layer| layer.path.ends_with("weight")));
             names.push(stage.name);
             losses.push(loss(stage.model, &set));
             rates.push(stage.rates);
@@ -263,6 +267,59 @@ fn an_observer_that_fails_ends_it() {
     assert_eq!(error.to_string(), "no full-precision");
     let error = run(&mut |_: &Stage<'_, Mlp>| Err(TrainError::Interrupted));
     assert!(matches!(error, TrainError::Interrupted), "{error}");
+}
+
+/// What E2E-QP made worse is observed, and what it got comes back.
+#[test]
+fn a_model_that_e2e_qp_made_worse_is_not_returned() {
+    let (model, set) = model_and_samples(27, 32);
+    let wild = config("w2g12").with_e2e_learning_rate(Some(3.0)).init();
+    let (mut stages, mut measured) = (Vec::new(), 0);
+    let mut observer = (
+        |stage: &Stage<'_, Mlp>| {
+            stages.push((
+                stage.name,
+                loss(stage.model, &set),
+                stage.kept(),
+                stage.comparison,
+            ));
+        },
+        Counting(&mut measured),
+    );
+    let result = wild.run(model.clone(), data(&set), &mut observer).unwrap();
+    let [.., block_ap, e2e_qp] = stages[..] else {
+        panic!("{stages:?}");
+    };
+    assert!(block_ap.2 && block_ap.3.is_none(), "{stages:?}");
+    assert_eq!((e2e_qp.0, e2e_qp.2), (StageName::E2eQp, false));
+    assert!(e2e_qp.1 > block_ap.1, "{stages:?}");
+    let comparison = e2e_qp.3.unwrap();
+    let valid = loss(&result, &set[..8]);
+    assert!(
+        (comparison.before / valid - 1.0).abs() < 1e-4,
+        "{comparison:?}, {valid}"
+    );
+    assert_eq!(loss(&result, &set), block_ap.1);
+    assert_eq!(measured, 2, "a batch before, and one after");
+
+    // Without validation data nothing can be compared.
+    let unseen = (loader(&set, 8), loader(&[], 8));
+    let mut last = None;
+    let result = wild.run(model, unseen, &mut |stage: &Stage<'_, Mlp>| {
+        assert!(stage.kept() && stage.comparison.is_none());
+        last = Some(loss(stage.model, &set));
+    });
+    assert_eq!(Some(loss(&result.unwrap(), &set)), last);
+}
+
+/// Counts the batches on which the recipe compares models.
+struct Counting<'a>(&'a mut usize);
+
+impl Observer<Mlp> for Counting<'_> {
+    fn event(&mut self, event: &TrainEvent) -> Result<(), TrainError> {
+        *self.0 += usize::from(matches!(event, TrainEvent::Comparison { .. }));
+        Ok(())
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ pub(crate) use attach::{attach_fake_quant, attach_skeletons};
 pub(crate) use map::map_scales;
 
 use super::matrices::select;
-use super::{QuantizeError, SizeReport, Weights};
+use super::{LayerSize, QuantizeError, SizeReport, Weights};
 use crate::Schemes;
 use crate::files::{FileError, load_module, save_module};
 use attach::attach_packed;
@@ -113,6 +113,11 @@ pub trait Quantize: Module {
     /// The size of the module and of its quantized weights.
     fn size_report(&self) -> SizeReport {
         SizeReport::of(self)
+    }
+
+    /// The size of each packed weight, in the order in which the module has them.
+    fn layer_sizes(&self) -> Vec<LayerSize> {
+        LayerSize::all(self)
     }
 
     /// Writes the module to one safetensors file: packed weights as they are, everything else in its type in

@@ -186,7 +186,8 @@ where
                 .process_train(LearnerEvent::EndEpoch(epoch.number)),
             TrainEvent::PhaseStart { .. }
             | TrainEvent::Resumed { .. }
-            | TrainEvent::BlockEnd { .. } => Ok(()),
+            | TrainEvent::BlockEnd { .. }
+            | TrainEvent::Comparison { .. } => Ok(()),
         };
         self.interrupter.fail_on_error(result);
         check_stop(&self.interrupter)

@@ -185,7 +185,8 @@ impl<M: LearnerModel> Listener<M, Learner<M>> for Forward<M> {
             TrainEvent::PhaseStart { .. }
             | TrainEvent::Resumed { .. }
             | TrainEvent::Batch { .. }
-            | TrainEvent::BlockEnd { .. } => check_stop(&self.interrupter),
+            | TrainEvent::BlockEnd { .. }
+            | TrainEvent::Comparison { .. } => check_stop(&self.interrupter),
         }
     }
 

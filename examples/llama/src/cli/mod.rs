@@ -13,6 +13,7 @@ mod progress;
 mod quantize;
 mod report;
 mod training_bar;
+mod training_progress;
 
 use crate::error::Error;
 use clap::{Parser, Subcommand};

@@ -14,7 +14,7 @@ pub(super) fn write_report(path: &Path, report: &impl Serialize) -> Result<(), E
     Ok(staged.commit()?)
 }
 
-/// Fails early if a report cannot be written later.
+/// Fails early if a report, or an HTML page, cannot be written later.
 pub(super) fn check_report(path: Option<&Path>) -> Result<(), Error> {
     let Some(path) = path else { return Ok(()) };
     match path.parent() {

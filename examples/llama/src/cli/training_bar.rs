@@ -1,12 +1,14 @@
-use super::progress::{bar, interrupted};
+use super::progress::bar;
 use burn_eqat::StageName;
-use burn_eqat::train::{DataSplit, Epoch, Phase, TrainError, TrainEvent};
+use burn_eqat::train::{DataSplit, Epoch, Phase, PhaseProgress, TrainEvent};
 use indicatif::ProgressBar;
 
-/// Shows a training phase as a progress bar with the mean loss so far, and a line for each epoch.
+/// Shows a training phase as a progress bar with the mean loss so far and the time that is left of the phase, and a
+/// line for each epoch.
 #[derive(Default)]
 pub(super) struct TrainingBar {
     bar: Option<ProgressBar>,
+    progress: PhaseProgress,
     sum: f64,
     batches: usize,
     /// The mean losses of an epoch, as text.
@@ -15,10 +17,11 @@ pub(super) struct TrainingBar {
 }
 
 impl TrainingBar {
-    /// Shows an event. Stops the phase if the work was interrupted.
-    pub(super) fn event(&mut self, event: &TrainEvent) -> Result<(), TrainError> {
+    /// Shows an event.
+    pub(super) fn event(&mut self, event: &TrainEvent) {
+        self.progress.event(event);
         match event {
-            TrainEvent::PhaseStart { phase, .. } => self.bar = Some(bar(0, name(*phase))),
+            TrainEvent::PhaseStart { phase, .. } => self.begin(name(*phase)),
             TrainEvent::Resumed { phase, done } => {
                 let unit = match phase {
                     Phase::BlockAp => "blocks",
@@ -47,7 +50,10 @@ impl TrainingBar {
                 let loss: f64 = loss.clone().into_scalar();
                 self.sum += loss;
                 self.batches += 1;
-                let mean = shown(epoch.phase, self.sum / self.batches as f64);
+                let mut mean = shown(epoch.phase, self.sum / self.batches as f64);
+                if let Some(left) = self.progress.time_left() {
+                    mean += &format!(", {left} left of the phase");
+                }
                 self.on_bar(|bar| {
                     bar.set_position(*done as u64);
                     bar.set_message(mean);
@@ -67,12 +73,23 @@ impl TrainingBar {
                     _ => eprintln!("{line}"),
                 }
             }
+            TrainEvent::Comparison { done, total } => {
+                if self.bar.is_none() {
+                    self.begin(name(Phase::E2eQp));
+                }
+                self.on_bar(|bar| {
+                    bar.set_length(*total as u64);
+                    bar.set_position(*done as u64);
+                    bar.set_message("measured on validation data");
+                });
+            }
             TrainEvent::BlockEnd { .. } => {}
         }
-        if interrupted() {
-            return Err(TrainError::Interrupted);
-        }
-        Ok(())
+    }
+
+    fn begin(&mut self, name: String) {
+        self.clear();
+        self.bar = Some(bar(0, name));
     }
 
     /// Takes the bar away.

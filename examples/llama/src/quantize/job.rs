@@ -28,6 +28,8 @@ pub struct Quantized {
     pub stages: Vec<MeasuredStage>,
     /// The learning rates that were used.
     pub rates: Rates,
+    /// The stage whose model it is: E2E-QP's is not, where it is worse than the one before.
+    pub kept: StageName,
 }
 
 /// Quantizes a full-precision model. Returns the packed model and the measurements. A packed model is trained
@@ -55,6 +57,7 @@ pub fn quantize(
         meter: Meter::start(),
         stages: Vec::new(),
         rates: Rates::default(),
+        kept: StageName::FullPrecision,
     };
     let mut recipe = settings.recipe(Llama::quantized_weights()).init();
     if let Some(run) = run {
@@ -67,11 +70,17 @@ pub fn quantize(
     };
     let loaders = data.phase_loaders(batch, settings.seed, device);
     let model = recipe.run(loaded.model.clone(), loaders, &mut job)?;
-    let Job { stages, rates, .. } = job;
+    let Job {
+        stages,
+        rates,
+        kept,
+        ..
+    } = job;
     Ok(Quantized {
         model,
         stages,
         rates,
+        kept,
     })
 }
 
@@ -87,6 +96,7 @@ struct Job<'a, 'h> {
     meter: Meter,
     stages: Vec<MeasuredStage>,
     rates: Rates,
+    kept: StageName,
 }
 
 impl Job<'_, '_> {
@@ -95,6 +105,9 @@ impl Job<'_, '_> {
             Some(measured) => measured,
             None => self.measure_now(stage)?,
         };
+        if stage.kept() {
+            self.kept = stage.name;
+        }
         (self.hooks.finished)(&measured, stage.model)?;
         self.stages.push(measured);
         match (stage.name, stage.rates) {
@@ -141,6 +154,7 @@ impl Job<'_, '_> {
             seconds: stage.seconds,
             cpu_seconds: usage.cpu_seconds,
             peak_rss_mb: usage.peak_rss_mb,
+            comparison: stage.comparison,
         };
         if let Some(run) = &self.run {
             run.set_note(&note(stage.name), json!(measured))?;

@@ -65,6 +65,8 @@ pub struct QuantizeSettings {
     /// Where Block-AP keeps its activations.
     #[serde(default, skip_serializing_if = "in_memory")]
     pub cache: CacheConfig,
+    /// Tokens of a window.
+    pub seq_len: usize,
     /// Windows that the phases are validated on.
     pub val_size: usize,
     /// `None` if E2E-QP does not run.

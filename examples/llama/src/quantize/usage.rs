@@ -30,6 +30,11 @@ impl Meter {
     }
 }
 
+/// The most memory in megabytes that the process has had so far; `None` where the system does not say.
+pub(crate) fn peak_rss_mb() -> Option<f64> {
+    process().map(|(_, peak)| peak)
+}
+
 /// Processor seconds and peak resident megabytes of this process.
 #[cfg(unix)]
 fn process() -> Option<(f64, f64)> {

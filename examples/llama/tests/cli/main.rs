@@ -386,6 +386,11 @@ fn wrong_input_is_refused() {
         &quantize(&["--report", "no/such/dir/report.json"]),
         "report.json",
     );
+    bad(&quantize(&["--html", "no/such/dir/run.html"]), "run.html");
+    bad(
+        &quantize(&["--html", "run", "--report", "run"]),
+        "--html and --report name the same file",
+    );
     bad(&["quantize", "--batch-size", "0"], "--batch-size is 0");
     bad(&["quantize", "--seq-len", "100000"], "expected at most 512");
     bad(
@@ -557,6 +562,132 @@ fn overrides_and_few_windows() {
         refused.contains("is packed already (w2g64 + 6 at w4g64)"),
         "{refused}"
     );
+}
+
+/// A preset gives what no flag does, within what the model takes.
+#[test]
+fn flags_win_over_presets() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("report.json");
+    let rates = ["--weight-lr", "1e-3", "--report", text(&report)];
+    let out = succeeds(&quantize(&[&["--preset", "paper"], &rates[..]].concat()));
+    assert!(
+        out.contains("preset paper as given")
+            && out.contains("Block-AP 8 in batches of 2, 1 epoch"),
+        "{out}"
+    );
+    let paper = json(&report);
+    let settings = &paper["settings"];
+    assert_eq!(paper["preset"], "paper");
+    for (name, expected) in [("train_size", 8), ("batch_size", 2), ("seq_len", 32)] {
+        assert_eq!(settings[name], expected, "{name}");
+    }
+    let expected = json!({"quant": 1e-4, "weight": 1e-3, "e2e": 2e-5});
+    assert_eq!(settings["rates"], expected);
+
+    // The paper's windows are longer than this model's longest.
+    let rtn = ["quantize", "--method", "rtn", "--report", text(&report)];
+    for (preset, seq_len) in [("paper", 512), ("small", 256)] {
+        succeeds(&[&rtn[..], &["--preset", preset]].concat());
+        assert_eq!(json(&report)["settings"]["seq_len"], seq_len);
+    }
+    let out = succeeds(&rtn);
+    assert!(out.contains("preset small by size, 1.31 million"), "{out}");
+    assert!(fails(&["quantize", "--preset", "large"]).contains("[possible values: paper, small]"));
+}
+
+/// What E2E-QP made worse is shown, and not saved.
+#[test]
+fn a_model_that_e2e_qp_made_worse_is_not_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let (packed, report) = (dir.path().join("packed"), dir.path().join("report.json"));
+    let wild = ["--e2e-lr", "0.03", "--report", text(&report)];
+    let out = succeeds(&quantize(
+        &[&["--output", text(&packed)], &wild[..]].concat(),
+    ));
+    assert!(
+        out.contains("E2E-QP made the model worse") && out.contains("kept is that of block-ap"),
+        "{out}"
+    );
+    let said = json(&report);
+    assert_eq!(said["kept"], "block-ap");
+    let losses = &said["stages"][3]["comparison"];
+    assert!(
+        losses["after"].as_f64() > losses["before"].as_f64(),
+        "{losses}"
+    );
+    let eval = ["eval", "--model", text(&packed), "--seq-len", "32"];
+    let again = dir.path().join("eval.json");
+    succeeds(&[&eval[..], &["--report", text(&again)]].concat());
+    assert_eq!(json(&again)["perplexity"], said["stages"][2]["perplexity"]);
+
+    // Of a packed model, it is saved as it came.
+    let same = dir.path().join("same");
+    let model = ["--model", text(&packed), "--output", text(&same)];
+    let out = succeeds(&tune(&[&model[..], &wild].concat()));
+    assert!(out.contains("kept is that of packed"), "{out}");
+    let weights = |dir: &Path| fs::read(dir.join("model.safetensors")).unwrap();
+    assert_eq!(weights(&same), weights(&packed));
+}
+
+/// The page stands by itself, shows the run, and takes no name for markup. Progress is in lines where there is no
+/// terminal.
+#[test]
+fn a_run_as_a_page_and_as_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("tiny <b>&");
+    fs::create_dir(&model).unwrap();
+    for file in fs::read_dir(bundled()).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), model.join(file.file_name())).unwrap();
+    }
+    let (page, report) = (dir.path().join("run.html"), dir.path().join("run.json"));
+    let eval = bundled().join("../eval.txt");
+    let output = llama(&quantize(&[
+        "--model",
+        text(&model),
+        "--eval-text",
+        text(&eval),
+        "--override",
+        "down_proj=w4g64",
+        "--html",
+        text(&page),
+        "--report",
+        text(&report),
+    ]));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    for line in [
+        "Block-AP, block 1 of 6, epoch 1 of 1: loss ",
+        "Block-AP, block 6 of 6, epoch 1 of 1: loss ",
+        "E2E-QP, epoch 1 of 1: loss ",
+        ", 12 of 12 batches, 0 s left, peak memory ",
+        ", 8 of 8 items, 0 s left, peak memory ",
+    ] {
+        assert!(stderr.contains(line), "{line}: {stderr}");
+    }
+    let html = fs::read_to_string(&page).unwrap();
+    assert!(html.starts_with("<!DOCTYPE html>") && html.trim_end().ends_with("</html>"));
+    assert!(html.contains("tiny &lt;b&gt;&amp;") && !html.contains("<b>"));
+    assert_eq!(html.matches("<svg").count(), 7);
+    assert_eq!(html.matches("</svg>").count(), 7);
+    assert!(!html.contains("http") && !html.contains("<script"));
+    for stage in json(&report)["stages"].as_array().unwrap() {
+        let perplexity = format!("<td>{:.3}</td>", stage["perplexity"].as_f64().unwrap());
+        let bytes = format!("<td>{}</td>", stage["bytes"]);
+        assert!(
+            html.contains(&perplexity) && html.contains(&bytes),
+            "{stage}"
+        );
+    }
+    for shown in [
+        "layers.5.mlp.down_proj.weight",
+        "w4g64",
+        "rates.quant",
+        "4 bits",
+    ] {
+        assert!(html.contains(shown), "{shown}");
+    }
 }
 
 /// Nothing is trained, so nothing to train on is needed.

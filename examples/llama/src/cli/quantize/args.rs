@@ -1,3 +1,4 @@
+use super::preset::Preset;
 use super::size::Size;
 use crate::cli::device::DeviceArg;
 use burn_eqat::train::CacheDType;
@@ -9,7 +10,8 @@ use std::path::{Path, PathBuf};
 /// Take a Llama to 2, 3 or 4 bits per weight
 ///
 /// Prints perplexity and size after each stage (full precision, round to nearest, Block-AP, E2E-QP)
-/// and saves the packed model. Without arguments it quantizes the small model that comes with this
+/// and saves the packed model; one that E2E-QP made worse on the validation windows is not saved, but the
+/// one before it. Without arguments it quantizes the small model that comes with this
 /// program, in a few minutes on two cores.
 #[derive(clap::Args, Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -52,27 +54,31 @@ pub(in crate::cli) struct Args {
     /// part of the calibration]
     #[arg(long, value_name = "FILE")]
     pub(super) eval_text: Option<PathBuf>,
-    /// Training windows of Block-AP [default: 256]
+    /// Sizes and learning rates that go together; other flags win over them [default by the size of the
+    /// model: small below a billion parameters, else paper]
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(super) preset: Option<Preset>,
+    /// Training windows of Block-AP [default by preset: small 256, paper 4096]
     #[arg(long, value_name = "N")]
     pub(super) train_size: Option<usize>,
-    /// Validation windows of both phases [default: 32]
+    /// Validation windows of both phases [default by preset: small 32, paper 64]
     #[arg(long, value_name = "N")]
     pub(super) val_size: Option<usize>,
-    /// Tokens of a window [default: 256]
+    /// Tokens of a window [default by preset: small 256, paper 2048, and no more than the model takes]
     #[arg(long, value_name = "N")]
     pub(super) seq_len: Option<usize>,
-    /// Windows of a Block-AP step [default: 4]
+    /// Windows per step of Block-AP [default by preset: small 4, paper 2]
     #[arg(long, value_name = "N")]
     pub(super) batch_size: Option<usize>,
     /// Epochs per block in Block-AP [default: 2]
     #[arg(long, value_name = "N")]
     pub(super) epochs: Option<usize>,
-    /// Learning rate of step sizes and zero points in Block-AP [default by the size of the model; below
-    /// a billion parameters 1e-3 at 2 and 3 bits, 5e-4 at 4, 1e-4 at 8; else 1e-4]
+    /// Learning rate of step sizes and zero points in Block-AP [default by preset: small
+    /// 1e-3 at 2 and 3 bits, 5e-4 at 4, 1e-4 at 8; paper 1e-4]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) quant_lr: Option<f64>,
-    /// Learning rate of weights and norms in Block-AP [default by the size of the model; below a billion
-    /// parameters 5e-4 at 2 and 3 bits, 1e-4 at 4, 1e-5 at 8; else 2e-5 at 2 bits, 1e-5 at others]
+    /// Learning rate of weights and norms in Block-AP [default by preset: small 5e-4 at 2
+    /// and 3 bits, 1e-4 at 4, 1e-5 at 8; paper 2e-5 at 2 bits, 1e-5 at others]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) weight_lr: Option<f64>,
     /// Memory for the activations of Block-AP, such as 8GB or 512MB; if they do not fit, they are kept on
@@ -87,17 +93,17 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "DIR")]
     #[serde(skip)]
     pub(super) cache_dir: Option<PathBuf>,
-    /// Training windows of E2E-QP [default: 512]
+    /// Training windows of E2E-QP [default by preset: small 512, paper 4096]
     #[arg(long, value_name = "N")]
     pub(super) e2e_size: Option<usize>,
-    /// Windows per step of E2E-QP [default: 16]
+    /// Windows per step of E2E-QP [default by preset: small 16, paper 32]
     #[arg(long, value_name = "N")]
     pub(super) e2e_batch: Option<usize>,
     /// Epochs of E2E-QP [default: 1]
     #[arg(long, value_name = "N")]
     pub(super) e2e_epochs: Option<usize>,
-    /// Learning rate of step sizes in E2E-QP [default by the size of the model; below a billion
-    /// parameters 2e-4 at 2 bits, 1e-4 at 3, 1.5e-5 at 4, 1e-6 at 8; else 2e-5 at 2 bits, 1e-5 at others]
+    /// Learning rate of step sizes in E2E-QP [default by preset: small 2e-4 at 2 bits, 1e-4 at
+    /// 3, 1.5e-5 at 4, 1e-6 at 8; paper 2e-5 at 2 bits, 1e-5 at others]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) e2e_lr: Option<f64>,
     /// Batches whose gradients are averaged for an E2E-QP step [default: 1]
@@ -120,17 +126,16 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     pub(super) report: Option<PathBuf>,
+    /// Write the run as a page of HTML, with its settings, losses, sizes and times in tables and plots
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub(super) html: Option<PathBuf>,
 }
 
 impl Args {
     /// How far to go.
     pub(super) fn method(&self) -> Method {
         self.method.unwrap_or(Method::EfficientQat)
-    }
-
-    /// Tokens of a window.
-    pub(super) fn seq_len(&self) -> usize {
-        self.seq_len.unwrap_or(256)
     }
 
     /// Seed of everything random.

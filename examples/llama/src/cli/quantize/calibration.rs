@@ -68,13 +68,14 @@ fn calibration(
         }
         return Ok(data);
     }
-    check_length(args.seq_len())?;
+    let seq_len = settings.seq_len;
+    check_length(seq_len)?;
     let eval = match eval_path(args) {
-        Some(path) => Some(eval_windows(&path, args, loaded)?),
+        Some(path) => Some(eval_windows(&path, seq_len, loaded)?),
         None => None,
     };
     if let Some(eval) = eval.as_ref().filter(|_| !args.needs_calibration()) {
-        let none = || TokenWindows::new(Vec::new(), args.seq_len());
+        let none = || TokenWindows::new(Vec::new(), seq_len);
         return Ok(Calibration {
             train: none(),
             valid: none(),
@@ -84,7 +85,7 @@ fn calibration(
         });
     }
     let windows = match args.calibration_file() {
-        Some(path) => loaded.read_windows(path, args.seq_len())?,
+        Some(path) => loaded.read_windows(path, seq_len)?,
         None => self_calibration(args, settings, loaded, device)?,
     };
     windows.check_vocabulary(vocab_size, "tokenizer.json")?;
@@ -106,10 +107,10 @@ fn eval_path(args: &Args) -> Option<PathBuf> {
     args.eval_text.clone().or_else(bundled)
 }
 
-fn eval_windows(path: &Path, args: &Args, loaded: &LoadedLlama) -> Result<TokenWindows, Error> {
-    let windows = loaded.read_windows(path, args.seq_len())?;
+fn eval_windows(path: &Path, seq_len: usize, loaded: &LoadedLlama) -> Result<TokenWindows, Error> {
+    let windows = loaded.read_windows(path, seq_len)?;
     if windows.is_empty() {
-        let message = format!("is shorter than a window of {} tokens", args.seq_len());
+        let message = format!("is shorter than a window of {seq_len} tokens");
         return Err(Error::input(path, message));
     }
     windows.check_vocabulary(loaded.config.vocab_size, "tokenizer.json")?;
@@ -121,7 +122,7 @@ fn say_what_there_was(args: &Args, settings: &QuantizeSettings, data: &Calibrati
     let (asked, used) = (settings.sizes(), data.used());
     if used != asked {
         let file = args.calibration_file().unwrap_or(Path::new("self"));
-        let (file, available, seq_len) = (file.display(), data.available, args.seq_len());
+        let (file, available, seq_len) = (file.display(), data.available, settings.seq_len);
         eprintln!("{file}: has {available} windows of {seq_len} tokens, of which are used: {used}");
         eprintln!("{file}: asked for were: {asked}");
     }
@@ -142,7 +143,7 @@ fn self_calibration(
     let count = (wanted * 10).div_ceil(9).max(10);
     let config = &loaded.config;
     let bos = config.bos_token_id.or(config.eos_token()).unwrap_or(0);
-    let shape = [count, args.seq_len()];
+    let shape = [count, settings.seq_len];
     let bar = bar(0, "sample calibration text");
     let mut progress = moving(&bar);
     let windows = sample_windows(

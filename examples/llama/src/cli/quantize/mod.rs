@@ -1,5 +1,7 @@
 mod args;
 mod calibration;
+mod describe;
+mod preset;
 mod run;
 mod settings;
 mod size;
@@ -9,17 +11,21 @@ pub(super) use args::Args;
 use super::model::resolve;
 use super::progress::{bar, check_interrupted};
 use super::report::{check_report, table_head, table_row, write_report};
-use super::training_bar::TrainingBar;
+use super::training_progress::TrainingProgress;
 use crate::error::Error;
 use crate::load::LoadedLlama;
 use crate::model::Llama;
 use crate::quantize::{Hooks, MeasuredStage, QuantizeSettings, quantize};
+use crate::report::{Curves, HtmlReport};
+use burn::module::Module;
 use burn::tensor::Device;
 use burn_eqat::files::{PackedSchemes, StagedDir, check_room};
 use burn_eqat::lm::LmError;
 use burn_eqat::{Bits, GroupSize, Quantize, Scheme, Schemes, StageName};
 use calibration::kept_calibration;
+use describe::{facts, sizes};
 use indicatif::ProgressBar;
+use preset::{ChosenPreset, Preset};
 use run::Run;
 use serde::Serialize;
 use settings::{check_method, check_numbers, check_packed, settings};
@@ -31,6 +37,9 @@ struct Report<'a> {
     model: &'a Path,
     /// Of the model that came out.
     scheme: Option<PackedSchemes>,
+    preset: Preset,
+    /// The stage whose model it is.
+    kept: StageName,
     stages: &'a [MeasuredStage],
     /// The settings used, which may have fewer windows than requested.
     settings: &'a QuantizeSettings,
@@ -50,6 +59,11 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         run::check(&args)?;
     }
     check_report(args.report.as_deref())?;
+    check_report(args.html.as_deref())?;
+    if args.html.is_some() && args.html == args.report {
+        let message = "--html and --report name the same file, expected two";
+        return Err(Error::Setting(message.to_string()));
+    }
     let device = args.device.device();
     device.seed(args.seed());
     let dir = resolve(args.model.clone())?;
@@ -80,12 +94,16 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
             scheme
         }
     };
-    let settings = settings(&args, scheme, packed.is_some());
+    // A model without its data.
+    let params = loaded.config.init(&device).num_params();
+    let chosen = ChosenPreset::new(&args, params, loaded.config.positions());
+    let settings = settings(&args, &chosen, scheme, packed.is_some());
     let run = match resumed {
         Some(run) => Some(run),
         None => run::begin(&args)?,
     };
-    match (work(&args, loaded, &dir, settings, run.as_ref()), run) {
+    let result = work(&args, loaded, &dir, &chosen, settings, run.as_ref());
+    match (result, run) {
         (Ok(()), Some(run)) => run.end(),
         (Err(error), Some(run)) => {
             run.say_how_to_go_on();
@@ -100,6 +118,7 @@ fn work(
     args: &Args,
     mut loaded: LoadedLlama,
     dir: &Path,
+    chosen: &ChosenPreset,
     mut settings: QuantizeSettings,
     run: Option<&Run>,
 ) -> Result<(), Error> {
@@ -119,10 +138,25 @@ fn work(
         None => schemes(args, settings.scheme).to_string(),
     };
     println!("{}  {shown}", dir.display());
+    settings = settings.with_sizes(data.used());
+    if let Some(seq_len) = [&data.train, &data.e2e, &data.eval]
+        .into_iter()
+        .find(|windows| !windows.is_empty())
+        .map(|windows| windows.seq_len())
+    {
+        settings.seq_len = seq_len;
+    }
+    println!("{chosen}: {}", sizes(&settings));
     println!("{}", table_head());
-    let (mut evaluation, training) = (None, RefCell::new(TrainingBar::default()));
+    let (mut evaluation, training) = (None, RefCell::new(TrainingProgress::new()));
+    let mut curves = Curves::default();
     let mut hooks = Hooks {
-        training: &mut |event| training.borrow_mut().event(event),
+        training: &mut |event| {
+            if args.html.is_some() {
+                curves.event(event);
+            }
+            training.borrow_mut().event(event)
+        },
         evaluating: &mut |stage, done, total| {
             training.borrow_mut().clear();
             show_evaluation(&mut evaluation, stage, done, total)
@@ -133,21 +167,37 @@ fn work(
         },
     };
     let quantized = quantize(&loaded, &data, &settings, &device, run_dir, &mut hooks)?;
+    if let Some(last) = quantized.stages.last().filter(|stage| stage.is_worse()) {
+        println!("{}", last.verdict(quantized.kept));
+    }
     if let Some(output) = &args.output {
         run.map_or(Ok(()), Run::saves)?;
         loaded.save_packed_or_rescue(&quantized.model, output, args.force)?;
         println!("saved to {}", output.display());
     }
+    settings.rates = quantized.rates;
     if let Some(path) = &args.report {
-        let mut settings = settings.with_sizes(data.used());
-        settings.rates = quantized.rates;
         let report = Report {
             model: dir,
             scheme: PackedSchemes::of(&quantized.model),
+            preset: chosen.preset,
+            kept: quantized.kept,
             stages: &quantized.stages,
             settings: &settings,
         };
         write_report(path, &report)?;
+    }
+    if let Some(path) = &args.html {
+        let name = dir.file_name().unwrap_or(dir.as_os_str());
+        let report = HtmlReport {
+            model: &name.to_string_lossy(),
+            facts: facts(dir, &loaded.config, chosen, &settings, &data),
+            stages: &quantized.stages,
+            kept: quantized.kept,
+            curves: &curves,
+            layers: &quantized.model.layer_sizes(),
+        };
+        report.write(path)?;
     }
     Ok(())
 }

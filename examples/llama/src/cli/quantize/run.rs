@@ -47,6 +47,7 @@ pub(super) fn resume(mut args: Args) -> Result<(Args, Option<Run>), Error> {
         force: args.force,
         cache_dir: args.cache_dir,
         report: args.report,
+        html: args.html,
         ..resumed
     };
     let stays = default_path(&args).as_deref() != Some(&path);

@@ -1,6 +1,7 @@
 //! From flags to settings. A flag without effect is an error that names it.
 
 use super::Args;
+use super::preset::ChosenPreset;
 use crate::error::Error;
 use crate::quantize::{BlockApSettings, E2eQpSettings, QuantizeSettings, Rates};
 use burn_eqat::files::PackedSchemes;
@@ -133,35 +134,43 @@ pub(super) fn check_numbers(args: &Args) -> Result<(), Error> {
             return Err(Error::Setting(message));
         }
     }
-    if args.seq_len() < 2 {
-        let message = format!("--seq-len is {}, expected 2 or more", args.seq_len());
+    if let Some(seq_len) = args.seq_len.filter(|seq_len| *seq_len < 2) {
+        let message = format!("--seq-len is {seq_len}, expected 2 or more");
         return Err(Error::Setting(message));
     }
     Ok(())
 }
 
-/// The settings for a full-precision model, or one that is `packed`.
-pub(super) fn settings(args: &Args, scheme: Scheme, packed: bool) -> QuantizeSettings {
+/// The settings for a full-precision model, or one that is `packed`: what is given, and the preset's for the rest.
+pub(super) fn settings(
+    args: &Args,
+    chosen: &ChosenPreset,
+    scheme: Scheme,
+    packed: bool,
+) -> QuantizeSettings {
     let trains = args.method() > Method::Rtn;
+    let preset = chosen.preset.sizes();
     let block_ap = BlockApSettings {
-        train_size: args.train_size.unwrap_or(256),
-        batch_size: args.batch_size.unwrap_or(4),
-        epochs: args.epochs.unwrap_or(2),
+        train_size: args.train_size.unwrap_or(preset.train_size),
+        batch_size: args.batch_size.unwrap_or(preset.batch_size),
+        epochs: args.epochs.unwrap_or(preset.epochs),
     };
     let e2e_qp = E2eQpSettings {
-        e2e_size: args.e2e_size.unwrap_or(512),
-        e2e_batch: args.e2e_batch.unwrap_or(16),
-        e2e_epochs: args.e2e_epochs.unwrap_or(1),
+        e2e_size: args.e2e_size.unwrap_or(preset.e2e_size),
+        e2e_batch: args.e2e_batch.unwrap_or(preset.e2e_batch),
+        e2e_epochs: args.e2e_epochs.unwrap_or(preset.e2e_epochs),
         grad_accum: args.grad_accum.unwrap_or(1),
         recompute: args.recompute,
     };
+    let rates = chosen.rates(scheme.bits);
     QuantizeSettings {
         scheme,
         overrides: args.overrides.clone(),
         method: args.method(),
         block_ap: (trains && !packed).then_some(block_ap),
+        seq_len: chosen.seq_len(args),
         val_size: if trains {
-            args.val_size.unwrap_or(32)
+            args.val_size.unwrap_or(preset.val_size)
         } else {
             0
         },
@@ -171,9 +180,9 @@ pub(super) fn settings(args: &Args, scheme: Scheme, packed: bool) -> QuantizeSet
             .with_dir(args.cache_dir.clone()),
         e2e_qp: (args.method() == Method::EfficientQat).then_some(e2e_qp),
         rates: Rates {
-            quant: args.quant_lr,
-            weight: args.weight_lr,
-            e2e: args.e2e_lr,
+            quant: args.quant_lr.or(rates.map(|rates| rates.quantizer)),
+            weight: args.weight_lr.or(rates.map(|rates| rates.weights)),
+            e2e: args.e2e_lr.or(rates.map(|rates| rates.e2e)),
         },
         seed: args.seed(),
     }

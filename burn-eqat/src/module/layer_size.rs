@@ -1,0 +1,40 @@
+use crate::Scheme;
+use burn::module::Module;
+use serde::{Deserialize, Serialize};
+
+/// The size of one packed weight, as it is in files when its step sizes have 16 bits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerSize {
+    /// Its path in the model.
+    pub path: String,
+    /// Its bits, group size and symmetry.
+    pub scheme: Scheme,
+    /// Weights in it.
+    pub weights: usize,
+    /// Bytes of its codes, step sizes and zero points.
+    pub bytes: usize,
+}
+
+impl LayerSize {
+    /// Each packed weight of a module, in the order in which the module has them.
+    pub(super) fn all<M: Module>(module: &M) -> Vec<Self> {
+        let layers = super::packed_weights(module).into_iter();
+        let layer = |(path, packed): (String, super::attached::QuantizedWeight)| {
+            let weight = packed.weight;
+            let words =
+                weight.codes.shape().num_elements() + weight.zero_points.shape().num_elements();
+            Self {
+                path,
+                scheme: packed.scheme,
+                weights: weight.d_input * weight.d_output(),
+                bytes: 4 * words + 2 * weight.scales.shape().num_elements(),
+            }
+        };
+        layers.map(layer).collect()
+    }
+
+    /// Bits of a weight, step sizes and zero points counted.
+    pub fn bits_per_weight(&self) -> f64 {
+        8.0 * self.bytes as f64 / self.weights.max(1) as f64
+    }
+}
