@@ -63,7 +63,7 @@ fn bars(
             continue;
         };
         marks.push(Mark::Bar([at - 0.3, at + 0.3], *value, color));
-        marks.push(Mark::Label((at, *value), number(*value)));
+        marks.push(Mark::Label((at, *value), format!("{value:.1}")));
     }
     let y = Axis::from_zero(values.iter().flatten().copied());
     let of = |stage: &MeasuredStage| value(stage).unwrap_or_default();

@@ -94,7 +94,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--rule); text-align: right; }
 th { font-weight: 600; }
 th:first-child { text-align: left; font-weight: 400; }
-table.facts td { text-align: left; overflow-wrap: anywhere; }
+table.facts th, table.facts td { text-align: left; overflow-wrap: anywhere; }
 summary { cursor: pointer; color: var(--soft); margin: .5rem 0; }
 ";
 
