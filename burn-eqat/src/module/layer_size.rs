@@ -1,8 +1,10 @@
+use super::attached::QuantizedWeight;
 use crate::Scheme;
+use crate::files::stored_scales;
 use burn::module::Module;
 use serde::{Deserialize, Serialize};
 
-/// The size of one packed weight, as it is in files when its step sizes have 16 bits.
+/// The size of one packed weight in files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerSize {
     /// Its path in the model.
@@ -18,19 +20,22 @@ pub struct LayerSize {
 impl LayerSize {
     /// Each packed weight of a module, in the order in which the module has them.
     pub(super) fn all<M: Module>(module: &M) -> Vec<Self> {
-        let layers = super::packed_weights(module).into_iter();
-        let layer = |(path, packed): (String, super::attached::QuantizedWeight)| {
-            let weight = packed.weight;
-            let words =
-                weight.codes.shape().num_elements() + weight.zero_points.shape().num_elements();
-            Self {
-                path,
-                scheme: packed.scheme,
-                weights: weight.d_input * weight.d_output(),
-                bytes: 4 * words + 2 * weight.scales.shape().num_elements(),
-            }
-        };
-        layers.map(layer).collect()
+        let weights = super::packed_weights(module).into_iter();
+        weights
+            .map(|(path, weight)| Self::of(path, weight))
+            .collect()
+    }
+
+    /// A packed weight.
+    pub(super) fn of(path: String, packed: QuantizedWeight) -> Self {
+        let weight = packed.weight;
+        let words = weight.codes.shape().num_elements() + weight.zero_points.shape().num_elements();
+        Self {
+            path,
+            scheme: packed.scheme,
+            weights: weight.d_input * weight.d_output(),
+            bytes: 4 * words + stored_scales(weight.scales.into_data()).as_bytes().len(),
+        }
     }
 
     /// Bits of a weight, step sizes and zero points counted.

@@ -1,5 +1,5 @@
+use super::LayerSize;
 use super::walk::Walk;
-use crate::files::stored_scales;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -51,18 +51,14 @@ impl SizeReport {
             dense_bytes: floats.bytes,
             ..Default::default()
         };
-        for (_, packed) in super::packed_weights(module) {
-            let weight = packed.weight;
-            let [groups, d_output] = weight.scales.dims();
-            let scales = groups * d_output;
-            let words =
-                weight.codes.shape().num_elements() + weight.zero_points.shape().num_elements();
-            report.packed_weights += weight.d_input * d_output;
+        for (path, packed) in super::packed_weights(module) {
             // The step sizes were counted as plain parameters above.
-            report.dense_params -= scales;
-            report.dense_bytes -= scales * weight.scales.dtype().size();
-            let stored = stored_scales(weight.scales.into_data());
-            report.packed_bytes += 4 * words + stored.as_bytes().len();
+            let scales = &packed.weight.scales;
+            report.dense_params -= scales.shape().num_elements();
+            report.dense_bytes -= scales.shape().num_elements() * scales.dtype().size();
+            let layer = LayerSize::of(path, packed);
+            report.packed_weights += layer.weights;
+            report.packed_bytes += layer.bytes;
         }
         report
     }

@@ -159,7 +159,10 @@ mod tests {
         assert_eq!(progress.time_left(), None);
         progress.batch(DataSplit::Train, 10, at(70));
         // Half an epoch took ten seconds, and one is left.
-        assert_eq!(progress.time_left(), Some(TimeLeft(Duration::from_secs(20))));
+        assert_eq!(
+            progress.time_left(),
+            Some(TimeLeft(Duration::from_secs(20)))
+        );
     }
 
     #[test]

@@ -11,6 +11,9 @@ use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::train::{Learner, LearnerModel, TrainStep};
 
+/// Where a run was left: its position, and the best epoch so far.
+pub(super) type Resumed<M> = (Position, Option<Best<M>>);
+
 /// A model that takes optimizer steps.
 pub(super) trait Trainee<M: LearnerModel> {
     /// The model as it is now, where gradients are recorded.
@@ -23,7 +26,7 @@ pub(super) trait Trainee<M: LearnerModel> {
     fn step(&mut self, grads: GradientsParams);
 
     /// Goes back to where a run was left, if it was.
-    fn resume(&mut self) -> Result<Option<(Position, Option<Best<M>>)>, TrainError> {
+    fn resume(&mut self) -> Result<Option<Resumed<M>>, TrainError> {
         Ok(None)
     }
 
@@ -92,7 +95,7 @@ impl<M: LearnerModel> Trainee<M> for Resumable<M> {
         self.model = Some(TrainStep::optimize(model, &mut self.optim, rates, grads));
     }
 
-    fn resume(&mut self) -> Result<Option<(Position, Option<Best<M>>)>, TrainError> {
+    fn resume(&mut self) -> Result<Option<Resumed<M>>, TrainError> {
         let Some(run) = &self.run_dir else {
             return Ok(None);
         };

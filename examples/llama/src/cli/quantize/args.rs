@@ -96,7 +96,7 @@ pub(in crate::cli) struct Args {
     /// Training windows of E2E-QP [default by preset: small 512, paper 4096]
     #[arg(long, value_name = "N")]
     pub(super) e2e_size: Option<usize>,
-    /// Windows per step of E2E-QP [default by preset: small 16, paper 32]
+    /// Windows per step of E2E-QP [default by preset: small 16, paper 2]
     #[arg(long, value_name = "N")]
     pub(super) e2e_batch: Option<usize>,
     /// Epochs of E2E-QP [default: 1]
@@ -106,7 +106,8 @@ pub(in crate::cli) struct Args {
     /// 3, 1.5e-5 at 4, 1e-6 at 8; paper 2e-5 at 2 bits, 1e-5 at others]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) e2e_lr: Option<f64>,
-    /// Batches whose gradients are averaged for an E2E-QP step [default: 1]
+    /// Batches whose gradients are averaged for an E2E-QP step [default by preset: small 1,
+    /// paper 16]
     #[arg(long, value_name = "N")]
     pub(super) grad_accum: Option<usize>,
     /// Keep the activations of one block at a time in E2E-QP: less memory, one more forward pass

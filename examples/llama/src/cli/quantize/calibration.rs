@@ -123,8 +123,8 @@ fn say_what_there_was(args: &Args, settings: &QuantizeSettings, data: &Calibrati
     if used != asked {
         let file = args.calibration_file().unwrap_or(Path::new("self"));
         let (file, available, seq_len) = (file.display(), data.available, settings.seq_len);
-        eprintln!("{file}: has {available} windows of {seq_len} tokens, of which are used: {used}");
-        eprintln!("{file}: asked for were: {asked}");
+        eprintln!("{file}: has {available} windows of {seq_len} tokens; used: {used}");
+        eprintln!("{file}: requested: {asked}");
     }
 }
 

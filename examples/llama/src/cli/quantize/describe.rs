@@ -22,7 +22,13 @@ pub(super) fn sizes(settings: &QuantizeSettings) -> String {
     if let Some(phase) = settings.e2e_qp {
         let (size, batch) = (phase.e2e_size, phase.e2e_batch);
         let epochs = count(phase.e2e_epochs, "epoch");
-        parts.push(format!("E2E-QP {size} in batches of {batch}, {epochs}"));
+        let steps = match phase.grad_accum {
+            1 => String::new(),
+            batches => format!("{batches} a step, "),
+        };
+        parts.push(format!(
+            "E2E-QP {size} in batches of {batch}, {steps}{epochs}"
+        ));
     }
     if settings.val_size > 0 {
         parts.push(format!("validation {}", settings.val_size));

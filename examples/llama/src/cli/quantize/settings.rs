@@ -159,7 +159,11 @@ pub(super) fn settings(
         e2e_size: args.e2e_size.unwrap_or(preset.e2e_size),
         e2e_batch: args.e2e_batch.unwrap_or(preset.e2e_batch),
         e2e_epochs: args.e2e_epochs.unwrap_or(preset.e2e_epochs),
-        grad_accum: args.grad_accum.unwrap_or(1),
+        grad_accum: args.grad_accum.unwrap_or(match args.e2e_batch {
+            // The preset's batches belong together with its size of them.
+            Some(_) => 1,
+            None => preset.grad_accum,
+        }),
         recompute: args.recompute,
     };
     let rates = chosen.rates(scheme.bits);
