@@ -84,6 +84,9 @@ pub struct EfficientQatConfig {
     /// Highest learning rate of the step sizes in E2E-QP.
     #[config(default = "None")]
     pub e2e_learning_rate: Option<f64>,
+    /// Training steps in a row that may be left out because a loss or a gradient is not finite.
+    #[config(default = 3)]
+    pub max_skipped: usize,
     /// Passes over the training data in E2E-QP.
     #[config(default = 1)]
     pub e2e_epochs: usize,
@@ -125,6 +128,7 @@ impl EfficientQatConfig {
             .with_weight_learning_rate(self.weight_learning_rate)
             .with_epochs(self.epochs)
             .with_early_stopping(self.early_stopping)
+            .with_max_skipped(self.max_skipped)
             .with_cache(self.cache.clone())
     }
 
@@ -136,6 +140,7 @@ impl EfficientQatConfig {
             .with_grad_accumulation(self.grad_accumulation)
             .with_recompute(self.recompute)
             .with_early_stopping(self.early_stopping)
+            .with_max_skipped(self.max_skipped)
     }
 }
 

@@ -11,6 +11,17 @@ pub fn clip_grad_norm<M: Module>(
     grads: GradientsParams,
     max_norm: f64,
 ) -> (GradientsParams, f64) {
+    let norm = grad_norm(module, &grads);
+    if norm > max_norm {
+        let factor = max_norm / (norm + 1e-6);
+        (scale_grads(module, grads, factor), norm)
+    } else {
+        (grads, norm)
+    }
+}
+
+/// The norm of all gradients together.
+pub(crate) fn grad_norm<M: Module>(module: &M, grads: &GradientsParams) -> f64 {
     struct Squares<'a> {
         grads: &'a GradientsParams,
         sum: Option<Tensor<1>>,
@@ -27,20 +38,10 @@ pub fn clip_grad_norm<M: Module>(
             });
         }
     }
-    let mut squares = Squares {
-        grads: &grads,
-        sum: None,
-    };
+    let mut squares = Squares { grads, sum: None };
     module.visit(&mut squares);
-    let norm = squares
-        .sum
-        .map_or(0.0, |sum| sum.into_scalar::<f64>().sqrt());
-    if norm > max_norm {
-        let factor = max_norm / (norm + 1e-6);
-        (scale_grads(module, grads, factor), norm)
-    } else {
-        (grads, norm)
-    }
+    let sum = squares.sum;
+    sum.map_or(0.0, |sum| sum.into_scalar::<f64>().sqrt())
 }
 
 /// Multiplies every gradient by a number.

@@ -93,6 +93,13 @@ pub enum TrainEvent {
         /// The learning rates of the last step; `None` in validation and before the first step.
         rates: Option<Box<ModuleLearningRate>>,
     },
+    /// A training step was left out, since a loss or a gradient was not finite.
+    Skipped {
+        /// The epoch.
+        epoch: Epoch,
+        /// What was wrong, with the step and the learning rates.
+        message: String,
+    },
     /// All batches of an epoch are trained on, or validated.
     SplitEnd {
         /// The epoch.

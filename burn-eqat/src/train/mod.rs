@@ -20,10 +20,11 @@ mod progress_lines;
 mod rates;
 mod schedule;
 mod selection;
+mod skips;
 mod time_left;
 mod validation;
 
-pub use block_ap::{BlockAp, BlockApConfig, BlockRates, BlockSample, BlockTrainer};
+pub use block_ap::{BlockAp, BlockApConfig, BlockRates, BlockSample, BlockStep, BlockTrainer};
 pub use blockwise::{Blockwise, ModelError};
 pub use by_blocks::backward_by_blocks;
 pub use cache::{CacheConfig, CacheDType, CacheDTypeError, FlowError, FlowParts};

@@ -97,6 +97,7 @@ impl PhaseProgress {
             TrainEvent::EpochEnd { epoch } => self.epoch_end(epoch.number, now),
             TrainEvent::Resumed { .. } => self.resumes = true,
             TrainEvent::SplitEnd { .. }
+            | TrainEvent::Skipped { .. }
             | TrainEvent::BlockEnd { .. }
             | TrainEvent::Comparison { .. } => {}
         }

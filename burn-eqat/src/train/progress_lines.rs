@@ -177,6 +177,7 @@ impl ProgressLines {
                 DataSplit::Valid => self.valid = Mean::of(*loss),
             },
             TrainEvent::EpochEnd { epoch } => self.epoch_line(epoch),
+            TrainEvent::Skipped { message, .. } => self.line(&format!("step left out: {message}")),
             TrainEvent::BlockEnd { .. } | TrainEvent::Comparison { .. } => {}
         }
     }

@@ -30,7 +30,8 @@ fn a_loss_that_is_not_finite_is_named() {
     let mut set = samples(16, &|x| model.forward(x), &device);
     set[12].0[0] = f32::INFINITY;
     let scheme: Scheme = "w2g12".parse().unwrap();
-    let phase = BlockApConfig::new(scheme, Weights::linears()).init();
+    let config = BlockApConfig::new(scheme, Weights::linears());
+    let phase = config.with_max_skipped(0).init();
     let launched = phase.launch(training::<Mlp>(&set, &set), model.clone());
     let run = phase.run(model.clone(), loader(&set, 8), loader(&set, 8), &mut |_| {
         Ok(())
@@ -43,7 +44,7 @@ fn a_loss_that_is_not_finite_is_named() {
     }
 
     let packed = model.quantize_rtn(&Weights::linears(), scheme).unwrap();
-    let phase = E2eQpConfig::new().init();
+    let phase = E2eQpConfig::new().with_max_skipped(0).init();
     let launched = phase.launch(training::<Mlp>(&set, &set), packed.clone());
     let run = phase.run(packed, loader(&set, 8), loader(&set, 8), &mut |_| Ok(()));
     for result in [launched, run] {
@@ -52,6 +53,56 @@ fn a_loss_that_is_not_finite_is_named() {
         assert!(error.starts_with(place), "{error}");
         assert!(error.contains("with learning rate 2.00e-4"), "{error}");
     }
+}
+
+/// Steps whose loss is not finite are left out and told of, as long as they are few in a row.
+#[test]
+fn a_step_that_is_not_finite_is_left_out() {
+    let _random = seeded(17);
+    let device = Device::flex();
+    let model = Mlp::new(&device);
+    let mut set = samples(40, &|x| model.forward(x), &device);
+    set[12].0[0] = f32::INFINITY;
+    let (good, scheme): (_, Scheme) = (loader(&set[16..], 8), "w2g12".parse().unwrap());
+    let mut told = Vec::new();
+    let mut tell = |event| {
+        if let TrainEvent::Skipped { message, .. } = event {
+            told.push(message);
+        }
+        Ok(())
+    };
+    let phase = BlockApConfig::new(scheme, Weights::linears()).init();
+    let packed = phase.run(model, loader(&set, 8), good.clone(), &mut tell);
+    let packed = packed.unwrap();
+    let phase = E2eQpConfig::new().with_grad_accumulation(2).init();
+    let tuned = phase.run(packed, loader(&set, 8), good, &mut tell).unwrap();
+    // One batch of five: twice for each of three blocks, then once.
+    assert_eq!(told.len(), 7, "{told:?}");
+    assert!(told[0].starts_with("Block-AP, block 0, step 2: the loss is"));
+    assert!(told[1].starts_with("Block-AP, block 0, step 7: the loss is"));
+    assert!(
+        told[6].starts_with("E2E-QP, step 1: the loss is"),
+        "{told:?}"
+    );
+    let output = tuned.forward(Tensor::ones([1, 2, 24], &device));
+    assert!(output.is_finite().all().into_scalar::<bool>());
+
+    // All of them are too many.
+    for (input, _) in &mut set {
+        input[0] = f32::NAN;
+    }
+    let phase = BlockApConfig::new(scheme, Weights::linears()).init();
+    let error = phase.run(
+        Mlp::new(&device),
+        loader(&set, 8),
+        loader(&[], 8),
+        &mut |_| Ok(()),
+    );
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.starts_with("Block-AP, block 0, step 4: the loss is"),
+        "{error}"
+    );
 }
 
 /// Block-AP refuses what it would not do: weights outside of the blocks, and settings of the training that mean nothing to it.

@@ -31,6 +31,9 @@ pub struct BlockApConfig {
     /// validation data.
     #[config(default = "None")]
     pub early_stopping: Option<usize>,
+    /// Steps in a row that may be left out because a loss or a gradient is not finite. One more ends the phase with an error.
+    #[config(default = 3)]
+    pub max_skipped: usize,
     /// Round step sizes to 16-bit floats when a block is packed, which halves their size in files. Otherwise files store
     /// them in 32 bits.
     #[config(default = true)]

@@ -10,4 +10,4 @@ mod trainer;
 
 pub use config::BlockApConfig;
 pub use phase::BlockAp;
-pub use trainer::{BlockRates, BlockSample, BlockTrainer};
+pub use trainer::{BlockRates, BlockSample, BlockStep, BlockTrainer};

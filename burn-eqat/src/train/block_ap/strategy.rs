@@ -186,6 +186,7 @@ where
                 .process_train(LearnerEvent::EndEpoch(epoch.number)),
             TrainEvent::PhaseStart { .. }
             | TrainEvent::Resumed { .. }
+            | TrainEvent::Skipped { .. }
             | TrainEvent::BlockEnd { .. }
             | TrainEvent::Comparison { .. } => Ok(()),
         };

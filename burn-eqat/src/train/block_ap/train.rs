@@ -1,9 +1,10 @@
 //! The epochs of one block.
 
-use super::{BlockApConfig, BlockRates, BlockTrainer};
+use super::{BlockApConfig, BlockRates, BlockStep, BlockTrainer};
 use crate::train::best::BestSoFar;
 use crate::train::cache::SampleCache;
 use crate::train::event::OnEvent;
+use crate::train::skips::Skips;
 use crate::train::{
     Blockwise, CosineSchedule, DataSplit, Epoch, LearningRates, Phase, TrainError, TrainEvent,
 };
@@ -36,6 +37,7 @@ impl<M: Blockwise> BlockRun<'_, M> {
             quantizer: quant_rate.at(step),
             weights: weight_rate.at(step),
         };
+        let mut skips = Skips::new(config.max_skipped);
         let mut best = config.early_stopping.map(BestSoFar::new);
         for number in 0..config.epochs {
             let epoch = Epoch {
@@ -47,9 +49,30 @@ impl<M: Blockwise> BlockRun<'_, M> {
             let mut split = Pass::start(epoch, DataSplit::Train, self.train.len(), on_event)?;
             let mut step = number * self.train.len();
             for sample in self.train.samples()? {
-                let (loss, rates) = trainer.step(sample?, at(step))?;
-                split.batch(loss, Some(rates), step + 1, at(step), on_event)?;
+                let rates = at(step);
+                let done = trainer.step(sample?, rates)?;
                 step += 1;
+                let error = match done {
+                    BlockStep::Taken {
+                        loss,
+                        rates: by_param,
+                    } => {
+                        skips.taken();
+                        split.batch(loss, Some(by_param), step, rates, on_event)?;
+                        continue;
+                    }
+                    BlockStep::Loss(loss) => split.loss_error(loss, step, rates),
+                    BlockStep::Gradient(norm) => TrainError::Gradient {
+                        phase: Phase::BlockAp,
+                        block: Some(index),
+                        step,
+                        norm,
+                        rates: vec![rates.quantizer, rates.weights],
+                    },
+                };
+                split.skipped += 1;
+                let message = skips.skip(error)?;
+                on_event(TrainEvent::Skipped { epoch, message })?;
             }
             split.end(on_event)?;
             if self.valid.is_empty() {
@@ -81,6 +104,8 @@ struct Pass {
     split: DataSplit,
     total: usize,
     done: usize,
+    /// Batches whose step was left out.
+    skipped: usize,
     sum: f64,
 }
 
@@ -101,6 +126,7 @@ impl Pass {
             split,
             total,
             done: 0,
+            skipped: 0,
             sum: 0.0,
         })
     }
@@ -115,24 +141,28 @@ impl Pass {
     ) -> Result<(), TrainError> {
         let value: f64 = loss.clone().into_scalar();
         if !value.is_finite() {
-            return Err(TrainError::Loss {
-                phase: Phase::BlockAp,
-                block: self.epoch.block,
-                step,
-                loss: value,
-                rates: vec![rates.quantizer, rates.weights],
-            });
+            return Err(self.loss_error(value, step, rates));
         }
         self.sum += value;
         self.done += 1;
         on_event(TrainEvent::Batch {
             epoch: self.epoch,
             split: self.split,
-            done: self.done,
+            done: self.done + self.skipped,
             total: self.total,
             loss,
             rates: by_param.map(Box::new),
         })
+    }
+
+    fn loss_error(&self, loss: f64, step: usize, rates: BlockRates) -> TrainError {
+        TrainError::Loss {
+            phase: Phase::BlockAp,
+            block: self.epoch.block,
+            step,
+            loss,
+            rates: vec![rates.quantizer, rates.weights],
+        }
     }
 
     fn end(self, on_event: OnEvent<'_>) -> Result<f64, TrainError> {

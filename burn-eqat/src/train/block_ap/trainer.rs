@@ -3,6 +3,7 @@
 use super::BlockApConfig;
 use crate::FakeQuant;
 use crate::module::{Selected, attach_fake_quant, is_under, pack_trained, selected_under};
+use crate::train::clip::grad_norm;
 use crate::train::optimizer::adamw;
 use crate::train::{Blockwise, Flow, TrainError};
 use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
@@ -28,6 +29,21 @@ pub struct BlockRates {
     pub quantizer: f64,
     /// Weights and norms.
     pub weights: f64,
+}
+
+/// What came of a step.
+pub enum BlockStep {
+    /// It was taken.
+    Taken {
+        /// The reconstruction error, `[1]`.
+        loss: Tensor<1>,
+        /// The learning rates by parameter.
+        rates: ModuleLearningRate,
+    },
+    /// It was not, for the loss is this.
+    Loss(f64),
+    /// It was not, for the gradients have this norm.
+    Gradient(f64),
 }
 
 /// Trains one block of a model. [`BlockAp`](super::BlockAp) does this for each block in turn; use the trainer for your
@@ -75,7 +91,7 @@ impl<M: Blockwise> BlockTrainer<M> {
         self.model.as_ref().expect("it comes back from each step")
     }
 
-    /// One step on a batch; returns its reconstruction error, `[1]`, and the learning rates by parameter.
+    /// One step on a batch. It is not taken if the loss or a gradient is not finite.
     ///
     /// # Errors
     ///
@@ -84,21 +100,30 @@ impl<M: Blockwise> BlockTrainer<M> {
         &mut self,
         sample: BlockSample<M>,
         rates: BlockRates,
-    ) -> Result<(Tensor<1>, ModuleLearningRate), TrainError> {
+    ) -> Result<BlockStep, TrainError> {
         let model = self.model();
         let context = sample.context.train();
         let output = model
             .run_block(self.index, sample.input.train(), &context)
             .map_err(TrainError::Model)?;
         let loss = model.reconstruction_error(self.index, output, sample.target.train());
+        let value: f64 = loss.clone().inner().into_scalar();
+        if !value.is_finite() {
+            return Ok(BlockStep::Loss(value));
+        }
         let grads = GradientsParams::from_grads(loss.backward(), model);
+        let norm = grad_norm(model, &grads);
+        if !norm.is_finite() {
+            return Ok(BlockStep::Gradient(norm));
+        }
         let rates = ModuleLrScheduler::new(rates.weights)
             .with_group(self.quantizer.clone(), rates.quantizer)
             .step();
         // The optimizer updates parameters in place if nothing else holds them.
         let model = self.model.take().expect("it comes back from each step");
         self.model = Some(self.optim.step(rates.clone(), model, grads));
-        Ok((loss.inner(), rates))
+        let loss = loss.inner();
+        Ok(BlockStep::Taken { loss, rates })
     }
 
     /// The reconstruction error of block `index` on a batch, `[1]`, without training; `model` records no gradients.

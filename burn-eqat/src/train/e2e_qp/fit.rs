@@ -8,6 +8,7 @@ use crate::train::best::BestSoFar;
 use crate::train::clip::{clip_grad_norm, scale_grads};
 use crate::train::launch::{data_error, for_each_batch};
 use crate::train::rates::params;
+use crate::train::skips::Skips;
 use crate::train::{
     CosineSchedule, DataSplit, Epoch, LearningRates, Phase, StepLoss, TrainError, TrainEvent,
 };
@@ -174,13 +175,15 @@ pub(super) struct Fit<L> {
     /// Batches whose gradients are averaged for a step.
     accumulation: usize,
     pub listener: L,
-    /// Steps done.
+    /// Steps done, with those that were left out.
     step: usize,
+    skips: Skips,
 }
 
 impl<L> Fit<L> {
     pub fn new(schedule: Schedule, accumulation: usize, listener: L) -> Self {
         Self {
+            skips: Skips::new(schedule.config.max_skipped),
             schedule,
             accumulation: accumulation.max(1),
             listener,
@@ -223,6 +226,7 @@ impl<L> Fit<L> {
         let mut position = Position {
             epoch: starting_epoch,
             batches: 0,
+            skipped: 0,
             step: per_epoch * (starting_epoch - 1),
             loss_sum: 0,
             worse: 0,
@@ -267,7 +271,7 @@ impl<L> Fit<L> {
                 enough = best.offer(loss, trainee.model());
             }
             let next = if enough { config.epochs } else { number };
-            position = self.position(next + 1, 0, 0.0);
+            position = self.position(next + 1, [0, 0], 0.0);
             trainee.keep(&position, best.as_ref())?;
             if enough {
                 break;
@@ -277,10 +281,11 @@ impl<L> Fit<L> {
         Ok(best.unwrap_or_else(|| trainee.model()))
     }
 
-    fn position(&self, epoch: usize, batches: usize, loss_sum: f64) -> Position {
+    fn position(&self, epoch: usize, [batches, skipped]: [usize; 2], loss_sum: f64) -> Position {
         Position {
             epoch,
             batches,
+            skipped,
             step: self.step,
             loss_sum: loss_sum.to_bits(),
             worse: 0,
@@ -310,7 +315,9 @@ impl<L> Fit<L> {
             total,
         })?;
         let mut accumulator = GradientsAccumulator::new();
-        let mut waiting = 0;
+        let (mut waiting, mut skipped) = (0, from.skipped);
+        // What is wrong with a batch of the step, if something is.
+        let mut wrong = None;
         let (mut iteration, mut sum) = (from.batches, f64::from_bits(from.loss_sum));
         let mut iterator = loader.iter();
         for batch in iterator.by_ref().take(from.batches) {
@@ -325,38 +332,61 @@ impl<L> Fit<L> {
                 output,
                 grads,
             } = step(&trainee.model(), batch)?;
-            sum += self.check_loss(&loss, self.step)?;
-            accumulator.accumulate(&trainee.model(), grads);
+            let checked = self.check_loss(&loss, self.step);
+            let is_finite = checked.is_ok();
+            match checked {
+                Ok(loss) => {
+                    sum += loss;
+                    accumulator.accumulate(&trainee.model(), grads);
+                }
+                Err(error) => {
+                    skipped += 1;
+                    wrong = Some(error);
+                }
+            }
             waiting += 1;
             if waiting >= self.accumulation {
-                self.optimize(trainee, accumulator.grads(), waiting)?;
+                let grads = accumulator.grads();
+                self.optimize(trainee, grads, waiting, wrong.take(), epoch)?;
                 waiting = 0;
                 let save_every = self.schedule.config.save_every.max(1);
                 if self.step.is_multiple_of(save_every) {
-                    let position = self.position(epoch.number, iteration, sum);
+                    let position = self.position(epoch.number, [iteration, skipped], sum);
                     trainee.keep(&position, best)?;
                 }
             }
-            let rates = (self.step > 0).then(|| trainee.rates());
-            (self.listener).trained(epoch, progress, iteration, rates, loss, output)?;
+            if is_finite {
+                let rates = (self.step > 0).then(|| trainee.rates());
+                (self.listener).trained(epoch, progress, iteration, rates, loss, output)?;
+            }
         }
         if waiting > 0 {
-            self.optimize(trainee, accumulator.grads(), waiting)?;
+            let grads = accumulator.grads();
+            self.optimize(trainee, grads, waiting, wrong.take(), epoch)?;
         }
         if iteration == 0 {
             return Err(TrainError::NoData);
         }
-        let loss = sum / iteration as f64;
+        let loss = sum / (iteration - skipped).max(1) as f64;
         (self.listener).event(TrainEvent::SplitEnd { epoch, split, loss })
     }
 
-    /// A step with the mean of the gradients of that many batches, clipped.
-    fn optimize<M: LearnerModel, T: Trainee<M>>(
+    /// A step with the mean of the gradients of that many batches, clipped. It is left out if one of the batches, or the
+    /// gradients, are not finite.
+    fn optimize<M: LearnerModel, T: Trainee<M>, O>(
         &mut self,
         trainee: &mut T,
         grads: GradientsParams,
         batches: usize,
-    ) -> Result<(), TrainError> {
+        wrong: Option<TrainError>,
+        epoch: Epoch,
+    ) -> Result<(), TrainError>
+    where
+        L: Listener<M, T, O>,
+    {
+        if let Some(error) = wrong {
+            return self.skip(trainee, error, epoch);
+        }
         let model = trainee.model();
         let grads = match batches {
             1 => grads,
@@ -364,19 +394,37 @@ impl<L> Fit<L> {
         };
         let max_norm = self.schedule.config.max_grad_norm;
         let (grads, norm) = clip_grad_norm(&model, grads, max_norm);
+        drop(model);
         if !norm.is_finite() {
-            return Err(TrainError::Gradient {
+            let error = TrainError::Gradient {
                 phase: Phase::E2eQp,
                 block: None,
                 step: self.step + 1,
                 norm,
                 rates: vec![self.schedule.at(self.step)],
-            });
+            };
+            return self.skip(trainee, error, epoch);
         }
-        drop(model);
         trainee.step(grads);
+        self.skips.taken();
         self.step += 1;
         Ok(())
+    }
+
+    /// Leaves a step out; the schedule goes on.
+    fn skip<M: LearnerModel, T: Trainee<M>, O>(
+        &mut self,
+        trainee: &mut T,
+        error: TrainError,
+        epoch: Epoch,
+    ) -> Result<(), TrainError>
+    where
+        L: Listener<M, T, O>,
+    {
+        let message = self.skips.skip(error)?;
+        trainee.skip();
+        self.step += 1;
+        self.listener.event(TrainEvent::Skipped { epoch, message })
     }
 
     /// Mean validation loss; `None` where there is no validation data.

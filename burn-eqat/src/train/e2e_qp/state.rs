@@ -26,7 +26,10 @@ pub(super) struct Position {
     pub epoch: usize,
     /// Batches of the epoch that are trained on.
     pub batches: usize,
-    /// Optimizer steps done, of all epochs.
+    /// Batches of the epoch whose loss was not finite, and which are not in the sum.
+    #[serde(default)]
+    pub skipped: usize,
+    /// Optimizer steps done, of all epochs, with those that were left out.
     pub step: usize,
     /// The sum of the losses of these batches, as the bits of an f64, so that it is read as it was written.
     pub loss_sum: u64,

@@ -184,6 +184,7 @@ impl<M: LearnerModel> Listener<M, Learner<M>> for Forward<M> {
             TrainEvent::EpochEnd { epoch } => self.train(LearnerEvent::EndEpoch(epoch.number)),
             TrainEvent::PhaseStart { .. }
             | TrainEvent::Resumed { .. }
+            | TrainEvent::Skipped { .. }
             | TrainEvent::Batch { .. }
             | TrainEvent::BlockEnd { .. }
             | TrainEvent::Comparison { .. } => check_stop(&self.interrupter),

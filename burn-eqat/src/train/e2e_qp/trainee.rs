@@ -25,6 +25,9 @@ pub(super) trait Trainee<M: LearnerModel> {
     /// Takes a step.
     fn step(&mut self, grads: GradientsParams);
 
+    /// Leaves a step out: only the schedule goes on.
+    fn skip(&mut self);
+
     /// Goes back to where a run was left, if it was.
     fn resume(&mut self) -> Result<Option<Resumed<M>>, TrainError> {
         Ok(None)
@@ -53,6 +56,10 @@ impl<M: LearnerModel> Trainee<M> for Learner<M> {
     fn step(&mut self, grads: GradientsParams) {
         self.lr_step();
         self.optimizer_step(grads);
+    }
+
+    fn skip(&mut self) {
+        self.lr_step();
     }
 }
 
@@ -93,6 +100,10 @@ impl<M: LearnerModel> Trainee<M> for Resumable<M> {
         let model = self.model.take().expect("it comes back from each step");
         let rates = self.rates.clone();
         self.model = Some(TrainStep::optimize(model, &mut self.optim, rates, grads));
+    }
+
+    fn skip(&mut self) {
+        self.rates = self.schedule.step().into();
     }
 
     fn resume(&mut self) -> Result<Option<Resumed<M>>, TrainError> {

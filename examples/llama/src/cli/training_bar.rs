@@ -73,6 +73,13 @@ impl TrainingBar {
                     _ => eprintln!("{line}"),
                 }
             }
+            TrainEvent::Skipped { message, .. } => {
+                let line = format!("step left out: {message}");
+                match &self.bar {
+                    Some(bar) if !bar.is_hidden() => bar.println(line),
+                    _ => eprintln!("{line}"),
+                }
+            }
             TrainEvent::Comparison { done, total } => {
                 if self.bar.is_none() {
                     self.begin(name(Phase::E2eQp));
