@@ -132,8 +132,9 @@ fn a_dense_module_round_trips_to_the_bit() {
     assert_ne!(data(&other), data(&module));
     assert_eq!(data(&other.load(&path).unwrap()), data(&module));
     // Nothing else is there, and a file is replaced by the next one.
-    zoo(3).save(&path).unwrap();
-    assert_eq!(data(&zoo(1).load(&path).unwrap()), data(&zoo(3)));
+    let third = zoo(3);
+    third.save(&path).unwrap();
+    assert_eq!(data(&zoo(1).load(&path).unwrap()), data(&third));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
