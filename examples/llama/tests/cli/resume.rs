@@ -183,3 +183,125 @@ fn a_save_that_fails_can_be_done_again() {
     // It was asked for by its name, so it stays.
     assert!(run.join("run.json").exists());
 }
+
+/// A small file system of its own, unmounted when it is dropped; `None` where this process may not mount one.
+#[cfg(target_os = "linux")]
+struct SmallDisk(std::path::PathBuf);
+
+#[cfg(target_os = "linux")]
+impl SmallDisk {
+    fn mount(at: &Path, size: &str) -> Option<Self> {
+        fs::create_dir_all(at).unwrap();
+        let size = format!("size={size}");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs", text(at)]);
+        let mounted = quiet(mount).status().is_ok_and(|status| status.success());
+        if !mounted {
+            println!("skipped: no permission to mount a small disk");
+        }
+        mounted.then(|| SmallDisk(at.to_path_buf()))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let mut unmount = Command::new("umount");
+        unmount.arg(&self.0);
+        let _ = quiet(unmount).status();
+    }
+}
+
+/// A disk that is full as the model is saved: the run has it, and saves it once there is room.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_is_full_in_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(&dir.path().join("disk"), "3m") else {
+        return;
+    };
+    let (output, run) = (disk.0.join("packed"), dir.path().join("run"));
+    let arguments = quantize(&["--output", text(&output), "--run", text(&run)]);
+    let mut child = quiet(command(&arguments)).spawn().unwrap();
+    let start = Instant::now();
+    while !run.join("block-0000.safetensors").exists() {
+        assert!(start.elapsed().as_secs() < 300 && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // There was room as it began.
+    let filler = disk.0.join("filler");
+    let _ = fs::write(&filler, vec![0; 8 << 20]);
+    assert!(!child.wait().unwrap().success());
+    assert!(!output.exists());
+    let resume = ["quantize", "--resume", text(&run)];
+    let stderr = fails(&resume);
+    assert!(
+        stderr.contains("free") || stderr.contains("No space"),
+        "{stderr}"
+    );
+    fs::remove_file(&filler).unwrap();
+    succeeds(&resume);
+    assert!(output.join("model.safetensors").exists());
+}
+
+/// Activations on disk that are damaged under the run: it stops, says so, and ends as it would have when it is resumed.
+#[cfg(unix)]
+#[test]
+fn damaged_activations_cost_time_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let cached = ["--method", "block-ap", "--cache-memory", "0"];
+    let quantize = |output: &Path| -> Vec<String> {
+        let small = [
+            "quantize",
+            "--train-size",
+            "8",
+            "--val-size",
+            "4",
+            "--seq-len",
+            "32",
+            "--epochs",
+            "1",
+        ];
+        let arguments = small.iter().chain(&cached).map(|part| part.to_string());
+        arguments
+            .chain(["--output".to_string(), text(output).to_string()])
+            .collect()
+    };
+    let run_it = |arguments: &[String]| {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        command(&arguments)
+    };
+    let whole = dir.path().join("whole");
+    assert!(quiet(run_it(&quantize(&whole))).status().unwrap().success());
+
+    let (output, run) = (dir.path().join("damaged"), dir.path().join("damaged.run"));
+    let mut child = run_it(&quantize(&output));
+    let child = child.stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = child.spawn().unwrap();
+    let start = Instant::now();
+    let mut damaged = false;
+    while !damaged && start.elapsed().as_secs() < 300 {
+        std::thread::sleep(Duration::from_millis(2));
+        if !run.join("block-0000.safetensors").exists() {
+            continue;
+        }
+        for entry in fs::read_dir(run.join("activations"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            // Cut short, as a disk that fails leaves it.
+            let file = fs::File::options().write(true).open(entry.path());
+            damaged |= file.is_ok_and(|file| file.set_len(100).is_ok());
+        }
+    }
+    let ended = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert!(damaged && !ended.status.success(), "{stderr}");
+    assert!(
+        stderr.contains("record") && stderr.contains("--resume"),
+        "{stderr}"
+    );
+    succeeds(&["quantize", "--resume", text(&run)]);
+    assert!(files(&output) == files(&whole));
+}
