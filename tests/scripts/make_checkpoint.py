@@ -3,18 +3,26 @@
     python make_checkpoint.py DIR
     llama quantize --model DIR --calibration-tokens DIR/tokens.safetensors --method rtn --train-size 4 --val-size 4 --e2e-size 4
 
-24 blocks in bf16, about 1.5 GB. Needs numpy and safetensors.
+24 blocks in bf16, about 1.5 GB; `--blocks`, `--hidden`, `--windows` and `--seq-len` make others. Needs numpy and safetensors.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
 
-HIDDEN, INNER, BLOCKS, HEADS, VOCAB = 1536, 4608, 24, 12, 4096
-folder = Path(sys.argv[1])
+parser = argparse.ArgumentParser()
+parser.add_argument("folder", type=Path)
+parser.add_argument("--blocks", type=int, default=24)
+parser.add_argument("--hidden", type=int, default=1536, help="a multiple of 128")
+parser.add_argument("--windows", type=int, default=4, help="windows of each kind")
+parser.add_argument("--seq-len", type=int, default=32)
+arguments = parser.parse_args()
+HIDDEN, BLOCKS, VOCAB = arguments.hidden, arguments.blocks, 4096
+INNER, HEADS = 3 * HIDDEN, HIDDEN // 128
+folder = arguments.folder
 folder.mkdir(parents=True, exist_ok=True)
 config = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN,
@@ -54,5 +62,5 @@ for block in range(BLOCKS):
     for norm in ["input", "post_attention"]:
         tensors[f"model.layers.{block}.{norm}_layernorm.weight"] = [HIDDEN]
 save(folder / "model.safetensors", tensors)
-windows = {name: random.integers(0, VOCAB, (4, 32), np.int32) for name in ["calib", "val", "e2e", "eval"]}
+windows = {name: random.integers(0, VOCAB, (arguments.windows, arguments.seq_len), np.int32) for name in ["calib", "val", "e2e", "eval"]}
 save_file(windows, folder / "tokens.safetensors")

@@ -1,7 +1,9 @@
 use super::rtn::round_to_nearest;
 use super::{Comparison, EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName};
 use crate::module::packed_weights;
-use crate::train::{Blockwise, LearningRates, StepLoss, TrainError, TrainEvent, known_selection};
+use crate::train::{
+    Blockwise, DataSplit, LearningRates, StepLoss, TrainError, TrainEvent, known_selection,
+};
 use crate::{Quantize, RunDir};
 use burn::module::Module;
 use burn::train::{InferenceStep, LearnerModel, TrainStep};
@@ -93,12 +95,14 @@ impl EfficientQat {
             return Ok(packed);
         }
         let mut timer = Timer::start();
+        timer.stops_early = config.early_stopping.is_some();
         let (train, valid) = data.e2e_qp;
         let mut phase = config.e2e_qp().init();
         if let Some(run) = &self.run_dir {
             phase = phase.with_run_dir(run.clone());
         }
         let before = Comparison::measure(&packed, &*valid, &mut |event| observer.event(event))?;
+        timer.start = Instant::now();
         let on_event = &mut |event| timer.event(&event, observer);
         let (model, measured) = (packed.clone(), valid.clone());
         let tuned = if config.recompute {
@@ -108,7 +112,11 @@ impl EfficientQat {
         };
         // Without a loss before there is none after.
         if let Some(before) = before {
-            let after = Comparison::measure(&tuned, &*valid, &mut |event| observer.event(event))?;
+            // The phase has measured the model that it ends with, unless it went on behind its end.
+            let after = match timer.validated {
+                Some(after) => Some(after),
+                None => Comparison::measure(&tuned, &*valid, &mut |event| observer.event(event))?,
+            };
             timer.comparison = after.map(|after| Comparison { before, after });
         }
         let worse = timer.comparison.is_some_and(|losses| losses.is_worse());
@@ -149,6 +157,9 @@ impl EfficientQat {
 struct Timer {
     start: Instant,
     rates: Option<LearningRates>,
+    /// The validation loss of the model that E2E-QP ends with: the last, or the best where it stops early.
+    validated: Option<f64>,
+    stops_early: bool,
     comparison: Option<Comparison>,
 }
 
@@ -157,6 +168,8 @@ impl Timer {
         Self {
             start: Instant::now(),
             rates: None,
+            validated: None,
+            stops_early: false,
             comparison: None,
         }
     }
@@ -168,6 +181,17 @@ impl Timer {
     {
         if let TrainEvent::PhaseStart { rates, .. } = event {
             self.rates = Some(*rates);
+        }
+        if let TrainEvent::SplitEnd {
+            split: DataSplit::Valid,
+            loss,
+            ..
+        } = event
+        {
+            let best = self
+                .validated
+                .filter(|best| self.stops_early && best < loss);
+            self.validated = Some(best.unwrap_or(*loss));
         }
         observer.event(event)
     }

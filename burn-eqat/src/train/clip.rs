@@ -44,6 +44,31 @@ pub(crate) fn grad_norm<M: Module>(module: &M, grads: &GradientsParams) -> f64 {
     sum.map_or(0.0, |sum| sum.into_scalar::<f64>().sqrt())
 }
 
+/// Whether all gradients are finite; it reads them once, and makes nothing of their size.
+pub(crate) fn are_finite<M: Module>(module: &M, grads: &GradientsParams) -> bool {
+    struct Sums<'a> {
+        grads: &'a GradientsParams,
+        sum: Option<Tensor<1>>,
+    }
+    impl ModuleVisitor for Sums<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let Some(grad) = self.grads.get::<D>(param.id) else {
+                return;
+            };
+            // What is not finite stays so in a sum.
+            let sum = grad.sum();
+            self.sum = Some(match self.sum.take() {
+                Some(all) => all + sum.to_device(&param.lazy_device().inner()),
+                None => sum,
+            });
+        }
+    }
+    let mut sums = Sums { grads, sum: None };
+    module.visit(&mut sums);
+    let sum = sums.sum;
+    sum.is_none_or(|sum| sum.into_scalar::<f64>().is_finite())
+}
+
 /// Multiplies every gradient by a number.
 pub(crate) fn scale_grads<M: Module>(
     module: &M,

@@ -134,7 +134,7 @@ impl Pass {
     fn batch(
         &mut self,
         loss: Tensor<1>,
-        by_param: Option<ModuleLearningRate>,
+        by_param: Option<Box<ModuleLearningRate>>,
         step: usize,
         rates: BlockRates,
         on_event: OnEvent<'_>,
@@ -151,7 +151,7 @@ impl Pass {
             done: self.done + self.skipped,
             total: self.total,
             loss,
-            rates: by_param.map(Box::new),
+            rates: by_param,
         })
     }
 

@@ -3,7 +3,7 @@
 use super::BlockApConfig;
 use crate::FakeQuant;
 use crate::module::{Selected, attach_fake_quant, is_under, pack_trained, selected_under};
-use crate::train::clip::grad_norm;
+use crate::train::clip::{are_finite, grad_norm};
 use crate::train::optimizer::adamw;
 use crate::train::{Blockwise, Flow, TrainError};
 use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
@@ -32,13 +32,17 @@ pub struct BlockRates {
 }
 
 /// What came of a step.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, handed over and gone"
+)]
 pub enum BlockStep {
     /// It was taken.
     Taken {
         /// The reconstruction error, `[1]`.
         loss: Tensor<1>,
         /// The learning rates by parameter.
-        rates: ModuleLearningRate,
+        rates: Box<ModuleLearningRate>,
     },
     /// It was not, for the loss is this.
     Loss(f64),
@@ -112,9 +116,8 @@ impl<M: Blockwise> BlockTrainer<M> {
             return Ok(BlockStep::Loss(value));
         }
         let grads = GradientsParams::from_grads(loss.backward(), model);
-        let norm = grad_norm(model, &grads);
-        if !norm.is_finite() {
-            return Ok(BlockStep::Gradient(norm));
+        if !are_finite(model, &grads) {
+            return Ok(BlockStep::Gradient(grad_norm(model, &grads)));
         }
         let rates = ModuleLrScheduler::new(rates.weights)
             .with_group(self.quantizer.clone(), rates.quantizer)
@@ -122,7 +125,7 @@ impl<M: Blockwise> BlockTrainer<M> {
         // The optimizer updates parameters in place if nothing else holds them.
         let model = self.model.take().expect("it comes back from each step");
         self.model = Some(self.optim.step(rates.clone(), model, grads));
-        let loss = loss.inner();
+        let (loss, rates) = (loss.inner(), Box::new(rates));
         Ok(BlockStep::Taken { loss, rates })
     }
 
