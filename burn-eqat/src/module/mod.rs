@@ -4,6 +4,7 @@ mod attached;
 mod error;
 mod fake_quant;
 mod layer_size;
+mod listed;
 mod matrices;
 mod packed;
 mod quantize;
@@ -22,6 +23,7 @@ pub use size::SizeReport;
 pub use weights::Weights;
 
 pub(crate) use attached::packed_weights;
+pub(crate) use listed::list_params;
 pub(crate) use matrices::{
     Selected, check_overrides, is_under, select, selected_under, some_paths,
 };

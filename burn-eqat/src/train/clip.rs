@@ -22,51 +22,51 @@ pub fn clip_grad_norm<M: Module>(
 
 /// The norm of all gradients together.
 pub(crate) fn grad_norm<M: Module>(module: &M, grads: &GradientsParams) -> f64 {
-    struct Squares<'a> {
-        grads: &'a GradientsParams,
-        sum: Option<Tensor<1>>,
-    }
-    impl ModuleVisitor for Squares<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let Some(grad) = self.grads.get::<D>(param.id) else {
-                return;
-            };
-            let square = grad.square().sum();
-            self.sum = Some(match self.sum.take() {
-                Some(sum) => sum + square.to_device(&param.lazy_device().inner()),
-                None => square,
-            });
-        }
-    }
-    let mut squares = Squares { grads, sum: None };
-    module.visit(&mut squares);
-    let sum = squares.sum;
-    sum.map_or(0.0, |sum| sum.into_scalar::<f64>().sqrt())
+    sum_over(module, grads, Terms::Squares).sqrt()
 }
 
 /// Whether all gradients are finite; it reads them once, and makes nothing of their size.
 pub(crate) fn are_finite<M: Module>(module: &M, grads: &GradientsParams) -> bool {
-    struct Sums<'a> {
+    // What is not finite stays so in a sum.
+    sum_over(module, grads, Terms::Values).is_finite()
+}
+
+/// What is summed of the gradients.
+#[derive(Clone, Copy)]
+enum Terms {
+    Values,
+    Squares,
+}
+
+/// The sum over all elements of all gradients; 0 where there are none.
+fn sum_over<M: Module>(module: &M, grads: &GradientsParams, terms: Terms) -> f64 {
+    struct Sum<'a> {
         grads: &'a GradientsParams,
+        terms: Terms,
         sum: Option<Tensor<1>>,
     }
-    impl ModuleVisitor for Sums<'_> {
+    impl ModuleVisitor for Sum<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let Some(grad) = self.grads.get::<D>(param.id) else {
                 return;
             };
-            // What is not finite stays so in a sum.
-            let sum = grad.sum();
+            let sum = match self.terms {
+                Terms::Values => grad.sum(),
+                Terms::Squares => grad.square().sum(),
+            };
             self.sum = Some(match self.sum.take() {
                 Some(all) => all + sum.to_device(&param.lazy_device().inner()),
                 None => sum,
             });
         }
     }
-    let mut sums = Sums { grads, sum: None };
-    module.visit(&mut sums);
-    let sum = sums.sum;
-    sum.is_none_or(|sum| sum.into_scalar::<f64>().is_finite())
+    let mut visitor = Sum {
+        grads,
+        terms,
+        sum: None,
+    };
+    module.visit(&mut visitor);
+    visitor.sum.map_or(0.0, |sum| sum.into_scalar::<f64>())
 }
 
 /// Multiplies every gradient by a number.

@@ -1,11 +1,10 @@
 //! The blocks of a model by their paths, and the selected weights in them.
 
 use super::BlockApConfig;
-use crate::module::is_under;
+use crate::module::{is_under, list_params};
 use crate::train::rates::params;
 use crate::train::{Blockwise, TrainError, known_selection};
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Int, Tensor};
+use burn::module::Module;
 
 /// The checked paths of a model's blocks.
 #[derive(Clone, Debug)]
@@ -54,7 +53,10 @@ impl Blocks {
     /// Fails if a block has no parameters.
     pub fn check_loaded<M: Module>(&self, model: &M, index: usize) -> Result<(), TrainError> {
         let path = self.path(index);
-        if param_paths(model).iter().any(|param| is_under(param, path)) {
+        if list_params(model)
+            .iter()
+            .any(|param| is_under(&param.path, path))
+        {
             Ok(())
         } else {
             let path = path.to_string();
@@ -95,40 +97,8 @@ impl Blocks {
     }
 }
 
-/// The paths of all parameters of a module.
-fn param_paths<M: Module>(module: &M) -> Vec<String> {
-    sizes(module).into_iter().map(|(path, _)| path).collect()
-}
-
 fn params_under<M: Module>(module: &M, block: &str) -> usize {
-    let inside = sizes(module).into_iter();
-    let inside = inside.filter(|(path, _)| is_under(path, block));
-    inside.map(|(_, size)| size).sum()
-}
-
-/// The path of each parameter, and its number of elements.
-fn sizes<M: Module>(module: &M) -> Vec<(String, usize)> {
-    #[derive(Default)]
-    struct Visitor {
-        path: Vec<String>,
-        found: Vec<(String, usize)>,
-    }
-    impl ModuleVisitor for Visitor {
-        fn enter_module(&mut self, name: &str, _container: &str) {
-            self.path.push(name.into());
-        }
-        fn exit_module(&mut self, _name: &str, _container: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let size = param.lazy_shape().num_elements();
-            self.found.push((self.path.join("."), size));
-        }
-        fn visit_int<const D: usize>(&mut self, _param: &Param<Tensor<D, Int>>) {
-            self.found.push((self.path.join("."), 0));
-        }
-    }
-    let mut visitor = Visitor::default();
-    module.visit(&mut visitor);
-    visitor.found
+    let inside = list_params(module).into_iter();
+    let inside = inside.filter(|param| is_under(&param.path, block));
+    inside.map(|param| param.floats).sum()
 }

@@ -2,10 +2,10 @@
 
 use crate::RunDir;
 use crate::files::FileError;
-use crate::module::{map_scales, packed_weights};
+use crate::module::{list_params, map_scales, packed_weights};
 use crate::train::TrainError;
 use crate::train::best::BestSoFar;
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ParamId};
 use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use burn::store::burn_pack::{self, Reader, Scalar, Writer};
 use burn::tensor::{DType, Tensor, TensorData};
@@ -167,7 +167,8 @@ impl State {
         model: &M,
         optim: ModuleOptimizer,
     ) -> Result<ModuleOptimizer, TrainError> {
-        let ids = ids(model);
+        let ids = list_params(model).into_iter();
+        let ids: HashMap<String, ParamId> = ids.map(|param| (param.path, param.id)).collect();
         let find = |path: &str| {
             let id = ids.get(path).copied();
             id.ok_or_else(|| self.invalid(format!("moments of {path}, which the model has not")))
@@ -266,27 +267,4 @@ const MOMENTS: &str = "optimizer";
 fn parse(name: &str) -> Option<(&str, &str)> {
     let name = name.strip_prefix(MOMENTS)?.strip_prefix(':')?;
     name.rsplit_once(':')
-}
-
-/// The identifiers of the float parameters of a module, by their paths.
-fn ids<M: Module>(module: &M) -> HashMap<String, ParamId> {
-    #[derive(Default)]
-    struct Visitor {
-        path: Vec<String>,
-        ids: HashMap<String, ParamId>,
-    }
-    impl ModuleVisitor for Visitor {
-        fn enter_module(&mut self, name: &str, _container: &str) {
-            self.path.push(name.into());
-        }
-        fn exit_module(&mut self, _name: &str, _container: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.ids.insert(self.path.join("."), param.id);
-        }
-    }
-    let mut visitor = Visitor::default();
-    module.visit(&mut visitor);
-    visitor.ids
 }

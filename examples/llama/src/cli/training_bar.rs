@@ -67,18 +67,10 @@ impl TrainingBar {
                 }
             }
             TrainEvent::EpochEnd { epoch } => {
-                let line = format!("{}: {}{}", title(epoch), self.train, self.valid);
-                match &self.bar {
-                    Some(bar) if !bar.is_hidden() => bar.println(line),
-                    _ => eprintln!("{line}"),
-                }
+                self.line(format!("{}: {}{}", title(epoch), self.train, self.valid));
             }
             TrainEvent::Skipped { message, .. } => {
-                let line = format!("step left out: {message}");
-                match &self.bar {
-                    Some(bar) if !bar.is_hidden() => bar.println(line),
-                    _ => eprintln!("{line}"),
-                }
+                self.line(format!("step left out: {message}"));
             }
             TrainEvent::Comparison { done, total } => {
                 if self.bar.is_none() {
@@ -103,6 +95,14 @@ impl TrainingBar {
     pub(super) fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
+        }
+    }
+
+    /// Writes a line above the bar, where there is one.
+    fn line(&self, line: String) {
+        match &self.bar {
+            Some(bar) if !bar.is_hidden() => bar.println(line),
+            _ => eprintln!("{line}"),
         }
     }
 

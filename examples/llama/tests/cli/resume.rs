@@ -4,7 +4,7 @@ use super::{command, fails, quantize, succeeds, text};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The files of a directory.
@@ -21,6 +21,15 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 fn quiet(mut command: Command) -> Command {
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command
+}
+
+/// Waits until a run has finished its first block.
+fn wait_for_a_block(child: &mut Child, run: &Path) {
+    let start = Instant::now();
+    while !run.join("block-0000.safetensors").exists() {
+        assert!(start.elapsed().as_secs() < 300 && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Numbers without a pattern, from a seed.
@@ -105,11 +114,7 @@ fn a_run_goes_on_as_it_began() {
     let (output, run) = (dir.path().join("packed"), dir.path().join("packed.run"));
     let arguments = quantize(&["--output", text(&output)]);
     let mut child = quiet(command(&arguments)).spawn().unwrap();
-    let start = Instant::now();
-    while !run.join("block-0000.safetensors").exists() {
-        assert!(start.elapsed().as_secs() < 300 && child.try_wait().unwrap().is_none());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for_a_block(&mut child, &run);
     // Another process may not use it.
     let stderr = fails(&["quantize", "--resume", text(&run)]);
     assert!(stderr.contains("another process uses this run"), "{stderr}");
@@ -161,11 +166,7 @@ fn a_save_that_fails_can_be_done_again() {
     let (output, run) = (dir.path().join("packed"), dir.path().join("kept"));
     let arguments = quantize(&["--output", text(&output), "--run", text(&run)]);
     let mut child = quiet(command(&arguments)).spawn().unwrap();
-    let start = Instant::now();
-    while !run.join("block-0000.safetensors").exists() {
-        assert!(start.elapsed().as_secs() < 300 && child.try_wait().unwrap().is_none());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for_a_block(&mut child, &run);
     // Somebody puts something of theirs where the model is to go.
     fs::create_dir(&output).unwrap();
     fs::write(output.join("thesis.tex"), "mine").unwrap();
@@ -223,11 +224,7 @@ fn a_disk_that_is_full_in_the_end() {
     let (output, run) = (disk.0.join("packed"), dir.path().join("run"));
     let arguments = quantize(&["--output", text(&output), "--run", text(&run)]);
     let mut child = quiet(command(&arguments)).spawn().unwrap();
-    let start = Instant::now();
-    while !run.join("block-0000.safetensors").exists() {
-        assert!(start.elapsed().as_secs() < 300 && child.try_wait().unwrap().is_none());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for_a_block(&mut child, &run);
     // There was room as it began.
     let filler = disk.0.join("filler");
     let _ = fs::write(&filler, vec![0; 8 << 20]);
