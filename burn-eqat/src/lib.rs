@@ -44,6 +44,6 @@ pub use quantizer::{min_max_start, quantize_codes};
 pub use recipe::{
     Comparison, EfficientQat, EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName,
 };
-pub use run_dir::{RunDir, RunDirError};
+pub use run_dir::{RunDir, RunDirError, StoredBlock};
 pub use scheme::{GroupSize, Scheme, SchemeError};
 pub use schemes::{SchemeOverride, Schemes};

@@ -38,12 +38,14 @@ pub use export::{export_dense, export_gptq};
 pub use json::read_json;
 pub use naming::Naming;
 pub use room::check_room;
-pub use save::{expected_size, save_model, saved_size};
+pub use save::{
+    expected_size, save_model, save_model_by_block, saved_size, saved_size_by_block,
+};
 pub use schemes::PackedSchemes;
 pub use side_files::copy_side_files;
 pub use staged::StagedDir;
 pub use staged_file::StagedFile;
 pub use stored::Format;
 
-pub(crate) use single::{digest_part, load_module, load_part, save_module, save_part};
+pub(crate) use single::{PartFile, digest_part, load_module, load_part, save_module, save_part};
 pub(crate) use view::stored_scales;

@@ -2,15 +2,18 @@ use super::entry::own_entry;
 use super::error::FileError;
 use super::json::write_json;
 use super::layout::{Role, Slot, slots};
-use super::parameters::{each_parameter, view};
+use super::parameters::{each_parameter_of, view};
 use super::schemes::PackedSchemes;
 use super::shards::ShardWriter;
 use super::staged::StagedDir;
-use super::view::Floats;
+use super::view::{Floats, TensorView};
+use crate::Scheme;
+use crate::train::{Blockwise, TrainError, for_each_piece};
 use burn::module::Module;
 use burn::tensor::DType;
 use safetensors::tensor::View;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Writes a module's tensors and `config.json` into a staged directory.
@@ -29,14 +32,72 @@ pub fn save_model<M: Module>(
     dtype: DType,
     staged: &StagedDir,
 ) -> Result<(), FileError> {
-    let mut file = ShardWriter::new(staged.path(), u64::MAX);
-    each_parameter(module, staged.path(), |slot, data| {
-        let view = view(staged.path(), &slot, data, Floats::Lossless(dtype))?;
-        file.push(slot.name, view)
+    let mut writer = ModelWriter::new(staged, dtype);
+    writer.add(module, &|_| true)?;
+    writer.finish(config)
+}
+
+/// [`save_model`] for a model whose blocks are in files: each is loaded, written and dropped in turn.
+///
+/// # Errors
+///
+/// As [`save_model`], and when a block cannot be loaded.
+pub fn save_model_by_block<M: Blockwise>(
+    model: &M,
+    config: &Value,
+    dtype: DType,
+    staged: &StagedDir,
+) -> Result<(), TrainError> {
+    let mut writer = ModelWriter::new(staged, dtype);
+    for_each_piece(model, &mut |piece, inside| {
+        writer.add(piece, inside).map_err(TrainError::from)
     })?;
-    file.finish()?;
-    let schemes = PackedSchemes::of(module);
-    write_config(config, schemes.as_ref().map(own_entry), staged.path())
+    Ok(writer.finish(config)?)
+}
+
+/// Data that is gathered for a file; a model that has more is written to several, so that memory does not have to hold it.
+const SHARD: u64 = 2_000_000_000;
+
+/// Writes a model, a piece at a time.
+struct ModelWriter<'a> {
+    dir: &'a Path,
+    dtype: DType,
+    file: ShardWriter<'a, TensorView>,
+    schemes: BTreeMap<String, Scheme>,
+}
+
+impl<'a> ModelWriter<'a> {
+    fn new(staged: &'a StagedDir, dtype: DType) -> Self {
+        Self {
+            dir: staged.path(),
+            dtype,
+            file: ShardWriter::new(staged.path(), SHARD),
+            schemes: BTreeMap::new(),
+        }
+    }
+
+    /// Writes the parameters of a module whose paths are `inside`.
+    fn add<M: Module>(
+        &mut self,
+        module: &M,
+        inside: &dyn Fn(&str) -> bool,
+    ) -> Result<(), FileError> {
+        let floats = Floats::Lossless(self.dtype);
+        each_parameter_of(module, inside, self.dir, |slot, data| {
+            let view = view(self.dir, &slot, data, floats)?;
+            self.file.push(slot.name, view)
+        })?;
+        let mut schemes = PackedSchemes::by_path(module);
+        schemes.retain(|path, _| inside(path));
+        self.schemes.extend(schemes);
+        Ok(())
+    }
+
+    fn finish(self, config: &Value) -> Result<(), FileError> {
+        self.file.finish()?;
+        let schemes = PackedSchemes::of_weights(self.schemes);
+        write_config(config, schemes.as_ref().map(own_entry), self.dir)
+    }
 }
 
 /// Bytes of tensor data that [`save_model`] would write.
@@ -45,9 +106,31 @@ pub fn save_model<M: Module>(
 ///
 /// When a tensor cannot be read from its device.
 pub fn saved_size<M: Module>(module: &M, dtype: DType) -> Result<usize, FileError> {
+    saved_size_of(module, &|_| true, dtype)
+}
+
+/// [`saved_size`] of a model whose blocks are in files. Each of them is read for it.
+///
+/// # Errors
+///
+/// As [`saved_size`], and when a block cannot be loaded.
+pub fn saved_size_by_block<M: Blockwise>(model: &M, dtype: DType) -> Result<usize, TrainError> {
+    let mut bytes = 0;
+    for_each_piece(model, &mut |piece, inside| {
+        bytes += saved_size_of(piece, inside, dtype)?;
+        Ok::<_, TrainError>(())
+    })?;
+    Ok(bytes)
+}
+
+fn saved_size_of<M: Module>(
+    module: &M,
+    inside: &dyn Fn(&str) -> bool,
+    dtype: DType,
+) -> Result<usize, FileError> {
     let mut bytes = 0;
     let path = Path::new("model.safetensors");
-    each_parameter(module, path, |slot, data| {
+    each_parameter_of(module, inside, path, |slot, data| {
         bytes += view(path, &slot, data, Floats::Lossless(dtype))?.data_len();
         Ok(())
     })?;

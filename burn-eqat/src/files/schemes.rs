@@ -32,7 +32,7 @@ impl PackedSchemes {
     }
 
     /// Of weights by their paths; `None` where there is none.
-    pub(super) fn of_weights(mut overrides: BTreeMap<String, Scheme>) -> Option<Self> {
+    pub(crate) fn of_weights(mut overrides: BTreeMap<String, Scheme>) -> Option<Self> {
         let mut counts: HashMap<Scheme, usize> = HashMap::new();
         for scheme in overrides.values() {
             *counts.entry(*scheme).or_default() += 1;

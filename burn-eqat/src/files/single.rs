@@ -8,7 +8,7 @@ use super::quantization::{Overrides, Quantization};
 use super::schemes::PackedSchemes;
 use super::staged_file::StagedFile;
 use super::stored::Format;
-use super::tensor_file::locate;
+use super::tensor_file::{Located, locate};
 use super::view::Floats;
 use crate::Scheme;
 use burn::module::Module;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The name of our entry in a file's metadata.
 const ENTRY: &str = "burn-eqat";
@@ -83,27 +83,61 @@ pub(crate) fn load_part<M: Module>(
     inside: &dyn Fn(&str) -> bool,
     path: &Path,
 ) -> Result<M, FileError> {
-    let Entry { version, schemes } = read_entry(path)?;
-    if version != VERSION {
-        let message = format!("has version {version} of the format, expected {VERSION}");
-        return Err(FileError::invalid(path, message));
+    PartFile::open(path)?.load(module, "", inside)
+}
+
+/// A file of [`save_part`] whose header is read.
+#[derive(Debug)]
+pub(crate) struct PartFile {
+    path: PathBuf,
+    quantization: Option<Quantization>,
+    tensors: BTreeMap<String, Located>,
+}
+
+impl PartFile {
+    /// Reads the header of a file.
+    pub fn open(path: &Path) -> Result<Self, FileError> {
+        let Entry { version, schemes } = read_entry(path)?;
+        if version != VERSION {
+            let message = format!("has version {version} of the format, expected {VERSION}");
+            return Err(FileError::invalid(path, message));
+        }
+        let packed = schemes.values().next().copied();
+        let quantization = packed.map(|scheme| Quantization {
+            format: Format::BurnEqat,
+            scheme,
+            overrides: Overrides::Paths(schemes),
+        });
+        Ok(Self {
+            path: path.to_path_buf(),
+            quantization,
+            tensors: locate(path)?,
+        })
     }
-    let packed = schemes.values().next().copied();
-    let quantization = packed.map(|scheme| Quantization {
-        format: Format::BurnEqat,
-        scheme,
-        overrides: Overrides::Paths(schemes),
-    });
-    let tensors = locate(path)?;
-    let source = Source {
-        path,
-        tensors: &tensors,
-        quantization,
-        floats: LoadedFloats::AsStored,
-        prefix: "",
-        inside,
-    };
-    source.load(module, |_| false)
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Loads the parameters of a module whose paths are `inside`. In the file their names begin with `prefix`. None of them is
+    /// packed before.
+    pub fn load<M: Module>(
+        &self,
+        module: M,
+        prefix: &str,
+        inside: &dyn Fn(&str) -> bool,
+    ) -> Result<M, FileError> {
+        let source = Source {
+            path: &self.path,
+            tensors: &self.tensors,
+            quantization: self.quantization.clone(),
+            floats: LoadedFloats::AsStored,
+            prefix,
+            inside,
+        };
+        source.load(module, |_| false)
+    }
 }
 
 /// Adds the parameters of a module whose paths are `inside` to a hash: their names, shapes, types and values. `path` is for

@@ -1,10 +1,12 @@
+use crate::StoredBlock;
 use crate::files::{Checkpoint, FileError};
 use burn::module::Module;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 /// Blocks that stay in their checkpoint until they are read, so that at most one of them is in memory at a
-/// time. Clones share everything.
+/// time. Blocks that a phase has finished come from its run directory instead. Clones share everything that is read.
 ///
 /// ```no_run
 /// use burn::nn::{Linear, LinearConfig};
@@ -20,7 +22,11 @@ use std::sync::Arc;
 /// let fourth = blocks.read(3)?;
 /// # Ok::<_, burn_eqat::files::FileError>(())
 /// ```
-pub struct BlockFiles<B>(Arc<Inner<B>>);
+pub struct BlockFiles<B> {
+    inner: Arc<Inner<B>>,
+    /// Those that are read from elsewhere.
+    stored: BTreeMap<usize, StoredBlock>,
+}
 
 struct Inner<B> {
     checkpoint: Checkpoint,
@@ -48,14 +54,17 @@ impl<B: Module> BlockFiles<B> {
         init: impl Fn(usize) -> B + Send + Sync + 'static,
         ignore: impl Fn(&str) -> bool + Send + Sync + 'static,
     ) -> Result<Self, FileError> {
-        let files = BlockFiles(Arc::new(Inner {
-            checkpoint: checkpoint.clone(),
-            path: path.to_string(),
-            len,
-            init: Box::new(init),
-            ignore: Box::new(ignore),
-        }));
-        let inner = &files.0;
+        let files = BlockFiles {
+            inner: Arc::new(Inner {
+                checkpoint: checkpoint.clone(),
+                path: path.to_string(),
+                len,
+                init: Box::new(init),
+                ignore: Box::new(ignore),
+            }),
+            stored: BTreeMap::new(),
+        };
+        let inner = &files.inner;
         for index in 0..len {
             let block = (inner.init)(index);
             checkpoint.check_part(block, &files.prefix(index), &inner.ignore)?;
@@ -66,7 +75,17 @@ impl<B: Module> BlockFiles<B> {
     /// A block of the right shape, without data: what
     /// [`Blockwise::outline`](crate::train::Blockwise::outline) puts in the place of one that is not in memory.
     pub fn outline(&self, index: usize) -> B {
-        (self.0.init)(index)
+        (self.inner.init)(index)
+    }
+
+    /// Has a block read from a run directory from here on; see [`Blockwise::store_block`](crate::train::Blockwise::store_block).
+    pub fn store(&mut self, index: usize, block: StoredBlock) {
+        self.stored.insert(index, block);
+    }
+
+    /// Where a block is read from, if not from the checkpoint.
+    pub fn stored(&self, index: usize) -> Option<&StoredBlock> {
+        self.stored.get(&index)
     }
 
     /// Reads a block.
@@ -75,8 +94,11 @@ impl<B: Module> BlockFiles<B> {
     ///
     /// When the files have changed since they were checked.
     pub fn read(&self, index: usize) -> Result<B, FileError> {
-        let inner = &self.0;
+        let inner = &self.inner;
         let block = (inner.init)(index);
+        if let Some(stored) = self.stored(index) {
+            return stored.read(block);
+        }
         (inner.checkpoint).load_part(block, &self.prefix(index), &inner.ignore)
     }
 }
@@ -84,38 +106,42 @@ impl<B: Module> BlockFiles<B> {
 impl<B> BlockFiles<B> {
     /// The number of blocks.
     pub fn len(&self) -> usize {
-        self.0.len
+        self.inner.len
     }
 
     /// Whether there is no block.
     pub fn is_empty(&self) -> bool {
-        self.0.len == 0
+        self.inner.len == 0
     }
 
     /// Whether a tensor of the files belongs to a block.
     pub fn contains(&self, tensor: &str) -> bool {
-        let rest = tensor.strip_prefix(self.0.path.as_str());
+        let rest = tensor.strip_prefix(self.inner.path.as_str());
         let index = rest.and_then(|rest| rest.strip_prefix('.')?.split('.').next()?.parse().ok());
-        index.is_some_and(|index: usize| index < self.0.len)
+        index.is_some_and(|index: usize| index < self.inner.len)
     }
 
     fn prefix(&self, index: usize) -> String {
-        format!("{}.{index}.", self.0.path)
+        format!("{}.{index}.", self.inner.path)
     }
 }
 
 impl<B> Clone for BlockFiles<B> {
     fn clone(&self) -> Self {
-        BlockFiles(self.0.clone())
+        BlockFiles {
+            inner: self.inner.clone(),
+            stored: self.stored.clone(),
+        }
     }
 }
 
 impl<B> fmt::Debug for BlockFiles<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BlockFiles")
-            .field("dir", &self.0.checkpoint.dir())
-            .field("path", &self.0.path)
-            .field("len", &self.0.len)
+            .field("dir", &self.inner.checkpoint.dir())
+            .field("path", &self.inner.path)
+            .field("len", &self.inner.len)
+            .field("stored", &self.stored.len())
             .finish()
     }
 }

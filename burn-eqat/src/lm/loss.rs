@@ -10,26 +10,6 @@ pub trait NextTokenLoss {
     ///
     /// When the model cannot run, for example because its files have changed.
     fn loss(&self, batch: TokenBatch) -> Result<Tensor<1>, ModelError>;
-
-    /// The [`loss`](Self::loss) of each of several batches. A model with its blocks in files reads each block
-    /// once here, and runs it over all of the batches.
-    ///
-    /// # Errors
-    ///
-    /// As [`loss`](Self::loss).
-    fn losses(&self, batches: &[TokenBatch]) -> Result<Vec<Tensor<1>>, ModelError> {
-        batches
-            .iter()
-            .map(|batch| self.loss(batch.clone()))
-            .collect()
-    }
-
-    /// The number of batches of `shape` (windows, tokens per window) that [`losses`](Self::losses) should get at
-    /// a time. More than one only saves reading files.
-    fn batches_at_a_time(&self, shape: [usize; 2]) -> usize {
-        let _ = shape;
-        1
-    }
 }
 
 /// Mean cross-entropy of each position's next token, in nats. The last position of a window predicts nothing.

@@ -92,7 +92,7 @@ pub use error::{LmError, ModelError};
 pub use frozen_head::frozen_head_loss;
 pub use generate::{Generated, GenerationLimits, NextTokenLogits, generate};
 pub use loss::{NextTokenLoss, next_token_log_probs, next_token_loss};
-pub use perplexity::perplexity;
+pub use perplexity::{perplexity, perplexity_by_block};
 pub use phase_loaders::BatchSizes;
 pub use sample_windows::sample_windows;
 pub use sampler::Sampler;

@@ -1,4 +1,5 @@
-use super::{LmError, NextTokenLoss, TokenWindows};
+use super::{LmError, NextTokenLoss, TokenBatch, TokenWindows};
+use crate::train::{Blockwise, CacheConfig, StateCache, TrainError, with_block};
 use burn::tensor::Device;
 
 /// Windows of a batch.
@@ -17,6 +18,73 @@ pub fn perplexity<M: NextTokenLoss>(
     device: &Device,
     progress: &mut dyn FnMut(usize, usize) -> Result<(), LmError>,
 ) -> Result<f64, LmError> {
+    check_windows(windows)?;
+    let batches = windows.batches(BATCH, device);
+    let (mut sum, total) = (0.0, batches.len());
+    for (done, batch) in batches.into_iter().enumerate() {
+        let [rows, _] = batch.tokens.dims();
+        let loss = model.loss(batch).map_err(LmError::model)?;
+        sum += loss.into_scalar::<f64>() * rows as f64;
+        progress(done + 1, total)?;
+    }
+    Ok((sum / windows.len() as f64).exp())
+}
+
+/// [`perplexity`] of a model whose blocks are in files, by its [`Blockwise::output_loss`]: each block is loaded once, and all
+/// windows go through it. Their hidden states are kept where `cache` says, and not rounded there. `progress` counts every batch
+/// once for each block and once for the loss.
+///
+/// # Errors
+///
+/// As [`perplexity`]. Also when a block cannot be loaded, or hidden states cannot be kept on disk.
+pub fn perplexity_by_block<M: Blockwise<Batch = TokenBatch>>(
+    model: &M,
+    windows: &TokenWindows,
+    device: &Device,
+    cache: &CacheConfig,
+    progress: &mut dyn FnMut(usize, usize) -> Result<(), LmError>,
+) -> Result<f64, LmError> {
+    check_windows(windows)?;
+    let batches = windows.batches(BATCH, device);
+    let blocks = model.blocks().len();
+    let (mut done, total) = (0, (blocks + 1) * batches.len());
+    let mut step = || {
+        done += 1;
+        // What stops it goes through the model's own errors.
+        progress(done, total).map_err(|error| TrainError::Callback(error.into()))
+    };
+    let mut states = StateCache::<M>::new(cache, device);
+    for batch in &batches {
+        let (hidden, context) = model.embed(batch.clone()).map_err(LmError::model)?;
+        states
+            .push(hidden, context, batches.len())
+            .map_err(from_train)?;
+    }
+    for index in 0..blocks {
+        let loaded = with_block(model, index).map_err(from_train)?;
+        let advanced = states.advance(|hidden, context| {
+            let hidden = loaded.run_block(index, hidden, context);
+            step()?;
+            hidden.map_err(TrainError::Model)
+        });
+        advanced.map_err(from_train)?;
+    }
+    let (mut sum, mut batches) = (0.0, batches.into_iter());
+    let summed = states.for_each(|hidden, context| {
+        let Some(batch) = batches.next() else {
+            return Ok(());
+        };
+        let [rows, _] = batch.tokens.dims();
+        let loss = model.output_loss(hidden, context, batch);
+        sum += loss.map_err(TrainError::Model)?.into_scalar::<f64>() * rows as f64;
+        step()
+    });
+    summed.map_err(from_train)?;
+    Ok((sum / windows.len() as f64).exp())
+}
+
+/// Fails for windows without anything to predict.
+fn check_windows(windows: &TokenWindows) -> Result<(), LmError> {
     let seq_len = windows.seq_len();
     if windows.is_empty() {
         return Err(LmError::TooFewWindows {
@@ -28,21 +96,12 @@ pub fn perplexity<M: NextTokenLoss>(
     if seq_len < 2 {
         return Err(LmError::ShortWindows { seq_len });
     }
-    let batches = windows.batches(BATCH, device);
-    let at_a_time = model.batches_at_a_time([BATCH, seq_len]).max(1);
-    let (mut sum, mut done) = (0.0, 0);
-    for run in batches.chunks(at_a_time) {
-        let losses = model.losses(run).map_err(LmError::model)?;
-        if losses.len() != run.len() {
-            let message = format!("{} losses of {} batches", losses.len(), run.len());
-            return Err(LmError::Model(message.into()));
-        }
-        for (batch, loss) in run.iter().zip(losses) {
-            let [rows, _] = batch.tokens.dims();
-            sum += loss.into_scalar::<f64>() * rows as f64;
-            done += 1;
-            progress(done, batches.len())?;
-        }
+    Ok(())
+}
+
+fn from_train(error: TrainError) -> LmError {
+    match error {
+        TrainError::Model(error) | TrainError::Callback(error) => LmError::model(error),
+        error => LmError::model(error.into()),
     }
-    Ok((sum / windows.len() as f64).exp())
 }

@@ -18,10 +18,11 @@ pub struct LayerSize {
 }
 
 impl LayerSize {
-    /// Each packed weight of a module, in the order in which the module has them.
-    pub(super) fn all<M: Module>(module: &M) -> Vec<Self> {
+    /// Each packed weight of a module whose path is `inside`, in the order in which the module has them.
+    pub(crate) fn of_part<M: Module>(module: &M, inside: &dyn Fn(&str) -> bool) -> Vec<Self> {
         let weights = super::packed_weights(module).into_iter();
         weights
+            .filter(|(path, _)| inside(path))
             .map(|(path, weight)| Self::of(path, weight))
             .collect()
     }

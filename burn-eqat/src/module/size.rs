@@ -22,14 +22,15 @@ pub struct SizeReport {
 }
 
 impl SizeReport {
-    pub(super) fn of<M: Module>(module: &M) -> Self {
-        #[derive(Default)]
-        struct Floats {
+    /// Of the parameters of a module whose paths are `inside`.
+    pub(crate) fn of_part<M: Module>(module: &M, inside: &dyn Fn(&str) -> bool) -> Self {
+        struct Floats<'a> {
             walk: Walk,
+            inside: &'a dyn Fn(&str) -> bool,
             params: usize,
             bytes: usize,
         }
-        impl ModuleVisitor for Floats {
+        impl ModuleVisitor for Floats<'_> {
             fn enter_module(&mut self, name: &str, container: &str) {
                 self.walk.enter(name, container);
             }
@@ -37,21 +38,27 @@ impl SizeReport {
                 self.walk.exit();
             }
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                if !self.walk.is_attached() {
+                if !self.walk.is_attached() && (self.inside)(&self.walk.path()) {
                     let count = param.lazy_shape().num_elements();
                     self.params += count;
                     self.bytes += count * param.base().dtype().size();
                 }
             }
         }
-        let mut floats = Floats::default();
+        let mut floats = Floats {
+            walk: Walk::default(),
+            inside,
+            params: 0,
+            bytes: 0,
+        };
         module.visit(&mut floats);
         let mut report = SizeReport {
             dense_params: floats.params,
             dense_bytes: floats.bytes,
             ..Default::default()
         };
-        for (path, packed) in super::packed_weights(module) {
+        let packed = super::packed_weights(module).into_iter();
+        for (path, packed) in packed.filter(|(path, _)| inside(path)) {
             // The step sizes were counted as plain parameters above.
             let scales = &packed.weight.scales;
             report.dense_params -= scales.shape().num_elements();
@@ -61,6 +68,16 @@ impl SizeReport {
             report.packed_bytes += layer.bytes;
         }
         report
+    }
+
+    /// Of two parts together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            packed_weights: self.packed_weights + other.packed_weights,
+            packed_bytes: self.packed_bytes + other.packed_bytes,
+            dense_params: self.dense_params + other.dense_params,
+            dense_bytes: self.dense_bytes + other.dense_bytes,
+        }
     }
 
     /// Bits per packed weight, including step sizes and zero points; 0 if nothing is packed.

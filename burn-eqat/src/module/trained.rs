@@ -6,13 +6,13 @@ use super::quantize::pack::{AttachPacked, pack_weight};
 use super::walk::Walk;
 use super::{Packed, QuantizeError};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Int, Tensor};
 use std::any::Any;
 use std::collections::HashMap;
 
 /// Puts a part of `trained` into `model`, which is the same model without fake quantization in that part.
-/// Fake-quantized weights become packed ones, all other floats are copied. `inside` says which paths are in the part.
-/// The rest of `model` does not change.
+/// Fake-quantized weights become packed ones, all other parameters are copied. `inside` says which paths are in the part; what
+/// `model` has there is not looked at, and need not have data. The rest of `model` does not change.
 pub(crate) fn pack_trained<M: Module>(
     model: M,
     trained: &M,
@@ -40,26 +40,40 @@ pub(crate) fn pack_trained<M: Module>(
         }
         table.insert(path, (scales, Packed::from_weight(packed, scheme)));
     }
-    let mut floats = Floats {
+    let mut values = Values {
         walk: Walk::default(),
         inside,
         values: HashMap::new(),
     };
-    trained.visit(&mut floats);
-    floats.values.retain(|path, _| !table.contains_key(path));
-    let model = model.map(&mut floats);
+    trained.visit(&mut values);
+    values.values.retain(|path, _| !table.contains_key(path));
+    let model = model.map(&mut values);
     Ok(model.apply_reparameterization(AttachPacked { table }))
 }
 
-/// The float parameters of a part by path, collected from one module and put into another.
-struct Floats<'a> {
+/// The parameters of a part by path, collected from one module and put into another.
+struct Values<'a> {
     walk: Walk,
     inside: &'a dyn Fn(&str) -> bool,
-    /// Each is a `Tensor<D>` of its parameter's rank.
+    /// Each is a tensor of its parameter's rank and kind.
     values: HashMap<String, Box<dyn Any>>,
 }
 
-impl ModuleVisitor for Floats<'_> {
+impl Values<'_> {
+    fn collect<T: 'static>(&mut self, value: impl FnOnce() -> T) {
+        let path = self.walk.path();
+        if !self.walk.is_attached() && (self.inside)(&path) {
+            self.values.insert(path, Box::new(value()));
+        }
+    }
+
+    fn take<T: 'static>(&mut self) -> Option<T> {
+        let value = self.values.remove(&self.walk.path())?;
+        Some(*value.downcast::<T>().ok()?)
+    }
+}
+
+impl ModuleVisitor for Values<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.walk.enter(name, container);
     }
@@ -67,25 +81,42 @@ impl ModuleVisitor for Floats<'_> {
         self.walk.exit();
     }
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let path = self.walk.path();
-        if !self.walk.is_attached() && (self.inside)(&path) {
-            let value: Tensor<D> = param.base();
-            self.values.insert(path, Box::new(value));
-        }
+        self.collect(|| param.base());
+    }
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        self.collect(|| param.val());
+    }
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+        self.collect(|| param.val());
     }
 }
 
-impl ModuleMapper for Floats<'_> {
+impl ModuleMapper for Values<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.walk.enter(name, container);
     }
     fn exit_module(&mut self, _name: &str, _container: &str) {
         self.walk.exit();
     }
+    // New parameters: mapping the old ones would give data to those that have none.
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let value = self.values.remove(&self.walk.path());
-        match value.and_then(|value| value.downcast::<Tensor<D>>().ok()) {
-            Some(value) => param.map(|_| *value),
+        match self.take::<Tensor<D>>() {
+            Some(value) => Param::initialized(param.id, value),
+            None => param,
+        }
+    }
+    fn map_int<const D: usize>(&mut self, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
+        match self.take::<Tensor<D, Int>>() {
+            Some(value) => Param::initialized(param.id, value),
+            None => param,
+        }
+    }
+    fn map_bool<const D: usize>(
+        &mut self,
+        param: Param<Tensor<D, Bool>>,
+    ) -> Param<Tensor<D, Bool>> {
+        match self.take::<Tensor<D, Bool>>() {
+            Some(value) => Param::initialized(param.id, value),
             None => param,
         }
     }

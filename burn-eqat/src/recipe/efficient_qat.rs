@@ -1,10 +1,10 @@
-use super::rtn::round_to_nearest;
+use super::rtn::{forget, round_to_nearest};
 use super::{Comparison, EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName};
-use crate::module::packed_weights;
 use crate::train::{
-    Blockwise, DataSplit, LearningRates, StepLoss, TrainError, TrainEvent, known_selection,
+    Blockwise, DataSplit, LearningRates, StepLoss, TrainError, TrainEvent, is_packed,
+    known_selection, layer_sizes_by_block, load_blocks, size_by_block,
 };
-use crate::{Quantize, RunDir};
+use crate::{Quantize, RunDir, Scheme, SizeReport};
 use burn::module::Module;
 use burn::train::{InferenceStep, LearnerModel, TrainStep};
 use std::time::Instant;
@@ -59,21 +59,34 @@ impl EfficientQat {
     {
         let (config, data) = (&self.config, data.into());
         let model = model.valid();
-        let packed = if packed_weights(&model).is_empty() {
+        let packed = if !is_packed(&model)? {
             if config.method >= Method::BlockAp {
                 config.block_ap().init().check(&model)?;
             } else {
                 known_selection(&model, &config.weights, &config.schemes())?;
             }
-            reach(StageName::FullPrecision, &model, Timer::start(), observer)?;
+            // Blocks in files are not read to be counted.
+            let size = model.size_report();
+            let timer = Timer::start();
+            reach(StageName::FullPrecision, &model, size, timer, observer)?;
             {
                 // Dropped before Block-AP: it is a model of its own.
                 let timer = Timer::start();
-                let rtn = round_to_nearest(model.clone(), &config.weights, &config.schemes())?;
-                reach(StageName::Rtn, &rtn, timer, observer)?;
+                let rtn = round_to_nearest(
+                    model.clone(),
+                    &config.weights,
+                    &config.schemes(),
+                    self.run_dir.as_ref(),
+                    &mut |event| observer.event(event),
+                )?;
+                let size = size_by_block(&rtn)?;
+                reach(StageName::Rtn, &rtn, size, timer, observer)?;
                 if config.method == Method::Rtn {
                     return Ok(rtn);
                 }
+            }
+            if let Some(run) = &self.run_dir {
+                forget(run, model.blocks().len())?;
             }
             let mut timer = Timer::start();
             let (train, valid) = data.block_ap;
@@ -84,16 +97,19 @@ impl EfficientQat {
             let packed = phase.run(model, train, valid, &mut |event| {
                 timer.event(&event, observer)
             })?;
-            reach(StageName::BlockAp, &packed, timer, observer)?;
+            let size = size_by_block(&packed)?;
+            reach(StageName::BlockAp, &packed, size, timer, observer)?;
             packed
         } else {
             self.check_packed(&model)?;
-            reach(StageName::Packed, &model, Timer::start(), observer)?;
+            let size = size_by_block(&model)?;
+            reach(StageName::Packed, &model, size, Timer::start(), observer)?;
             model
         };
         if config.method == Method::BlockAp {
             return Ok(packed);
         }
+        let packed = load_blocks(packed)?;
         let mut timer = Timer::start();
         timer.stops_early = config.early_stopping.is_some();
         let (train, valid) = data.e2e_qp;
@@ -120,14 +136,17 @@ impl EfficientQat {
             timer.comparison = after.map(|after| Comparison { before, after });
         }
         let worse = timer.comparison.is_some_and(|losses| losses.is_worse());
-        reach(StageName::E2eQp, &tuned, timer, observer)?;
+        let size = size_by_block(&tuned)?;
+        reach(StageName::E2eQp, &tuned, size, timer, observer)?;
         Ok(if worse { packed } else { tuned })
     }
 
     /// Fails for settings that a packed model does not support.
-    fn check_packed<M: Module>(&self, model: &M) -> Result<(), TrainError> {
+    fn check_packed<M: Blockwise>(&self, model: &M) -> Result<(), TrainError> {
         let config = &self.config;
-        let weights = packed_weights(model);
+        let layers = layer_sizes_by_block(model)?.into_iter();
+        let weights: Vec<(String, Scheme)> =
+            layers.map(|layer| (layer.path, layer.scheme)).collect();
         let refuse = |found: &str, asked: String| {
             let message =
                 format!("the model is packed already{found}: expected full precision for {asked}");
@@ -137,15 +156,13 @@ impl EfficientQat {
             return refuse("", format!("method {}", config.method));
         }
         if let Some((_, first)) = weights.first()
-            && !weights
-                .iter()
-                .any(|(_, weight)| weight.scheme == config.scheme)
+            && !weights.iter().any(|(_, scheme)| *scheme == config.scheme)
         {
-            return refuse(&format!(" in {}", first.scheme), config.scheme.to_string());
+            return refuse(&format!(" in {first}"), config.scheme.to_string());
         }
         for one in &config.overrides {
             let mut weights = weights.iter().filter(|(path, _)| one.matches(path));
-            if !weights.all(|(_, weight)| weight.scheme == one.scheme()) {
+            if !weights.all(|(_, scheme)| *scheme == one.scheme()) {
                 return refuse("", format!("override {one}"));
             }
         }
@@ -198,7 +215,13 @@ impl Timer {
 }
 
 /// Ends a part of the recipe.
-fn reach<M, O>(name: StageName, model: &M, timer: Timer, observer: &mut O) -> Result<(), TrainError>
+fn reach<M, O>(
+    name: StageName,
+    model: &M,
+    size_report: SizeReport,
+    timer: Timer,
+    observer: &mut O,
+) -> Result<(), TrainError>
 where
     M: Module,
     O: Observer<M> + ?Sized,
@@ -207,7 +230,7 @@ where
         name,
         model,
         seconds: timer.start.elapsed().as_secs_f64(),
-        size_report: model.size_report(),
+        size_report,
         rates: timer.rates,
         comparison: timer.comparison,
     })

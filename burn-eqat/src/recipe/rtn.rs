@@ -1,26 +1,28 @@
 use crate::module::{attach_fake_quant, check_overrides, is_under, pack_trained, selected_under};
-use crate::train::{Blockwise, TrainError};
-use crate::{Quantize, QuantizeError, Schemes, Weights};
+use crate::train::{Blockwise, Pass, TrainError, TrainEvent};
+use crate::{Quantize, QuantizeError, RunDir, Schemes, Weights};
+use serde_json::Value;
 
 /// Round to nearest. Blocks in files are loaded one at a time, and the dense form of a block stays in memory only while
-/// it is rounded.
+/// it is rounded. With a run directory its packed form does not stay either, where the model can read it again.
 pub(super) fn round_to_nearest<M: Blockwise>(
     mut model: M,
     weights: &Weights,
     schemes: &Schemes,
+    run_dir: Option<&RunDir>,
+    on_event: &mut dyn FnMut(&TrainEvent) -> Result<(), TrainError>,
 ) -> Result<M, TrainError> {
     let blocks = model.blocks();
-    let missing = (0..blocks.len()).find(|index| !model.is_loaded(*index));
-    let Some(missing) = missing else {
+    if (0..blocks.len()).all(|index| model.is_loaded(index)) {
         return Ok(model.quantize_rtn(weights, schemes)?);
-    };
+    }
     // What is in memory.
     let mut selected = selected_under(&model, weights, schemes, None)?;
     if !selected.is_empty() {
         let fake = attach_fake_quant(model.clone(), &selected);
         model = pack_trained(model, &fake, &|_| true, true)?;
     }
-    for (index, path) in blocks.iter().enumerate().skip(missing) {
+    for (index, path) in blocks.iter().enumerate() {
         if model.is_loaded(index) {
             continue;
         }
@@ -31,6 +33,25 @@ pub(super) fn round_to_nearest<M: Blockwise>(
             model = pack_trained(model, &fake, &|param| is_under(param, path), true)?;
         }
         selected.extend(found);
+        if let Some(run) = run_dir
+            && model.stored_block(index).is_none()
+        {
+            let role = role(index);
+            run.store_block(&role, &model, path, Value::Null)?;
+            let kept = match run.stored_block(&role, path)? {
+                Some(stored) => model.store_block(index, stored),
+                None => false,
+            };
+            if !kept {
+                run.discard(&role)?;
+            }
+        }
+        on_event(&TrainEvent::Pass {
+            pass: Pass::RoundToNearest,
+            block: None,
+            done: index + 1,
+            total: blocks.len(),
+        })?;
     }
     // For models without an outline, of which not all was known before.
     if selected.is_empty() {
@@ -38,6 +59,19 @@ pub(super) fn round_to_nearest<M: Blockwise>(
     }
     check_overrides(&selected, schemes)?;
     Ok(model)
+}
+
+/// Removes what [`round_to_nearest`] has kept of that many blocks.
+pub(super) fn forget(run: &RunDir, blocks: usize) -> Result<(), TrainError> {
+    for index in 0..blocks {
+        run.discard(&role(index))?;
+    }
+    Ok(())
+}
+
+/// What a run directory calls a rounded block.
+fn role(index: usize) -> String {
+    format!("rtn-{index:04}")
 }
 
 /// The error of an empty selection, with the matrices of the model.

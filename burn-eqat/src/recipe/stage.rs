@@ -11,7 +11,7 @@ pub struct Stage<'a, M> {
     pub name: StageName,
     /// The model: clone it to keep it.
     pub model: &'a M,
-    /// Its size. Blocks that are still in files are not counted.
+    /// Its size. Blocks of the original that are still in files are not counted.
     pub size_report: SizeReport,
     /// The time of this part, without the observer's time.
     pub seconds: f64,

@@ -6,9 +6,12 @@ mod error;
 mod manifest;
 mod part;
 mod stored;
+mod stored_block;
 
 pub use error::RunDirError;
 pub(crate) use stored::Stored;
+pub use stored_block::StoredBlock;
+pub(crate) use stored_block::{HostScale, HostScales};
 
 use crate::files::{FileError, StagedFile};
 use manifest::{Entry, MANIFEST, Manifest};
@@ -278,6 +281,18 @@ impl RunDir {
         }
         let facts = entry.facts;
         Ok(Some(Stored { path, facts }))
+    }
+
+    /// Forgets the file of a role, and removes it.
+    pub(crate) fn discard(&self, role: &str) -> Result<(), RunDirError> {
+        let mut manifest = self.manifest();
+        let Some(entry) = manifest.files.remove(role) else {
+            return Ok(());
+        };
+        manifest.write(self.path())?;
+        // Where it stays it does no harm.
+        let _ = fs::remove_file(self.path().join(entry.file));
+        Ok(())
     }
 
     fn manifest(&self) -> MutexGuard<'_, Manifest> {

@@ -1,5 +1,5 @@
 use super::{Flow, Hidden};
-use crate::Weights;
+use crate::{StoredBlock, Weights};
 use burn::module::Module;
 use burn::tensor::Tensor;
 
@@ -155,6 +155,28 @@ pub trait Blockwise: Module {
     /// As [`embed`](Self::embed).
     fn load_block(&mut self, _index: usize) -> Result<(), ModelError> {
         Ok(())
+    }
+
+    /// Drops block `index` from memory, if [`load_block`](Self::load_block) can load it again. By default it stays.
+    fn unload_block(&mut self, _index: usize) {}
+
+    /// Puts a block of the same shape without data in the place of block `index`, which is in memory, if the model can make one:
+    /// Block-AP trains a copy of the block, and needs the original's numbers no more. By default they stay in memory.
+    fn outline_block(&mut self, _index: usize) {}
+
+    /// Drops block `index` from memory, once it is finished: from here on [`load_block`](Self::load_block) is to read it from
+    /// `block`, into one of the right shape. Returns whether it does so; by default not, and finished blocks stay in memory.
+    ///
+    /// It is asked for where a phase has a run directory. A model that does it also runs with blocks in files: its `TrainStep`
+    /// and `InferenceStep`, and whatever an [`Observer`](crate::Observer) asks of it, read a block when they need it.
+    /// [`lm::BlockFiles`](crate::lm::BlockFiles) does most of that.
+    fn store_block(&mut self, _index: usize, _block: StoredBlock) -> bool {
+        false
+    }
+
+    /// What [`store_block`](Self::store_block) was given last for block `index`.
+    fn stored_block(&self, _index: usize) -> Option<StoredBlock> {
+        None
     }
 }
 

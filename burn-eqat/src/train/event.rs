@@ -31,6 +31,30 @@ pub enum DataSplit {
     Valid,
 }
 
+/// A pass of Block-AP, or of what comes before it, in which nothing is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pass {
+    /// Blocks are rounded to nearest, for comparison.
+    RoundToNearest,
+    /// Batches are brought to the door of the first block.
+    Embed,
+    /// The original block makes its targets.
+    Targets,
+    /// The quantized block makes the inputs of the next.
+    Inputs,
+}
+
+impl fmt::Display for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Pass::RoundToNearest => "round to nearest",
+            Pass::Embed => "embed",
+            Pass::Targets => "targets",
+            Pass::Inputs => "inputs",
+        })
+    }
+}
+
 /// An epoch of a phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch {
@@ -113,6 +137,17 @@ pub enum TrainEvent {
     EpochEnd {
         /// The epoch.
         epoch: Epoch,
+    },
+    /// A pass that trains nothing goes on: over the batches of a split, or over blocks.
+    Pass {
+        /// What is done in it.
+        pass: Pass,
+        /// The block; `None` in front of the first, and where blocks are counted.
+        block: Option<usize>,
+        /// Batches or blocks done.
+        done: usize,
+        /// Batches or blocks in all; 0 where that is not known.
+        total: usize,
     },
     /// Block-AP has trained and packed a block.
     BlockEnd {

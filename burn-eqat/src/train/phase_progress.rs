@@ -98,6 +98,7 @@ impl PhaseProgress {
             TrainEvent::Resumed { .. } => self.resumes = true,
             TrainEvent::SplitEnd { .. }
             | TrainEvent::Skipped { .. }
+            | TrainEvent::Pass { .. }
             | TrainEvent::BlockEnd { .. }
             | TrainEvent::Comparison { .. } => {}
         }

@@ -178,6 +178,18 @@ impl ProgressLines {
             },
             TrainEvent::EpochEnd { epoch } => self.epoch_line(epoch),
             TrainEvent::Skipped { message, .. } => self.line(&format!("step left out: {message}")),
+            TrainEvent::Pass {
+                pass,
+                block,
+                done,
+                total,
+            } => {
+                if self.is_due() {
+                    let block = block.map(|block| format!("block {}, ", block + 1));
+                    let block = block.unwrap_or_default();
+                    self.line(&format!("{block}{pass}: {done} of {total}"));
+                }
+            }
             TrainEvent::BlockEnd { .. } | TrainEvent::Comparison { .. } => {}
         }
     }

@@ -9,7 +9,7 @@ use burn::module::Module;
 use burn::tensor::{DType, Device};
 use burn_eqat::files::{
     Checkpoint, FileError, PackedSchemes, StagedDir, check_room, copy_side_files, expected_size,
-    read_json, save_model,
+    read_json, save_model_by_block,
 };
 use burn_eqat::lm::{BlockFiles, TokenWindows, encode_windows, load_tokenizer, read_documents};
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ impl LoadedLlama {
         let blocks = config.num_hidden_layers;
         let files = BlockFiles::new(&checkpoint, "model.layers", blocks, block, |_| false)?;
         let tied = config.tie_word_embeddings;
-        let shell = config.init_blocks(0, device);
+        let shell = config.init_shell(device);
         let ignore = |name: &str| is_redundant(name, tied) || files.contains(name);
         let mut model = checkpoint.load(shell, ignore)?;
         model.files = Some(files);
@@ -149,7 +149,7 @@ impl LoadedLlama {
     pub fn save_packed(&self, model: &Llama, target: &Path, force: bool) -> Result<(), Error> {
         let staged = StagedDir::begin(target, force)?;
         let config = self.checkpoint.config();
-        save_model(model, config, self.dtype(), &staged)?;
+        save_model_by_block(model, config, self.dtype(), &staged)?;
         copy_side_files(self.checkpoint.dir(), staged.path())?;
         Ok(staged.commit()?)
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 fn by_block() -> Llama {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/llama/assets/tiny-stories");
     let loaded = LoadedLlama::open_by_block(&dir, &Device::flex()).unwrap();
-    assert!(loaded.model.model.layers.is_empty());
+    assert!(loaded.model.model.layers.iter().all(Option::is_none));
     loaded.model
 }
 
@@ -110,6 +110,7 @@ fn an_override_may_be_of_the_last_block_only() {
     let (packed, trained) = run(by_block(), config(Llama::quantized_weights(), &[last]));
     assert_eq!(trained, 6);
     let schemes = packed.unwrap().model.layers.into_iter().map(|block| {
+        let block = block.unwrap();
         let packed = block.mlp.down_proj.weight.reparameterization::<Packed>();
         packed.unwrap().scheme().to_string()
     });
@@ -126,8 +127,6 @@ fn blocks_that_are_not_there_are_errors() {
     let tokens = Tensor::<2, Int>::from_data([[0, 40, 42]], &Device::flex());
     let mut by_block = by_block();
     let x = by_block.embed(tokens.clone());
-    let out_of_turn = by_block.load_block(3).unwrap_err().to_string();
-    assert!(out_of_turn.contains("block 3 comes to memory out of turn: expected block 0"));
     let missing = "block 6: expected one of the model's 6";
     assert_eq!(by_block.load_block(6).unwrap_err().to_string(), missing);
     let run = |model: &Llama| model.run_block(6, x.clone(), &()).unwrap_err().to_string();

@@ -352,7 +352,7 @@ fn schemes_of_single_weights_round_trip() {
         .unwrap()
         .round_scales();
     let schemes = |model: &Llama| {
-        let block = &model.model.layers[0];
+        let block = model.model.layers[0].as_ref().unwrap();
         let layers = [
             &block.mlp.down_proj,
             &block.self_attn.q_proj,

@@ -3,6 +3,7 @@
 use crate::FakeQuant;
 use crate::module::attached::{Attached, attached};
 use crate::module::walk::Walk;
+use crate::run_dir::HostScales;
 use burn::module::{Module, ModuleMapper, Param, ParamGroup, Reparameterization};
 use burn::tensor::{DType, Tensor};
 use std::collections::HashMap;
@@ -29,6 +30,42 @@ pub(crate) fn map_scales<M: Module>(module: M, values: HashMap<String, Tensor<2>
         } else {
             value
         }
+    })
+}
+
+/// Puts step sizes from host memory into packed weights, by the paths of the weights, and has the parameters called as they say.
+pub(crate) fn place_scales<M: Module>(module: M, values: &HostScales) -> M {
+    struct Mapper<'a> {
+        walk: Walk,
+        values: &'a HostScales,
+    }
+    impl ModuleMapper for Mapper<'_> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.walk.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.walk.exit();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if self.walk.is_attached() {
+                return param;
+            }
+            let Some(scale) = self.values.get(&self.walk.path()) else {
+                return param;
+            };
+            let data = scale.data.clone();
+            let mut param = param.map(|value| {
+                let shape = value.dims();
+                let value = Tensor::<2>::from_data(data, (&value.device(), DType::F32));
+                value.reshape(shape)
+            });
+            param.id = scale.id;
+            param
+        }
+    }
+    module.map(&mut Mapper {
+        walk: Walk::default(),
+        values,
     })
 }
 

@@ -5,7 +5,7 @@ pub(super) mod map;
 pub(super) mod pack;
 
 pub(crate) use attach::{attach_fake_quant, attach_skeletons};
-pub(crate) use map::map_scales;
+pub(crate) use map::{map_scales, place_scales};
 
 use super::matrices::select;
 use super::{LayerSize, QuantizeError, SizeReport, Weights};
@@ -112,12 +112,12 @@ pub trait Quantize: Module {
 
     /// The size of the module and of its quantized weights.
     fn size_report(&self) -> SizeReport {
-        SizeReport::of(self)
+        SizeReport::of_part(self, &|_| true)
     }
 
     /// The size of each packed weight, in the order in which the module has them.
     fn layer_sizes(&self) -> Vec<LayerSize> {
-        LayerSize::all(self)
+        LayerSize::of_part(self, &|_| true)
     }
 
     /// Writes the module to one safetensors file: packed weights as they are, everything else in its type in

@@ -142,10 +142,19 @@ impl<'a> Finished<'a> {
         let Some(run) = self.run_dir else {
             return Ok(());
         };
-        let path = self.blocks.path(index);
         let digest = original.0.map_or(Value::Null, Value::from);
-        let inside = |param: &str| is_under(param, path);
-        Ok(run.store_part(&role(index), model, &inside, digest)?)
+        Ok(run.store_block(&role(index), model, self.blocks.path(index), digest)?)
+    }
+
+    /// Takes block `index`, which is finished, out of memory where the model can read it again.
+    pub fn unload<M: Blockwise>(&self, model: &mut M, index: usize) -> Result<(), TrainError> {
+        let Some(run) = self.run_dir else {
+            return Ok(());
+        };
+        if let Some(stored) = run.stored_block(&role(index), self.blocks.path(index))? {
+            model.store_block(index, stored);
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use crate::module::{check_overrides, select, selected_under};
 use crate::train::cache::{SampleCache, Storage};
 use crate::train::error::catch_ops;
 use crate::train::event::OnEvent;
-use crate::train::{Blockwise, LearningRates, Phase, TrainError, TrainEvent};
+use crate::train::{Blockwise, LearningRates, Pass, Phase, TrainError, TrainEvent};
 use burn::data::dataloader::DataLoader;
 use std::sync::Arc;
 
@@ -145,9 +145,19 @@ impl BlockAp {
             return load_all(model, &blocks, &finished, on_event);
         }
         let mut storage = Storage::new(&config.cache);
+        let mut embedded = 0;
         let mut fill = |split: &str, loader: &dyn DataLoader<M::Batch>| {
             let mut digest = finished.data_digest();
-            let mut seen = |hidden: &M::Hidden| digest.add(hidden);
+            let mut seen = |hidden: &M::Hidden| {
+                embedded += 1;
+                on_event(TrainEvent::Pass {
+                    pass: Pass::Embed,
+                    block: None,
+                    done: embedded,
+                    total: 0,
+                })?;
+                digest.add(hidden)
+            };
             let cache = SampleCache::fill(&model, loader, &device, &mut storage, &mut seen)?;
             finished.check_data(split, digest)?;
             Ok::<_, TrainError>(cache)
@@ -170,8 +180,12 @@ impl BlockAp {
             let path = blocks.path(index);
             model.load_block(index).map_err(TrainError::Model)?;
             blocks.check_loaded(&model, index)?;
+            let mut targets = Counter::new(Pass::Targets, index, train.len() + valid.len());
             for split in [&mut train, &mut valid] {
-                split.advance_targets(|hidden, context| run(&model, index, hidden, context))?;
+                split.advance_targets(|hidden, context| {
+                    targets.next(on_event)?;
+                    run(&model, index, hidden, context)
+                })?;
             }
             let selected = selected_under(&model, &config.weights, &schemes, Some(path))?;
             let original = finished.original(&model, index)?;
@@ -181,6 +195,8 @@ impl BlockAp {
                 // A block may have nothing to quantize; it stays as it is then.
                 if !selected.is_empty() {
                     let trainer = BlockTrainer::new(model.clone(), index, config)?;
+                    // The trainer has its numbers; a second copy would stay beside those that are trained.
+                    model.outline_block(index);
                     let block = BlockRun {
                         config,
                         rates,
@@ -195,9 +211,14 @@ impl BlockAp {
                 finished.store(&model, index, original)?;
             }
             quantized.extend(selected);
+            let mut inputs = Counter::new(Pass::Inputs, index, train.len() + valid.len());
             for split in [&mut train, &mut valid] {
-                split.advance_inputs(|hidden, context| run(&model, index, hidden, context))?;
+                split.advance_inputs(|hidden, context| {
+                    inputs.next(on_event)?;
+                    run(&model, index, hidden, context)
+                })?;
             }
+            finished.unload(&mut model, index)?;
             on_event(TrainEvent::BlockEnd { block: index })?;
         }
         // For models without an outline, of which not all was known before.
@@ -219,6 +240,38 @@ impl BlockAp {
     }
 }
 
+/// Tells of the batches of a pass.
+struct Counter {
+    pass: Pass,
+    block: usize,
+    done: usize,
+    total: usize,
+}
+
+impl Counter {
+    fn new(pass: Pass, block: usize, total: usize) -> Self {
+        Self {
+            pass,
+            block,
+            done: 0,
+            total,
+        }
+    }
+
+    /// One more batch comes.
+    fn next(&mut self, on_event: OnEvent<'_>) -> Result<(), TrainError> {
+        let (pass, block) = (self.pass, Some(self.block));
+        let (done, total) = (self.done, self.total);
+        self.done += 1;
+        on_event(TrainEvent::Pass {
+            pass,
+            block,
+            done,
+            total,
+        })
+    }
+}
+
 /// The model once all blocks are finished.
 fn load_all<M: Blockwise>(
     mut model: M,
@@ -236,6 +289,7 @@ fn load_all<M: Blockwise>(
             Some(loaded) => loaded,
             None => return Err(finished.gone(index)),
         };
+        finished.unload(&mut model, index)?;
         on_event(TrainEvent::BlockEnd { block: index })?;
     }
     Ok(model)

@@ -187,6 +187,7 @@ where
             TrainEvent::PhaseStart { .. }
             | TrainEvent::Resumed { .. }
             | TrainEvent::Skipped { .. }
+            | TrainEvent::Pass { .. }
             | TrainEvent::BlockEnd { .. }
             | TrainEvent::Comparison { .. } => Ok(()),
         };

@@ -15,9 +15,13 @@ mod read_ahead;
 mod record;
 mod record_file;
 mod samples;
+#[cfg(feature = "lm")]
+mod states;
 mod storage;
 
 pub use config::{CacheConfig, CacheDType, CacheDTypeError};
 pub use parts::{FlowError, FlowParts};
 pub(super) use samples::SampleCache;
+#[cfg(feature = "lm")]
+pub(crate) use states::StateCache;
 pub(super) use storage::Storage;

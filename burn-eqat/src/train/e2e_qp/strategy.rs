@@ -186,6 +186,7 @@ impl<M: LearnerModel> Listener<M, Learner<M>> for Forward<M> {
             | TrainEvent::Resumed { .. }
             | TrainEvent::Skipped { .. }
             | TrainEvent::Batch { .. }
+            | TrainEvent::Pass { .. }
             | TrainEvent::BlockEnd { .. }
             | TrainEvent::Comparison { .. } => check_stop(&self.interrupter),
         }

@@ -82,6 +82,22 @@ impl TrainingBar {
                     bar.set_message("measured on validation data");
                 });
             }
+            TrainEvent::Pass {
+                pass,
+                block,
+                done,
+                total,
+            } => {
+                if self.bar.is_none() {
+                    self.begin(name(Phase::BlockAp));
+                }
+                let block = block.map(|block| format!(" of block {}", block + 1));
+                self.on_bar(|bar| {
+                    bar.set_length(*total as u64);
+                    bar.set_position(*done as u64);
+                    bar.set_message(format!("{pass}{}", block.unwrap_or_default()));
+                });
+            }
             TrainEvent::BlockEnd { .. } => {}
         }
     }

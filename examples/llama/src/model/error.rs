@@ -15,14 +15,6 @@ pub enum LlamaError {
         /// How many there are.
         blocks: usize,
     },
-    /// A block that is brought to memory before those in front of it.
-    #[error("block {index} comes to memory out of turn: expected block {next}")]
-    OutOfTurn {
-        /// The block.
-        index: usize,
-        /// The one whose turn it is.
-        next: usize,
-    },
     /// A cache of another model.
     #[error("the cache is one of {found} blocks, expected {expected}")]
     Cache {

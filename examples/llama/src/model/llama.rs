@@ -12,8 +12,8 @@ use burn_eqat::lm::{BlockFiles, KvCache};
 pub struct Decoder {
     /// Embeddings of the tokens.
     pub embed_tokens: Embedding,
-    /// The blocks; only the first ones if the others are in [`Llama::files`].
-    pub layers: Vec<DecoderBlock>,
+    /// The blocks; none where one is in [`Llama::files`].
+    pub layers: Vec<Option<DecoderBlock>>,
     /// The norm after the last block.
     pub norm: RmsNorm,
 }
@@ -35,11 +35,17 @@ pub struct Llama {
 impl LlamaConfig {
     /// A Llama with random weights (lazily: loading weights into it allocates none of them).
     pub fn init(&self, device: &Device) -> Llama {
-        self.init_blocks(self.num_hidden_layers, device)
+        let blocks = 0..self.num_hidden_layers;
+        let blocks = blocks.map(|block| Some(DecoderBlock::new(self, block, device)));
+        self.init_around(blocks.collect(), device)
     }
 
-    /// [`init`](Self::init) with only that many blocks.
-    pub(crate) fn init_blocks(&self, blocks: usize, device: &Device) -> Llama {
+    /// [`init`](Self::init) without its blocks.
+    pub(crate) fn init_shell(&self, device: &Device) -> Llama {
+        self.init_around(vec![None; self.num_hidden_layers], device)
+    }
+
+    fn init_around(&self, layers: Vec<Option<DecoderBlock>>, device: &Device) -> Llama {
         let init = Initializer::Normal {
             mean: 0.0,
             std: 0.02,
@@ -49,9 +55,7 @@ impl LlamaConfig {
                 embed_tokens: EmbeddingConfig::new(self.vocab_size, self.hidden_size)
                     .with_initializer(init.clone())
                     .init(device),
-                layers: (0..blocks)
-                    .map(|block| DecoderBlock::new(self, block, device))
-                    .collect(),
+                layers,
                 norm: norm(self, device),
             },
             lm_head: (!self.tie_word_embeddings).then(|| {
@@ -75,13 +79,12 @@ impl Llama {
 
     /// The number of blocks, in memory or in files.
     pub(crate) fn blocks(&self) -> usize {
-        let files = self.files.as_ref().map_or(0, BlockFiles::len);
-        files.max(self.model.layers.len())
+        self.model.layers.len()
     }
 
     /// Whether blocks are in files.
     pub(crate) fn streams(&self) -> bool {
-        self.model.layers.len() < self.blocks()
+        self.model.layers.iter().any(Option::is_none)
     }
 
     /// Runs `body` on a block. If the block is in a file, it is read first.
@@ -94,11 +97,9 @@ impl Llama {
         index: usize,
         body: impl FnOnce(&DecoderBlock) -> R,
     ) -> Result<R, LlamaError> {
-        let blocks = self.blocks();
-        match (self.model.layers.get(index), &self.files) {
-            (Some(block), _) => Ok(body(block)),
-            (None, Some(files)) if index < blocks => Ok(body(&files.read(index)?)),
-            _ => Err(LlamaError::NoBlock { index, blocks }),
+        match self.model.layers.get(index) {
+            Some(Some(block)) => Ok(body(block)),
+            _ => Ok(body(&self.file_block(index)?)),
         }
     }
 
@@ -106,19 +107,19 @@ impl Llama {
     ///
     /// # Errors
     ///
-    /// When it is not the next one, there is no such block, or its file has changed since it was checked.
+    /// When there is no such block, or its file has changed since it was checked.
     pub(crate) fn read_block(&mut self, index: usize) -> Result<(), LlamaError> {
-        let (next, blocks) = (self.model.layers.len(), self.blocks());
-        if index < next {
-            return Ok(());
+        if !matches!(self.model.layers.get(index), Some(Some(_))) {
+            self.model.layers[index] = Some(self.file_block(index)?);
         }
+        Ok(())
+    }
+
+    /// A block from its file.
+    fn file_block(&self, index: usize) -> Result<DecoderBlock, LlamaError> {
+        let blocks = self.blocks();
         match &self.files {
-            Some(files) if index == next && index < blocks => {
-                self.model.layers.push(files.read(index)?);
-                Ok(())
-            }
-            // A list has no holes.
-            Some(_) if index < blocks => Err(LlamaError::OutOfTurn { index, next }),
+            Some(files) if index < blocks => Ok(files.read(index)?),
             _ => Err(LlamaError::NoBlock { index, blocks }),
         }
     }

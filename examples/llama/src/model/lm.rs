@@ -25,33 +25,6 @@ impl NextTokenLoss for Llama {
         let hidden = hidden.map_err(LlamaError::into_model)?;
         Ok(self.loss_behind(hidden, batch.tokens))
     }
-
-    fn losses(&self, batches: &[TokenBatch]) -> Result<Vec<Tensor<1>>, ModelError> {
-        let embedded = batches.iter().map(|batch| self.embed(batch.tokens.clone()));
-        let mut hidden: Vec<Tensor<3>> = embedded.collect();
-        for index in 0..self.blocks() {
-            self.with_block(index, |block| {
-                for hidden in &mut hidden {
-                    *hidden = block.forward(hidden.clone(), &self.rope, None);
-                }
-            })
-            .map_err(LlamaError::into_model)?;
-        }
-        let losses = batches.iter().zip(hidden);
-        let losses = losses.map(|(batch, hidden)| self.loss_behind(hidden, batch.tokens.clone()));
-        Ok(losses.collect())
-    }
-
-    fn batches_at_a_time(&self, [windows, seq_len]: [usize; 2]) -> usize {
-        /// The number of hidden state values in memory at a time.
-        const HIDDEN: usize = 1 << 25;
-        if self.streams() {
-            let width = self.model.norm.gamma.val().dims()[0];
-            HIDDEN / (windows * seq_len * width).max(1)
-        } else {
-            1
-        }
-    }
 }
 
 impl NextTokenLogits for Llama {

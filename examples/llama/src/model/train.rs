@@ -3,6 +3,7 @@
 use super::{Llama, LlamaError};
 use burn::tensor::Tensor;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
+use burn_eqat::StoredBlock;
 use burn_eqat::lm::{NextTokenLoss, TokenBatch};
 use burn_eqat::train::{Blockwise, ModelError, QatOutput};
 
@@ -70,21 +71,44 @@ impl Blockwise for Llama {
     }
 
     fn is_loaded(&self, index: usize) -> bool {
-        index < self.model.layers.len()
+        matches!(self.model.layers.get(index), Some(Some(_)))
     }
 
     fn outline(&self) -> Option<Self> {
         let files = self.files.as_ref()?;
         let mut whole = self.clone();
-        let missing = self.model.layers.len()..files.len();
-        whole
-            .model
-            .layers
-            .extend(missing.map(|index| files.outline(index)));
+        for (index, block) in whole.model.layers.iter_mut().enumerate() {
+            block.get_or_insert_with(|| files.outline(index));
+        }
         Some(whole)
     }
 
     fn load_block(&mut self, index: usize) -> Result<(), ModelError> {
         self.read_block(index).map_err(LlamaError::into_model)
+    }
+
+    fn unload_block(&mut self, index: usize) {
+        if self.files.is_some() {
+            self.model.layers[index] = None;
+        }
+    }
+
+    fn outline_block(&mut self, index: usize) {
+        if let Some(files) = &self.files {
+            self.model.layers[index] = Some(files.outline(index));
+        }
+    }
+
+    fn store_block(&mut self, index: usize, block: StoredBlock) -> bool {
+        let Some(files) = &mut self.files else {
+            return false;
+        };
+        files.store(index, block);
+        self.model.layers[index] = None;
+        true
+    }
+
+    fn stored_block(&self, index: usize) -> Option<StoredBlock> {
+        self.files.as_ref()?.stored(index).cloned()
     }
 }

@@ -4,9 +4,9 @@ use crate::error::Error;
 use crate::load::LoadedLlama;
 use crate::model::Llama;
 use burn::tensor::Device;
-use burn_eqat::files::saved_size;
-use burn_eqat::lm::{BatchSizes, Calibration, LmError, perplexity};
-use burn_eqat::train::{TrainError, TrainEvent};
+use burn_eqat::files::saved_size_by_block;
+use burn_eqat::lm::{BatchSizes, Calibration, LmError, perplexity, perplexity_by_block};
+use burn_eqat::train::{CacheConfig, TrainError, TrainEvent};
 use burn_eqat::{Observer, RunDir, Stage, StageName};
 use serde_json::json;
 
@@ -53,6 +53,7 @@ pub fn quantize(
         data,
         device,
         hooks,
+        cache: evaluation_cache(&settings.cache),
         run: run.clone(),
         meter: Meter::start(),
         stages: Vec::new(),
@@ -90,6 +91,8 @@ struct Job<'a, 'h> {
     data: &'a Calibration,
     device: &'a Device,
     hooks: &'a mut Hooks<'h>,
+    /// Where hidden states of a model go that is measured block by block.
+    cache: CacheConfig,
     /// Keeps what was measured.
     run: Option<RunDir>,
     /// Runs since the last stage was measured.
@@ -135,17 +138,21 @@ impl Job<'_, '_> {
     fn measure_now(&mut self, stage: &Stage<'_, Llama>) -> Result<MeasuredStage, Error> {
         let (usage, model) = (self.meter.stop(), stage.model);
         let evaluating = &mut self.hooks.evaluating;
-        let perplexity = perplexity(model, &self.data.eval, self.device, &mut |done, total| {
-            evaluating(stage.name, done, total)
-        })?;
+        let mut progress = |done, total| evaluating(stage.name, done, total);
+        let (windows, device) = (&self.data.eval, self.device);
+        let perplexity = if model.streams() {
+            perplexity_by_block(model, windows, device, &self.cache, &mut progress)?
+        } else {
+            perplexity(model, windows, device, &mut progress)?
+        };
         let dtype = self.loaded.dtype();
         let measured = MeasuredStage {
             name: stage.name,
             perplexity,
-            bytes: if model.streams() {
+            bytes: if stage.name == StageName::FullPrecision && model.streams() {
                 self.loaded.checkpoint.bytes()
             } else {
-                saved_size(model, dtype)?
+                saved_size_by_block(model, dtype)?
             },
             bits_per_weight: match stage.size_report.packed_weights {
                 0 => 8.0 * dtype.size() as f64,
@@ -161,6 +168,14 @@ impl Job<'_, '_> {
         }
         Ok(measured)
     }
+}
+
+/// The hidden states of the evaluation windows have a budget of their own, and no larger one than Block-AP's.
+fn evaluation_cache(cache: &CacheConfig) -> CacheConfig {
+    /// Bytes.
+    const MOST: u64 = 1 << 28;
+    let memory = cache.memory.map_or(MOST, |memory| memory.min(MOST));
+    cache.clone().with_memory(Some(memory))
 }
 
 /// What a run directory calls the measurements of a stage.

@@ -21,6 +21,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use burn_eqat::files::{PackedSchemes, StagedDir, check_room};
 use burn_eqat::lm::LmError;
+use burn_eqat::train::{layer_sizes_by_block, schemes_by_block};
 use burn_eqat::{Bits, GroupSize, Quantize, Scheme, Schemes, StageName};
 use calibration::kept_calibration;
 use describe::{facts, sizes};
@@ -179,7 +180,7 @@ fn work(
     if let Some(path) = &args.report {
         let report = Report {
             model: dir,
-            scheme: PackedSchemes::of(&quantized.model),
+            scheme: schemes_by_block(&quantized.model)?,
             preset: chosen.preset,
             kept: quantized.kept,
             stages: &quantized.stages,
@@ -195,7 +196,7 @@ fn work(
             stages: &quantized.stages,
             kept: quantized.kept,
             curves: &curves,
-            layers: &quantized.model.layer_sizes(),
+            layers: &layer_sizes_by_block(&quantized.model)?,
         };
         report.write(path)?;
     }

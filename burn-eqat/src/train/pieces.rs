@@ -1,0 +1,96 @@
+//! Models whose blocks are in files, a piece at a time.
+
+use super::{Blockwise, TrainError};
+use crate::files::PackedSchemes;
+use crate::module::{is_under, packed_weights};
+use crate::{LayerSize, SizeReport};
+
+/// Calls `take` with each piece of a model: first what is in memory, then each block that is in a file, which is loaded for
+/// that time. With a piece comes the model that has it, and which of its paths are those of the piece.
+///
+/// # Errors
+///
+/// When a block cannot be loaded, or `take` fails.
+pub fn for_each_piece<M, E>(
+    model: &M,
+    take: &mut dyn FnMut(&M, &dyn Fn(&str) -> bool) -> Result<(), E>,
+) -> Result<(), E>
+where
+    M: Blockwise,
+    E: From<TrainError>,
+{
+    take(model, &|_| true)?;
+    for (index, path) in model.blocks().iter().enumerate() {
+        if !model.is_loaded(index) {
+            let loaded = with_block(model, index)?;
+            take(&loaded, &|param| is_under(param, path))?;
+        }
+    }
+    Ok(())
+}
+
+/// The size of a model, with its blocks in files. Each of them is read for it.
+///
+/// # Errors
+///
+/// When a block cannot be loaded.
+pub fn size_by_block<M: Blockwise>(model: &M) -> Result<SizeReport, TrainError> {
+    let mut report = SizeReport::default();
+    for_each_piece(model, &mut |piece, inside| {
+        report = report.and(SizeReport::of_part(piece, inside));
+        Ok::<_, TrainError>(())
+    })?;
+    Ok(report)
+}
+
+/// The size of each packed weight of a model, with those of its blocks in files. Each of them is read for it.
+///
+/// # Errors
+///
+/// When a block cannot be loaded.
+pub fn layer_sizes_by_block<M: Blockwise>(model: &M) -> Result<Vec<LayerSize>, TrainError> {
+    let mut layers = Vec::new();
+    for_each_piece(model, &mut |piece, inside| {
+        layers.extend(LayerSize::of_part(piece, inside));
+        Ok::<_, TrainError>(())
+    })?;
+    Ok(layers)
+}
+
+/// The schemes of the packed weights of a model, with those of its blocks in files; `None` if nothing is packed. Each of them is
+/// read for it.
+///
+/// # Errors
+///
+/// When a block cannot be loaded.
+pub fn schemes_by_block<M: Blockwise>(model: &M) -> Result<Option<PackedSchemes>, TrainError> {
+    let layers = layer_sizes_by_block(model)?.into_iter();
+    let schemes = layers.map(|layer| (layer.path, layer.scheme));
+    Ok(PackedSchemes::of_weights(schemes.collect()))
+}
+
+/// Whether weights of a model are packed: of those in memory, or in its first block.
+pub(crate) fn is_packed<M: Blockwise>(model: &M) -> Result<bool, TrainError> {
+    if !packed_weights(model).is_empty() {
+        return Ok(true);
+    }
+    if model.blocks().is_empty() || model.is_loaded(0) {
+        return Ok(false);
+    }
+    Ok(!packed_weights(&with_block(model, 0)?).is_empty())
+}
+
+/// A model with all of its blocks in memory.
+pub(crate) fn load_blocks<M: Blockwise>(mut model: M) -> Result<M, TrainError> {
+    for index in 0..model.blocks().len() {
+        model.load_block(index).map_err(TrainError::Model)?;
+    }
+    Ok(model)
+}
+
+/// A model with one more block in memory.
+pub(crate) fn with_block<M: Blockwise>(model: &M, index: usize) -> Result<M, TrainError> {
+    let mut model = model.clone();
+    model.load_block(index).map_err(TrainError::Model)?;
+    Ok(model)
+}
