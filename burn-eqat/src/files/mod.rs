@@ -38,9 +38,7 @@ pub use export::{export_dense, export_gptq};
 pub use json::read_json;
 pub use naming::Naming;
 pub use room::check_room;
-pub use save::{
-    expected_size, save_model, save_model_by_block, saved_size, saved_size_by_block,
-};
+pub use save::{expected_size, save_model, save_model_by_block, saved_size, saved_size_by_block};
 pub use schemes::PackedSchemes;
 pub use side_files::copy_side_files;
 pub use staged::StagedDir;

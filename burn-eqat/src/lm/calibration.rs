@@ -1,8 +1,7 @@
-use super::{LmError, TokenWindows, read_tokens};
+use super::{LmError, TokenWindows, read_tokens, save_tokens};
 use crate::files::FileError;
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
-use safetensors::{Dtype, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
@@ -139,25 +138,8 @@ impl Calibration {
             ("e2e", &self.e2e),
             ("eval", &self.eval),
         ];
-        let mut tensors = Vec::new();
-        for (name, windows) in kinds.into_iter().filter(|(_, windows)| !windows.is_empty()) {
-            let bytes = windows
-                .tokens()
-                .iter()
-                .flat_map(|token| token.to_le_bytes());
-            let shape = vec![windows.len(), windows.seq_len()];
-            tensors.push((name, shape, bytes.collect::<Vec<u8>>()));
-        }
-        let mut views = Vec::new();
-        for (name, shape, bytes) in &tensors {
-            let view = TensorView::new(Dtype::I32, shape.clone(), bytes);
-            views.push((
-                *name,
-                view.map_err(|error| FileError::invalid(path, error))?,
-            ));
-        }
-        safetensors::serialize_to_file(views, None, path)
-            .map_err(|error| FileError::invalid(path, error))
+        let kinds = kinds.into_iter().filter(|(_, windows)| !windows.is_empty());
+        save_tokens(path, &kinds.collect::<Vec<_>>())
     }
 
     /// How many windows each kind has.

@@ -19,11 +19,47 @@ pub fn sample_windows<M: NextTokenLogits>(
     device: &Device,
     progress: &mut dyn FnMut(usize, usize) -> Result<(), LmError>,
 ) -> Result<TokenWindows, LmError> {
+    let none = TokenWindows::new(Vec::new(), shape[1]);
+    sample_more_windows(model, bos, shape, seed, device, none, progress, &mut |_| {
+        Ok(())
+    })
+}
+
+/// [`sample_windows`] that goes on behind the first windows of it, and ends with the same ones. `keep` gets the windows there
+/// are by then, each time that some more are finished; those of the last time are what to begin with after a stop.
+///
+/// # Errors
+///
+/// As [`sample_windows`], when `begun` has windows of another length, and when `keep` returns an error.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "those of sample_windows and two more"
+)]
+pub fn sample_more_windows<M: NextTokenLogits>(
+    model: &M,
+    bos: u32,
+    shape: [usize; 2],
+    seed: u64,
+    device: &Device,
+    begun: TokenWindows,
+    progress: &mut dyn FnMut(usize, usize) -> Result<(), LmError>,
+    keep: &mut dyn FnMut(&TokenWindows) -> Result<(), LmError>,
+) -> Result<TokenWindows, LmError> {
     let [count, seq_len] = shape;
+    if !begun.is_empty() && begun.seq_len() != seq_len {
+        let found = begun.seq_len();
+        let message = format!("goes on with windows of {found} tokens, expected {seq_len}");
+        return Err(LmError::Model(message.into()));
+    }
+    // Whole batches of it, as the others are made together.
+    let begun = begun.range(0..begun.len().min(count) / BATCH * BATCH);
     let mut sampler = Sampler::new(1.0, 1.0, seed);
-    let mut tokens = Vec::with_capacity(count * seq_len);
+    sampler.skip(begun.len() * seq_len.saturating_sub(1));
+    let first_new = begun.len();
+    let mut tokens = begun.tokens().to_vec();
     let total = count.div_ceil(BATCH) * seq_len;
-    for (batch, first) in (0..count).step_by(BATCH).enumerate() {
+    for first in (first_new..count).step_by(BATCH) {
+        let batch = first / BATCH;
         let rows = BATCH.min(count - first);
         let mut windows = vec![vec![bos as i32]; rows];
         let mut cache = model.new_cache();
@@ -39,6 +75,7 @@ pub fn sample_windows<M: NextTokenLogits>(
         }
         tokens.extend(windows.into_iter().flatten());
         progress((batch + 1) * seq_len, total)?;
+        keep(&TokenWindows::new(tokens.clone(), seq_len))?;
     }
     Ok(TokenWindows::new(tokens, seq_len))
 }

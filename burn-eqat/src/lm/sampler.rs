@@ -19,6 +19,13 @@ impl Sampler {
         }
     }
 
+    /// Goes on as if it had picked that many tokens, each at a temperature above 0.
+    pub(super) fn skip(&mut self, tokens: usize) {
+        for _ in 0..tokens {
+            let _: f64 = self.rng.random();
+        }
+    }
+
     /// A token for each row of logits.
     ///
     /// # Shapes

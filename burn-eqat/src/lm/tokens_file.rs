@@ -2,6 +2,7 @@ use super::{LmError, TokenWindows};
 use crate::files::FileError;
 use burn::store::{ModuleStore, SafetensorsStore, bridge};
 use burn::tensor::DType;
+use safetensors::{Dtype, tensor::TensorView};
 use std::fs::File;
 use std::path::Path;
 
@@ -39,11 +40,35 @@ pub fn read_tokens(path: &Path, tensor: &str, vocab_size: usize) -> Result<Token
     Ok(windows)
 }
 
+/// Writes windows to a safetensors file, by the names of their tensors, as [`read_tokens`] reads them.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn save_tokens(path: &Path, tensors: &[(&str, &TokenWindows)]) -> Result<(), FileError> {
+    let bytes = |windows: &TokenWindows| -> Vec<u8> {
+        let tokens = windows.tokens().iter();
+        tokens.flat_map(|token| token.to_le_bytes()).collect()
+    };
+    let bytes: Vec<Vec<u8>> = tensors.iter().map(|(_, windows)| bytes(windows)).collect();
+    let mut views = Vec::new();
+    for ((name, windows), bytes) in tensors.iter().zip(&bytes) {
+        let shape = vec![windows.len(), windows.seq_len()];
+        let view = TensorView::new(Dtype::I32, shape, bytes);
+        views.push((
+            *name,
+            view.map_err(|error| FileError::invalid(path, error))?,
+        ));
+    }
+    safetensors::serialize_to_file(views, None, path)
+        .map_err(|error| FileError::invalid(path, error))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::lm::{Calibration, CalibrationSizes};
-    use safetensors::{Dtype, serialize_to_file, tensor::TensorView};
+    use safetensors::serialize_to_file;
     use std::path::PathBuf;
 
     /// A file with tensors of i32, by name and shape; token `i` of each is `i % 10`.

@@ -97,6 +97,11 @@ pub struct EfficientQatConfig {
     /// needs [`Blockwise::output_loss`](crate::train::Blockwise::output_loss) for it.
     #[config(default = false)]
     pub recompute: bool,
+    /// Keep the packed weights of one block at a time in memory in E2E-QP, and step sizes with their moments on the host; includes
+    /// `recompute`. It needs a run directory and a model that implements
+    /// [`Blockwise::store_block`](crate::train::Blockwise::store_block).
+    #[config(default = false)]
+    pub offload: bool,
     /// Stop a block, and E2E-QP, after that many epochs without a better validation loss, and go back to the best. Needs
     /// validation data.
     #[config(default = "None")]
@@ -138,7 +143,7 @@ impl EfficientQatConfig {
             .with_learning_rate(self.e2e_learning_rate)
             .with_epochs(self.e2e_epochs)
             .with_grad_accumulation(self.grad_accumulation)
-            .with_recompute(self.recompute)
+            .with_recompute(self.recompute || self.offload)
             .with_early_stopping(self.early_stopping)
             .with_max_skipped(self.max_skipped)
     }

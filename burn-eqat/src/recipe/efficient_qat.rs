@@ -59,6 +59,9 @@ impl EfficientQat {
     {
         let (config, data) = (&self.config, data.into());
         let model = model.valid();
+        if config.offload {
+            self.check_offload(&model)?;
+        }
         let packed = if !is_packed(&model)? {
             if config.method >= Method::BlockAp {
                 config.block_ap().init().check(&model)?;
@@ -109,7 +112,11 @@ impl EfficientQat {
         if config.method == Method::BlockAp {
             return Ok(packed);
         }
-        let packed = load_blocks(packed)?;
+        let packed = if config.offload {
+            packed
+        } else {
+            load_blocks(packed)?
+        };
         let mut timer = Timer::start();
         timer.stops_early = config.early_stopping.is_some();
         let (train, valid) = data.e2e_qp;
@@ -121,7 +128,7 @@ impl EfficientQat {
         timer.start = Instant::now();
         let on_event = &mut |event| timer.event(&event, observer);
         let (model, measured) = (packed.clone(), valid.clone());
-        let tuned = if config.recompute {
+        let tuned = if config.recompute || config.offload {
             phase.run_by_blocks(model, train, measured, on_event)?
         } else {
             phase.run(model, train, measured, on_event)?
@@ -139,6 +146,19 @@ impl EfficientQat {
         let size = size_by_block(&tuned)?;
         reach(StageName::E2eQp, &tuned, size, timer, observer)?;
         Ok(if worse { packed } else { tuned })
+    }
+
+    /// Fails where no block could leave memory.
+    fn check_offload<M: Blockwise>(&self, model: &M) -> Result<(), TrainError> {
+        let missing = if self.run_dir.is_none() {
+            "a run directory to read blocks from"
+        } else if (0..model.blocks().len()).all(|index| model.is_loaded(index)) {
+            "a model whose blocks are in files"
+        } else {
+            return Ok(());
+        };
+        let message = format!("offload of E2E-QP needs {missing}");
+        Err(TrainError::Setting(message))
     }
 
     /// Fails for settings that a packed model does not support.

@@ -348,6 +348,48 @@ fn writes(model: &Gpt, device: &Device) {
     assert!(own.iter().all(|window| window[0] == 0));
     own.check_vocabulary(1024, "the model's own text").unwrap();
     assert_eq!(calls, (1..=10).map(|done| (done, 10)).collect::<Vec<_>>());
+
+    // What was kept before a stop is gone on with, and ends the same.
+    let (mut kept, none) = (
+        TokenWindows::new(Vec::new(), 5),
+        TokenWindows::new(Vec::new(), 5),
+    );
+    let mut stop = |done, _| match done {
+        8 => Err(LmError::Interrupted),
+        _ => Ok(()),
+    };
+    let stopped = sample_more_windows(
+        model,
+        0,
+        [67, 5],
+        3,
+        device,
+        none,
+        &mut stop,
+        &mut |windows| {
+            kept = windows.clone();
+            Ok(())
+        },
+    );
+    assert!(matches!(stopped, Err(LmError::Interrupted)));
+    assert_eq!(kept.len(), 64);
+    let mut new = Vec::new();
+    let mut progress = |done, _| {
+        new.push(done);
+        Ok(())
+    };
+    let again = sample_more_windows(
+        model,
+        0,
+        [67, 5],
+        3,
+        device,
+        kept,
+        &mut progress,
+        &mut |_| Ok(()),
+    );
+    assert_eq!(again.unwrap(), own);
+    assert_eq!(new, [6, 7, 8, 9, 10]);
 }
 
 /// The bundled Llama in a directory of its own.

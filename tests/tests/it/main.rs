@@ -9,6 +9,7 @@ mod families;
 mod files;
 mod foreign;
 mod hostile;
+mod in_files;
 mod lm;
 mod phases;
 mod published;

@@ -193,13 +193,7 @@ fn a_block_trains_as_in_the_reference() {
             let actual = tensor(&fake_quant(linear).scales);
             assert_near(&format!("after20 {name}"), &actual, &values(expected), 1e-2);
         }
-        let norm = values(
-            block(&trainer, 1)
-                .input_layernorm
-                .gamma
-                .val()
-                .inner(),
-        );
+        let norm = values(block(&trainer, 1).input_layernorm.gamma.val().inner());
         let expected = golden.tensor::<1>("after20.input_layernorm.weight", &device);
         assert_close("after20 input_layernorm", &norm, &values(expected), 1e-3);
     }

@@ -1,5 +1,6 @@
 use super::flow_grads::{FlowGrads, Leaves, OtherShapes, is_tracked, without_gradients};
-use crate::train::{Blockwise, Flow, ModelError, TrainError};
+use crate::Quantize;
+use crate::train::{Blockwise, Flow, ModelError, TrainError, with_block};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 
@@ -8,6 +9,8 @@ use burn::tensor::Tensor;
 ///
 /// The blocks are run without recording first, and what goes into each of them is kept. Then, from the last to the first, each
 /// is run again where gradients are recorded, and gradients go through it to the one before. So it costs another forward pass.
+///
+/// Blocks in files are loaded one at a time. Of these only step sizes of packed weights train.
 ///
 /// `model` is one where gradients are recorded. Its blocks have to do the same when they are run again, and what they do
 /// without recording: a model that draws random numbers (dropout) is not for this. [`embed`](Blockwise::embed) and
@@ -27,7 +30,6 @@ pub fn backward_by_blocks<M: Blockwise>(
     let (hidden, context) = (without_gradients(hidden), without_gradients(context));
     let (mut inputs, last) = boundaries(&model.valid(), hidden, &context)?;
     let mut pieces = Pieces {
-        model,
         context,
         embed_trains,
         params: GradientsAccumulator::new(),
@@ -35,7 +37,7 @@ pub fn backward_by_blocks<M: Blockwise>(
     };
 
     let mut loss = None;
-    let mut grads = pieces.run(last, true, |hidden, context| {
+    let mut grads = pieces.run(model, last, true, |hidden, context| {
         let output = model.output_loss(hidden, context, batch.clone());
         let output = output.map_err(TrainError::Model)?;
         if !output.is_tracked() {
@@ -52,14 +54,15 @@ pub fn backward_by_blocks<M: Blockwise>(
     {
         let index = inputs.len();
         let hands_on = embed_trains || index > 0;
-        grads = pieces.run(input, hands_on, |hidden, context| {
-            let output = model.run_block(index, hidden, context);
+        let loaded = in_training(model, index)?;
+        grads = pieces.run(&loaded, input, hands_on, |hidden, context| {
+            let output = loaded.run_block(index, hidden, context);
             let slope = grads.slope(output.map_err(TrainError::Model)?);
             slope.map_err(|error| error.of(&format!("block {index}")))
         })?;
     }
     if embed_trains {
-        pieces.embed(batch, &grads)?;
+        pieces.embed(model, batch, &grads)?;
     }
     let loss = loss.expect("the output's loss was the first piece");
     Ok((loss, pieces.params.grads()))
@@ -75,15 +78,24 @@ fn boundaries<M: Blockwise>(
     let mut inputs = Vec::with_capacity(blocks);
     for index in 0..blocks {
         inputs.push(hidden.clone());
-        let output = plain.run_block(index, hidden, context);
+        let output = with_block(plain, index)?.run_block(index, hidden, context);
         hidden = output.map_err(TrainError::Model)?;
     }
     Ok((inputs, hidden))
 }
 
+/// A model with a block in memory, where gradients are recorded.
+fn in_training<M: Blockwise>(model: &M, index: usize) -> Result<M, TrainError> {
+    if model.is_loaded(index) {
+        return Ok(model.clone());
+    }
+    // A block comes from its file as one where none are.
+    let loaded = with_block(&model.valid(), index)?;
+    Ok(loaded.train_scales_only().train())
+}
+
 /// The backward pass, a piece of the model at a time.
-struct Pieces<'a, M: Blockwise> {
-    model: &'a M,
+struct Pieces<M: Blockwise> {
     context: M::Context,
     embed_trains: bool,
     /// Gradients of parameters so far.
@@ -92,11 +104,12 @@ struct Pieces<'a, M: Blockwise> {
     context_grads: FlowGrads,
 }
 
-impl<M: Blockwise> Pieces<'_, M> {
-    /// Runs a piece where gradients are recorded and goes back through it; returns the gradients of its input, none unless
+impl<M: Blockwise> Pieces<M> {
+    /// Runs a piece of a model where gradients are recorded and goes back through it; returns the gradients of its input, none unless
     /// they are handed on. `body` gives a tensor `[1]` to begin with, or none where no gradient comes in.
     fn run(
         &mut self,
+        model: &M,
         input: M::Hidden,
         hands_on: bool,
         body: impl FnOnce(M::Hidden, &M::Context) -> Result<Option<Tensor<1>>, TrainError>,
@@ -110,14 +123,14 @@ impl<M: Blockwise> Pieces<'_, M> {
         let mut grads = slope.backward();
         self.context_grads.add(context_leaves.gradients(&mut grads));
         let input_grads = leaves.gradients(&mut grads);
-        let params = GradientsParams::from_grads(grads, self.model);
-        self.params.accumulate(self.model, params);
+        let params = GradientsParams::from_grads(grads, model);
+        self.params.accumulate(model, params);
         Ok(input_grads)
     }
 
     /// Goes back through what comes before the first block.
-    fn embed(&mut self, batch: M::Batch, grads: &FlowGrads) -> Result<(), TrainError> {
-        let (hidden, context) = self.model.embed(batch).map_err(TrainError::Model)?;
+    fn embed(&mut self, model: &M, batch: M::Batch, grads: &FlowGrads) -> Result<(), TrainError> {
+        let (hidden, context) = model.embed(batch).map_err(TrainError::Model)?;
         let mut slopes = Vec::new();
         if !grads.is_empty() {
             let slope = grads.slope(hidden);
@@ -128,8 +141,8 @@ impl<M: Blockwise> Pieces<'_, M> {
             slopes.extend(slope.map_err(|error| error.of("embed"))?);
         }
         if let Some(slope) = slopes.into_iter().reduce(|sum, slope| sum + slope) {
-            let params = GradientsParams::from_grads(slope.backward(), self.model);
-            self.params.accumulate(self.model, params);
+            let params = GradientsParams::from_grads(slope.backward(), model);
+            self.params.accumulate(model, params);
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::train::skips::Skips;
 use crate::train::{
     CosineSchedule, DataSplit, Epoch, LearningRates, Phase, StepLoss, TrainError, TrainEvent,
 };
-use crate::{Bits, Quantize, QuantizeError};
+use crate::{Bits, LayerSize, Quantize, QuantizeError};
 use burn::data::dataloader::{DataLoader, Progress};
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
@@ -103,6 +103,20 @@ impl Schedule {
 }
 
 impl Schedule {
+    /// For a model of that many parameters, and these packed weights.
+    pub fn new(
+        config: &E2eQpConfig,
+        params: usize,
+        layers: &[LayerSize],
+    ) -> Result<Self, TrainError> {
+        Ok(Schedule {
+            config: config.clone(),
+            rates: config.rates(params, bits(layers)?),
+            steps: Arc::default(),
+            done: 0,
+        })
+    }
+
     /// Goes on after that many steps.
     pub fn go_on_from(&mut self, done: usize) {
         self.done = done;
@@ -132,25 +146,15 @@ pub(super) fn start<M: LearnerModel>(
     model: M,
 ) -> Result<(M, Schedule), TrainError> {
     let model = model.valid();
-    let schedule = Schedule {
-        config: config.clone(),
-        rates: config.rates(params(&model), bits(&model)?),
-        steps: Arc::default(),
-        done: 0,
-    };
+    let schedule = Schedule::new(config, params(&model), &model.layer_sizes())?;
     Ok((model.train_scales_only().train(), schedule))
 }
 
 /// The bits of most of a model's packed weights.
-fn bits<M: LearnerModel>(model: &M) -> Result<Bits, TrainError> {
-    let packed = packed_weights(model);
+fn bits(layers: &[LayerSize]) -> Result<Bits, TrainError> {
     let weights = |bits: Bits| -> usize {
-        let with_bits = packed
-            .iter()
-            .filter(|(_, packed)| packed.scheme.bits == bits);
-        with_bits
-            .map(|(_, packed)| packed.weight.d_input * packed.weight.d_output())
-            .sum()
+        let with_bits = layers.iter().filter(|layer| layer.scheme.bits == bits);
+        with_bits.map(|layer| layer.weights).sum()
     };
     let most = [Bits::Two, Bits::Three, Bits::Four, Bits::Eight]
         .into_iter()
@@ -314,7 +318,7 @@ impl<L> Fit<L> {
             split,
             total,
         })?;
-        let mut accumulator = GradientsAccumulator::new();
+        let mut accumulator = GradientsAccumulator::<T::Params>::new();
         let (mut waiting, mut skipped) = (0, from.skipped);
         // What is wrong with a batch of the step, if something is.
         let mut wrong = None;
@@ -337,7 +341,7 @@ impl<L> Fit<L> {
             match checked {
                 Ok(loss) => {
                     sum += loss;
-                    accumulator.accumulate(&trainee.model(), grads);
+                    accumulator.accumulate(&trainee.params(), grads);
                 }
                 Err(error) => {
                     skipped += 1;
@@ -387,14 +391,15 @@ impl<L> Fit<L> {
         if let Some(error) = wrong {
             return self.skip(trainee, error, epoch);
         }
-        let model = trainee.model();
+        let params = trainee.params();
         let grads = match batches {
             1 => grads,
-            n => scale_grads(&model, grads, 1.0 / n as f64),
+            n => scale_grads(&params, grads, 1.0 / n as f64),
         };
         let max_norm = self.schedule.config.max_grad_norm;
-        let (grads, norm) = clip_grad_norm(&model, grads, max_norm);
-        drop(model);
+        let (grads, norm) = clip_grad_norm(&params, grads, max_norm);
+        // The optimizer updates in place what nobody else holds.
+        drop(params);
         if !norm.is_finite() {
             let error = TrainError::Gradient {
                 phase: Phase::E2eQp,
@@ -405,7 +410,7 @@ impl<L> Fit<L> {
             };
             return self.skip(trainee, error, epoch);
         }
-        trainee.step(grads);
+        trainee.step(grads)?;
         self.skips.taken();
         self.step += 1;
         Ok(())

@@ -2,6 +2,7 @@
 
 mod config;
 mod fit;
+mod offload;
 mod phase;
 mod recompute;
 mod state;

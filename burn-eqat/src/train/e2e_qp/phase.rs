@@ -1,6 +1,6 @@
 use super::E2eQpConfig;
-use super::fit::{Fit, Listener, StepOf, check_finite, end_to_end, start};
-use super::trainee::Resumable;
+use super::fit::{Fit, Listener, Schedule, StepOf, check_finite, end_to_end, start};
+use super::trainee::{Resumable, Trainee};
 use crate::train::error::catch_ops;
 use crate::train::event::OnEvent;
 use crate::train::{DataSplit, Epoch, StepLoss, TrainError, TrainEvent};
@@ -9,6 +9,7 @@ use burn::data::dataloader::{DataLoader, Progress};
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::tensor::Tensor;
 use burn::train::{InferenceStep, LearnerModel, TrainStep};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// E2E-QP: trains the step sizes of a packed model, end to end, on the loss of its own `TrainStep` (the paper's section 3.3).
@@ -85,19 +86,37 @@ impl E2eQp {
         <M as InferenceStep>::Output: StepLoss,
     {
         let (model, schedule) = start(&self.config, model)?;
-        self.agree(&model)?;
-        let accumulation = self.config.grad_accumulation;
+        if let Some(run) = &self.run_dir {
+            let digest = run.digest(&model.valid(), &|_| true)?;
+            self.agree(run, digest.into())?;
+        }
         let mut trainee = Resumable::new(model, schedule.clone(), self.run_dir.clone());
-        let mut fit = Fit::new(schedule, accumulation, Callback(on_event));
-        let model = fit.run(&mut trainee, train, valid, 1, step)?;
+        let model = self.train(&mut trainee, schedule, train, valid, on_event, step)?;
         self.finish(model)
     }
 
-    /// Fails where the run directory is that of another configuration or model.
-    fn agree<M: LearnerModel>(&self, model: &M) -> Result<(), TrainError> {
-        let Some(run) = &self.run_dir else {
-            return Ok(());
-        };
+    /// Trains for all epochs.
+    pub(super) fn train<M, T, O>(
+        &self,
+        trainee: &mut T,
+        schedule: Schedule,
+        train: Arc<dyn DataLoader<<M as TrainStep>::Input>>,
+        valid: Arc<dyn DataLoader<<M as InferenceStep>::Input>>,
+        on_event: OnEvent<'_>,
+        step: StepOf<'_, M, O>,
+    ) -> Result<M, TrainError>
+    where
+        M: LearnerModel,
+        <M as InferenceStep>::Output: StepLoss,
+        T: Trainee<M>,
+    {
+        let accumulation = self.config.grad_accumulation;
+        let mut fit = Fit::new(schedule, accumulation, Callback(on_event));
+        fit.run(trainee, train, valid, 1, step)
+    }
+
+    /// Fails where the run directory is that of another configuration or model, which has this digest.
+    pub(super) fn agree(&self, run: &RunDir, model: Value) -> Result<(), TrainError> {
         let config = E2eQpConfig {
             // It changes nothing of the result.
             save_every: 0,
@@ -106,8 +125,7 @@ impl E2eQp {
         let config = serde_json::to_value(&config);
         let config = config.map_err(|error| TrainError::Setting(error.to_string()))?;
         run.agree("e2e_qp", config)?;
-        let digest = run.digest(&model.valid(), &|_| true)?;
-        Ok(run.agree("packed_model", digest.into())?)
+        Ok(run.agree("packed_model", model)?)
     }
 
     /// Fails if the configuration asks for blocks and the model is taken as a whole.

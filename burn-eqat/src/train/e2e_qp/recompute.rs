@@ -1,5 +1,6 @@
 use super::E2eQp;
 use super::fit::BatchStep;
+use super::offload::{Offloaded, Start};
 use crate::train::error::catch_ops;
 use crate::train::{Blockwise, StepLoss, TrainError, TrainEvent, backward_by_blocks};
 use burn::data::dataloader::DataLoader;
@@ -10,6 +11,11 @@ impl E2eQp {
     /// As [`run`](Self::run), by [`backward_by_blocks`]: it ends with the same step sizes, to rounding. Activations of one block
     /// are in memory at a time, however many there are, and the blocks are run once more for that. It does so whether or not
     /// the configuration says `recompute`.
+    ///
+    /// Where blocks are in files (a model with [`Blockwise::store_block`] and a run directory), one block's packed weights are in
+    /// memory at a time, too: they are read from the run directory for each pass, and step sizes and their moments wait in host
+    /// memory. The model that comes out has its blocks in files as well. An optimizer step is AdamW's then; the model's own
+    /// [`TrainStep::optimize`] is not asked.
     ///
     /// The loss is that of [`Blockwise::output_loss`]; the model's `TrainStep` is not run.
     ///
@@ -28,14 +34,32 @@ impl E2eQp {
         <M as InferenceStep>::Output: StepLoss,
     {
         catch_ops(|| {
-            self.fit(model, train, valid, on_event, &|model, batch| {
-                let (loss, grads) = backward_by_blocks(model, batch)?;
-                Ok(BatchStep {
-                    loss,
-                    output: (),
-                    grads,
-                })
-            })
+            if (0..model.blocks().len()).all(|index| model.is_loaded(index)) {
+                return self.fit(model, train, valid, on_event, &by_blocks);
+            }
+            let Some(run) = &self.run_dir else {
+                let message = "E2E-QP of a model with blocks in files needs a run directory";
+                return Err(TrainError::Setting(message.to_string()));
+            };
+            let start = Start::new(&self.config, model, run)?;
+            self.agree(run, start.digests.clone().into())?;
+            let schedule = start.schedule();
+            let mut trainee = Offloaded::new(start, run.clone())?;
+            let model = self.train(&mut trainee, schedule, train, valid, on_event, &by_blocks)?;
+            trainee.finish(model, self.config.round_scales)
         })
     }
+}
+
+/// A batch's gradients, a block at a time.
+fn by_blocks<M>(model: &M, batch: <M as TrainStep>::Input) -> Result<BatchStep<()>, TrainError>
+where
+    M: LearnerModel + Blockwise<Batch = <M as TrainStep>::Input>,
+{
+    let (loss, grads) = backward_by_blocks(model, batch)?;
+    Ok(BatchStep {
+        loss,
+        output: (),
+        grads,
+    })
 }

@@ -2,7 +2,7 @@
 
 use crate::RunDir;
 use crate::files::FileError;
-use crate::module::{list_params, map_scales, packed_weights};
+use crate::module::{map_scales, packed_weights};
 use crate::train::TrainError;
 use crate::train::best::BestSoFar;
 use burn::module::{Module, ParamId};
@@ -84,28 +84,33 @@ impl State {
     }
 
     /// Keeps a state in place of the one before.
-    pub fn keep<M: Module>(
+    pub fn keep<M>(
         run: &RunDir,
         position: &Position,
-        model: &M,
-        optim: &ModuleOptimizer,
         best: Option<&BestSoFar<M>>,
+        kept: Kept,
     ) -> Result<(), TrainError> {
         let mut position = position.clone();
-        let mut tensors = scales("scales", model);
         if let Some(best) = best {
             position.worse = best.worse();
-            if let Some((loss, model)) = best.best() {
-                position.best = Some(loss.to_bits());
-                tensors.extend(scales("best", model));
-            }
+            position.best = best.best().map(|(loss, _)| loss.to_bits());
         }
-        let (moments, scalars) = by_paths(optim)
-            .map_err(|error| FileError::invalid(run.path(), format!("optimizer: {error}")))?;
-        tensors.extend(moments);
+        let named = |kind: &'static str, scales: Scales| {
+            let scales = scales.into_iter();
+            scales.map(move |(path, data)| {
+                let (bytes, shape, dtype) = data.into_parts();
+                burn_pack::Tensor::new(format!("{kind}:{path}"), dtype, shape, None, bytes)
+            })
+        };
+        let Moments {
+            tensors: moments,
+            scalars,
+        } = kept.moments;
+        let scales = named(SCALES, kept.scales);
+        let tensors = scales.chain(named(BEST, kept.best.unwrap_or_default()));
         let text = serde_json::to_string(&position)
             .map_err(|error| FileError::invalid(run.path(), error))?;
-        let mut writer = Writer::new(tensors)
+        let mut writer = Writer::new(tensors.chain(moments).collect::<Vec<_>>())
             .with_metadata(POSITION, &text)
             .auto_extension(false)
             .overwrite(true);
@@ -122,7 +127,7 @@ impl State {
 
     /// The model with the step sizes of the state.
     pub fn model<M: Module>(&self, model: M) -> Result<M, TrainError> {
-        self.with_scales("scales", model)
+        self.with_scales(SCALES, model)
     }
 
     /// The best epoch so far.
@@ -132,7 +137,7 @@ impl State {
         };
         Ok(Some(Best {
             loss: f64::from_bits(loss),
-            model: self.with_scales("best", model.clone())?,
+            model: self.with_scales(BEST, model.clone())?,
             worse: self.position.worse,
         }))
     }
@@ -141,45 +146,62 @@ impl State {
         let mut values = HashMap::new();
         for (path, packed) in packed_weights(&model) {
             let scales = packed.weight.scales;
-            let name = format!("{kind}:{path}");
-            let found = self.tensors.get(&name);
-            let found = found.filter(|found| {
-                found.shape.as_slice() == scales.dims() && found.dtype == DType::F32
-            });
-            let found = found.ok_or_else(|| {
-                self.invalid(format!(
-                    "no step sizes of {path} in f32, {:?}",
-                    scales.dims()
-                ))
-            })?;
-            let bytes = found.to_bytes();
-            let bytes = bytes.map_err(|error| self.invalid(format!("{name}: {error}")))?;
-            let data = TensorData::from_bytes(bytes, found.shape.clone(), found.dtype);
+            let data = self.scales(kind, &path, scales.dims())?;
             let value = Tensor::<2>::from_data(data, &scales.device().inner());
             values.insert(path, value);
         }
         Ok(map_scales(model, values))
     }
 
-    /// The optimizer, with the moments of the state for the parameters of a model.
-    pub fn optimizer<M: Module>(
+    /// The step sizes of a weight, in f32 `[groups, d_output]`.
+    pub fn scales(
         &self,
-        model: &M,
+        kind: &str,
+        path: &str,
+        shape: [usize; 2],
+    ) -> Result<TensorData, TrainError> {
+        let name = format!("{kind}:{path}");
+        let found = self.tensors.get(&name);
+        let found =
+            found.filter(|found| found.shape.as_slice() == shape && found.dtype == DType::F32);
+        let found = found
+            .ok_or_else(|| self.invalid(format!("no step sizes of {path} in f32, {shape:?}")))?;
+        let bytes = found.to_bytes();
+        let bytes = bytes.map_err(|error| self.invalid(format!("{name}: {error}")))?;
+        Ok(TensorData::from_bytes(
+            bytes,
+            found.shape.clone(),
+            found.dtype,
+        ))
+    }
+
+    /// Fails for moments of parameters that are none of these paths.
+    pub fn check_moments(&self, known: &dyn Fn(&str) -> bool) -> Result<(), TrainError> {
+        let tensors = self.tensors.keys().filter_map(|name| parse(name));
+        let scalars = self.scalars.keys().filter_map(|name| parse(name));
+        match tensors.chain(scalars).find(|(path, _)| !known(path)) {
+            None => Ok(()),
+            Some((path, _)) => {
+                Err(self.invalid(format!("moments of {path}, which the model has not")))
+            }
+        }
+    }
+
+    /// The optimizer, with the moments of the state for parameters by their paths.
+    pub fn optimizer(
+        &self,
+        ids: &HashMap<String, ParamId>,
         optim: ModuleOptimizer,
     ) -> Result<ModuleOptimizer, TrainError> {
-        let ids = list_params(model).into_iter();
-        let ids: HashMap<String, ParamId> = ids.map(|param| (param.path, param.id)).collect();
-        let find = |path: &str| {
-            let id = ids.get(path).copied();
-            id.ok_or_else(|| self.invalid(format!("moments of {path}, which the model has not")))
-        };
         let mut tensors = Vec::new();
         let mut paths = BTreeMap::new();
         for tensor in self.tensors.values() {
             let Some((path, field)) = parse(&tensor.name) else {
                 continue;
             };
-            let id = find(path)?.val();
+            let Some(id) = ids.get(path).map(ParamId::val) else {
+                continue;
+            };
             paths.insert(id.to_string(), path.to_string());
             let bytes = tensor.to_bytes();
             let bytes = bytes.map_err(|error| self.invalid(format!("{path}: {error}")))?;
@@ -193,6 +215,9 @@ impl State {
             ));
         }
         let count = tensors.len();
+        if count == 0 {
+            return Ok(optim);
+        }
         let mut writer = Writer::new(tensors);
         for (id, path) in &paths {
             writer = writer.with_metadata(id, path);
@@ -201,8 +226,9 @@ impl State {
             let Some((path, field)) = parse(name) else {
                 continue;
             };
-            let id = find(path)?.val();
-            writer = writer.with_scalar(&format!("{id}.{field}"), *scalar);
+            if let Some(id) = ids.get(path).map(ParamId::val) {
+                writer = writer.with_scalar(&format!("{id}.{field}"), *scalar);
+            }
         }
         let failed = |error: String| self.invalid(format!("optimizer: {error}"));
         let bytes = writer.into_bytes();
@@ -221,44 +247,81 @@ impl State {
     }
 }
 
+/// Step sizes by the paths of their weights, in f32.
+pub(super) type Scales = Vec<(String, TensorData)>;
+
+/// What is kept of a model in training.
+pub(super) struct Kept {
+    pub scales: Scales,
+    /// Those of the best epoch.
+    pub best: Option<Scales>,
+    pub moments: Moments,
+}
+
+/// The state of optimizers, by the paths of parameters.
+#[derive(Default)]
+pub(super) struct Moments {
+    tensors: Vec<burn_pack::Tensor>,
+    scalars: Vec<(String, Scalar)>,
+}
+
+impl Moments {
+    /// Adds those of other parameters.
+    pub fn extend(&mut self, other: Self) {
+        self.tensors.extend(other.tensors);
+        self.scalars.extend(other.scalars);
+    }
+}
+
 /// The step sizes of a model.
-fn scales<M: Module>(kind: &str, model: &M) -> Vec<burn_pack::Tensor> {
+pub(super) fn scales_of<M: Module>(model: &M) -> Scales {
     let weights = packed_weights(model).into_iter();
     weights
         .map(|(path, packed)| {
             let data = packed.weight.scales.into_data().convert_dtype(DType::F32);
-            let (bytes, shape, dtype) = data.into_parts();
-            burn_pack::Tensor::new(format!("{kind}:{path}"), dtype, shape, None, bytes)
+            (path, data)
         })
         .collect()
 }
 
-type Moments = (Vec<burn_pack::Tensor>, Vec<(String, Scalar)>);
-
 /// The state of an optimizer by the paths of parameters: Burn has it by their identifiers, which are others in each process.
-fn by_paths(optim: &ModuleOptimizer) -> Result<Moments, String> {
+/// `path_of` gets the identifier and the path in the module that was optimized, and gives the path in the model.
+pub(super) fn by_paths(
+    optim: &ModuleOptimizer,
+    path_of: &dyn Fn(&str, &str) -> Option<String>,
+) -> Result<Moments, TrainError> {
+    let failed = |error: String| TrainError::Training(format!("optimizer: {error}"));
     let bytes = optim.to_record().into_bytes();
-    let reader = Reader::from_bytes(bytes.map_err(|error| error.to_string())?);
-    let reader = reader.map_err(|error| error.to_string())?;
+    let reader = Reader::from_bytes(bytes.map_err(|error| failed(error.to_string()))?);
+    let reader = reader.map_err(|error| failed(error.to_string()))?;
     let paths = reader.metadata().clone();
     let rename = |name: &str| {
         let (id, field) = name.split_once('.')?;
-        Some(format!("{MOMENTS}:{}:{field}", paths.get(id)?))
+        let path = path_of(id, paths.get(id)?)?;
+        Some(format!("{MOMENTS}:{path}:{field}"))
     };
-    let unknown = |name: &str| format!("{name} is of no parameter");
-    let mut scalars = Vec::new();
+    let unknown = |name: &str| failed(format!("{name} is of no parameter"));
+    let mut moments = Moments::default();
     for (name, scalar) in reader.scalars() {
-        scalars.push((rename(name).ok_or_else(|| unknown(name))?, *scalar));
+        let renamed = rename(name).ok_or_else(|| unknown(name))?;
+        moments.scalars.push((renamed, *scalar));
     }
-    let mut tensors = Vec::new();
-    for tensor in reader.into_tensors().map_err(|error| error.to_string())? {
-        let parts = tensor.into_parts().map_err(|error| error.to_string())?;
+    let tensors = reader.into_tensors();
+    for tensor in tensors.map_err(|error| failed(error.to_string()))? {
+        let parts = tensor
+            .into_parts()
+            .map_err(|error| failed(error.to_string()))?;
         let (name, dtype, shape, _, bytes) = parts;
         let name = rename(&name).ok_or_else(|| unknown(&name))?;
-        tensors.push(burn_pack::Tensor::new(name, dtype, shape, None, bytes));
+        let tensor = burn_pack::Tensor::new(name, dtype, shape, None, bytes);
+        moments.tensors.push(tensor);
     }
-    Ok((tensors, scalars))
+    Ok(moments)
 }
+
+/// What names of step sizes begin with: of the model, and of the best epoch.
+pub(super) const SCALES: &str = "scales";
+pub(super) const BEST: &str = "best";
 
 /// What names of the optimizer's state begin with.
 const MOMENTS: &str = "optimizer";

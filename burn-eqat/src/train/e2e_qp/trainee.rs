@@ -1,29 +1,38 @@
 //! What E2E-QP trains: a model with its optimizer and schedule.
 
 use super::fit::Schedule;
-use super::state::{Best, Position, State};
+use super::state::{Best, Kept, Position, State, by_paths, scales_of};
 use crate::RunDir;
+use crate::module::list_params;
 use crate::train::TrainError;
 use crate::train::best::BestSoFar;
 use crate::train::optimizer::adamw;
 use burn::lr_scheduler::LrScheduler;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::module::{Module, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::train::{Learner, LearnerModel, TrainStep};
+use std::collections::HashMap;
 
 /// Where a run was left: its position, and the best epoch so far.
 pub(super) type Resumed<M> = (Position, Option<Best<M>>);
 
 /// A model that takes optimizer steps.
 pub(super) trait Trainee<M: LearnerModel> {
+    /// What has the parameters that train.
+    type Params: Module;
+
     /// The model as it is now, where gradients are recorded.
     fn model(&self) -> M;
+
+    /// The parameters that train; their numbers need not be there.
+    fn params(&self) -> Self::Params;
 
     /// The learning rates of the last step.
     fn rates(&self) -> ModuleLearningRate;
 
     /// Takes a step.
-    fn step(&mut self, grads: GradientsParams);
+    fn step(&mut self, grads: GradientsParams) -> Result<(), TrainError>;
 
     /// Leaves a step out: only the schedule goes on.
     fn skip(&mut self);
@@ -45,7 +54,13 @@ pub(super) trait Trainee<M: LearnerModel> {
 
 /// Burn's learner, whose checkpoints are Burn's.
 impl<M: LearnerModel> Trainee<M> for Learner<M> {
+    type Params = M;
+
     fn model(&self) -> M {
+        Learner::model(self)
+    }
+
+    fn params(&self) -> M {
         Learner::model(self)
     }
 
@@ -53,9 +68,10 @@ impl<M: LearnerModel> Trainee<M> for Learner<M> {
         self.lr_current()
     }
 
-    fn step(&mut self, grads: GradientsParams) {
+    fn step(&mut self, grads: GradientsParams) -> Result<(), TrainError> {
         self.lr_step();
         self.optimizer_step(grads);
+        Ok(())
     }
 
     fn skip(&mut self) {
@@ -86,20 +102,27 @@ impl<M: LearnerModel> Resumable<M> {
 }
 
 impl<M: LearnerModel> Trainee<M> for Resumable<M> {
+    type Params = M;
+
     fn model(&self) -> M {
         self.model.clone().expect("it comes back from each step")
+    }
+
+    fn params(&self) -> M {
+        self.model()
     }
 
     fn rates(&self) -> ModuleLearningRate {
         self.rates.clone()
     }
 
-    fn step(&mut self, grads: GradientsParams) {
+    fn step(&mut self, grads: GradientsParams) -> Result<(), TrainError> {
         self.rates = self.schedule.step().into();
         // The optimizer updates in place what nobody else holds.
         let model = self.model.take().expect("it comes back from each step");
         let rates = self.rates.clone();
         self.model = Some(TrainStep::optimize(model, &mut self.optim, rates, grads));
+        Ok(())
     }
 
     fn skip(&mut self) {
@@ -115,7 +138,10 @@ impl<M: LearnerModel> Trainee<M> for Resumable<M> {
         };
         let model = self.model();
         let best = state.best(&model)?;
-        self.optim = state.optimizer(&model, adamw())?;
+        let ids = list_params(&model).into_iter();
+        let ids: HashMap<String, ParamId> = ids.map(|param| (param.path, param.id)).collect();
+        state.check_moments(&|path| ids.contains_key(path))?;
+        self.optim = state.optimizer(&ids, adamw())?;
         self.model = Some(state.model(model)?);
         self.schedule.go_on_from(state.position.step);
         Ok(Some((state.position, best)))
@@ -123,7 +149,16 @@ impl<M: LearnerModel> Trainee<M> for Resumable<M> {
 
     fn keep(&mut self, position: &Position, best: Option<&BestSoFar<M>>) -> Result<(), TrainError> {
         match &self.run_dir {
-            Some(run) => State::keep(run, position, &self.model(), &self.optim, best),
+            Some(run) => {
+                let kept = Kept {
+                    scales: scales_of(&self.model()),
+                    best: best
+                        .and_then(BestSoFar::best)
+                        .map(|(_, best)| scales_of(best)),
+                    moments: by_paths(&self.optim, &|_, path| Some(path.to_string()))?,
+                };
+                State::keep(run, position, best, kept)
+            }
             None => Ok(()),
         }
     }

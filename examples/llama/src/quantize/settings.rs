@@ -43,6 +43,9 @@ pub struct E2eQpSettings {
     /// Whether activations are recomputed block by block.
     #[serde(default)]
     pub recompute: bool,
+    /// Whether packed weights of one block are in memory at a time.
+    #[serde(default)]
+    pub offload: bool,
 }
 
 fn one() -> usize {
@@ -121,7 +124,8 @@ impl QuantizeSettings {
             config = config
                 .with_e2e_epochs(phase.e2e_epochs)
                 .with_grad_accumulation(phase.grad_accum)
-                .with_recompute(phase.recompute);
+                .with_recompute(phase.recompute)
+                .with_offload(phase.offload);
         }
         config
     }

@@ -229,6 +229,25 @@ fn quantize_eval_generate() {
         "{table}"
     );
     assert!(tuned.join("model.safetensors").exists());
+    // One block in memory at a time, it learns the same.
+    let offloaded = dir.path().join("offloaded");
+    let other = dir.path().join("offloaded.json");
+    let offload = ["--offload", "--grad-accum", "2", "--report", text(&other)];
+    let again = tune(&["--model", text(&packed), "--output", text(&offloaded)]);
+    succeeds(&[again.as_slice(), &offload].concat());
+    assert!(offloaded.join("model.safetensors").exists());
+    assert!(!dir.path().join("offloaded.run").exists());
+    let last = |report: &Path| {
+        let stages = json(report)["stages"].as_array().unwrap().clone();
+        let last = stages.last().unwrap();
+        (last["perplexity"].as_f64().unwrap(), last["bytes"].clone())
+    };
+    let ((expected, bytes), (found, found_bytes)) = (last(&report), last(&other));
+    assert!(
+        (expected - found).abs() < 1e-4 * expected,
+        "{expected} {found}"
+    );
+    assert_eq!(bytes, found_bytes);
 
     exports_run_elsewhere(dir.path(), &packed);
 }
@@ -493,6 +512,10 @@ fn settings_without_an_effect_are_refused() {
         (
             vec!["quantize", "--method", "block-ap", "--recompute"],
             "--recompute has no effect with --method block-ap: E2E-QP does not run",
+        ),
+        (
+            vec!["quantize", "--offload"],
+            "--offload needs a run directory to read blocks from: give --run or --output",
         ),
         (
             round(&["--override", "down_proj"]),

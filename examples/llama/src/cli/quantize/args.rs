@@ -113,6 +113,10 @@ pub(in crate::cli) struct Args {
     /// Keep the activations of one block at a time in E2E-QP: less memory, one more forward pass
     #[arg(long)]
     pub(super) recompute: bool,
+    /// Keep the packed weights of one block at a time in memory in E2E-QP, and step sizes with their moments
+    /// on the host; includes --recompute and needs a run directory
+    #[arg(long)]
+    pub(super) offload: bool,
     /// Seed of everything random [default: 42]
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u64>,

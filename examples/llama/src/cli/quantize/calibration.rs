@@ -8,7 +8,10 @@ use crate::load::LoadedLlama;
 use crate::quantize::QuantizeSettings;
 use burn::tensor::Device;
 use burn_eqat::RunDir;
-use burn_eqat::lm::{Calibration, CalibrationSizes, LmError, TokenWindows, sample_windows};
+use burn_eqat::lm::{
+    Calibration, CalibrationSizes, LmError, TokenWindows, read_tokens, sample_more_windows,
+    save_tokens,
+};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +20,10 @@ const ONLY_MEASURED: usize = 320;
 
 /// What the run directory calls the windows.
 const WINDOWS: &str = "windows.safetensors";
+
+/// What it calls those that the model has written by then, and their tensor.
+const WRITTEN: &str = "written.safetensors";
+const TENSOR: &str = "windows";
 
 /// What it calls how many there were.
 const SIZES: &str = "windows";
@@ -30,7 +37,7 @@ pub(super) fn kept_calibration(
     run: Option<&RunDir>,
 ) -> Result<Calibration, Error> {
     let Some(run) = run else {
-        return calibration(args, settings, loaded, device);
+        return calibration(args, settings, loaded, device, None);
     };
     if let (Some(path), Some(sizes)) = (run.kept_file(WINDOWS)?, run.note(SIZES)) {
         let (used, available): (CalibrationSizes, usize) = serde_json::from_value(sizes)
@@ -38,7 +45,7 @@ pub(super) fn kept_calibration(
         let data = Calibration::from_tokens(&path, used, loaded.config.vocab_size)?;
         return Ok(Calibration { available, ..data });
     }
-    let data = calibration(args, settings, loaded, device)?;
+    let data = calibration(args, settings, loaded, device, Some(run))?;
     // In this order: a file that is there has its sizes.
     run.set_note(SIZES, json!((data.used(), data.available)))?;
     run.keep_file(WINDOWS, |path| data.save(path))?;
@@ -51,6 +58,7 @@ fn calibration(
     settings: &QuantizeSettings,
     loaded: &LoadedLlama,
     device: &Device,
+    run: Option<&RunDir>,
 ) -> Result<Calibration, Error> {
     let vocab_size = loaded.config.vocab_size;
     let limit = loaded.config.positions();
@@ -86,7 +94,7 @@ fn calibration(
     }
     let windows = match args.calibration_file() {
         Some(path) => loaded.read_windows(path, seq_len)?,
-        None => self_calibration(args, settings, loaded, device)?,
+        None => self_calibration(args, settings, loaded, device, run)?,
     };
     windows.check_vocabulary(vocab_size, "tokenizer.json")?;
     let split = Calibration::split(&windows, settings.sizes(), args.seed());
@@ -128,12 +136,14 @@ fn say_what_there_was(args: &Args, settings: &QuantizeSettings, data: &Calibrati
     }
 }
 
-/// Windows that the model writes itself: as many as the phases need, and a tenth for evaluation.
+/// Windows that the model writes itself: as many as the phases need, and a tenth for evaluation. A run keeps those that are
+/// finished.
 fn self_calibration(
     args: &Args,
     settings: &QuantizeSettings,
     loaded: &LoadedLlama,
     device: &Device,
+    run: Option<&RunDir>,
 ) -> Result<TokenWindows, Error> {
     let sizes = settings.sizes();
     let wanted = match sizes.train.max(sizes.e2e) {
@@ -144,15 +154,31 @@ fn self_calibration(
     let config = &loaded.config;
     let bos = config.bos_token_id.or(config.eos_token()).unwrap_or(0);
     let shape = [count, settings.seq_len];
+    let begun = match run.map(|run| run.kept_file(WRITTEN)).transpose()?.flatten() {
+        Some(path) => read_tokens(&path, TENSOR, config.vocab_size)?,
+        None => TokenWindows::new(Vec::new(), settings.seq_len),
+    };
     let bar = bar(0, "sample calibration text");
-    let mut progress = moving(&bar);
-    let windows = sample_windows(
+    let mut failed = None;
+    let windows = sample_more_windows(
         &loaded.model,
         bos,
         shape,
         args.seed(),
         device,
-        &mut progress,
-    )?;
-    Ok(windows)
+        begun,
+        &mut moving(&bar),
+        &mut |windows| {
+            let Some(run) = run else { return Ok(()) };
+            let kept = run.keep_file(WRITTEN, |path| save_tokens(path, &[(TENSOR, windows)]));
+            kept.map_err(|error| {
+                failed = Some(error);
+                LmError::Interrupted
+            })
+        },
+    );
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(windows?),
+    }
 }

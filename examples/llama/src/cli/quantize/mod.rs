@@ -79,9 +79,11 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     let scheme = match &packed {
         Some(packed) => {
             check_packed(&args, packed).map_err(|message| Error::input(&dir, message))?;
-            loaded = LoadedLlama::open(&dir, &device)?;
+            if !args.offload {
+                loaded = LoadedLlama::open(&dir, &device)?;
+            }
             if let Some(output) = &args.output {
-                loaded.check_room(&loaded.model, output, 1)?;
+                check_room(output, loaded.checkpoint.bytes() as u64)?;
             }
             packed.scheme
         }
@@ -129,7 +131,7 @@ fn work(
         settings.cache.dir = run.map(Run::activations);
     }
     let data = kept_calibration(args, &settings, &loaded, &device, run_dir.as_ref())?;
-    if args.writes_calibration() && loaded.schemes.is_none() {
+    if args.writes_calibration() && (loaded.schemes.is_none() || args.offload) {
         // Its text is written; from here on a block at a time will do.
         loaded = LoadedLlama::open_by_block(dir, &device)?;
     }

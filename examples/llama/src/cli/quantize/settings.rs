@@ -9,7 +9,7 @@ use burn_eqat::train::CacheConfig;
 use burn_eqat::{Method, Scheme};
 
 /// The flags of the phases: their use, and whether they are given.
-fn given(args: &Args) -> [(&'static str, bool, Use); 16] {
+fn given(args: &Args) -> [(&'static str, bool, Use); 17] {
     use Use::*;
     [
         ("--train-size", args.train_size.is_some(), BlockAp),
@@ -28,6 +28,7 @@ fn given(args: &Args) -> [(&'static str, bool, Use); 16] {
         ("--e2e-lr", args.e2e_lr.is_some(), E2eQp),
         ("--grad-accum", args.grad_accum.is_some(), E2eQp),
         ("--recompute", args.recompute, E2eQp),
+        ("--offload", args.offload, E2eQp),
     ]
 }
 
@@ -73,6 +74,10 @@ pub(super) fn check_method(args: &Args) -> Result<(), Error> {
                 "{flag} has no effect without --cache-memory: all activations are in memory"
             )));
         }
+    }
+    if args.offload && args.run.is_none() && args.resume.is_none() && args.output.is_none() {
+        let message = "--offload needs a run directory to read blocks from: give --run or --output";
+        return Err(Error::Setting(message.to_string()));
     }
     if args.calibration.is_some() && !args.needs_calibration() {
         return refuse(
@@ -164,7 +169,8 @@ pub(super) fn settings(
             Some(_) => 1,
             None => preset.grad_accum,
         }),
-        recompute: args.recompute,
+        recompute: args.recompute || args.offload,
+        offload: args.offload,
     };
     let rates = chosen.rates(scheme.bits);
     QuantizeSettings {
