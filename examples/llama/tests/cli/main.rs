@@ -119,6 +119,66 @@ fn another_device_ends_where_flex_does() {
     }
 }
 
+/// Both phases in half precision end where f32 does, within 2 %, with the tables as the file has them.
+#[test]
+fn half_precision_ends_where_f32_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let stories = fs::read_to_string(bundled().join("../eval.txt")).unwrap();
+    let few = dir.path().join("few.txt");
+    fs::write(&few, &stories[..stories.len() / 8]).unwrap();
+    let perplexities = |dtype: &str, more: &[&str]| -> Vec<f64> {
+        let report = dir.path().join(format!("{dtype}.json"));
+        let flags = ["--eval-text", text(&few), "--report", text(&report)];
+        let mut flags = [&flags[..], more].concat();
+        // Left out, it is f32 on a CPU.
+        if dtype != "f32" {
+            flags.extend(["--dtype", dtype]);
+        }
+        succeeds(&quantize(&flags));
+        let report = json(&report);
+        assert_eq!(report["settings"]["dtype"], *dtype);
+        let stages = report["stages"].as_array().unwrap();
+        let perplexities = stages.iter().map(|s| s["perplexity"].as_f64().unwrap());
+        perplexities.collect()
+    };
+    let packed = dir.path().join("packed");
+    let expected = perplexities("f32", &["--output", text(&packed)]);
+    assert_eq!(expected.len(), 4);
+    for (dtype, more) in [("bf16", &["--recompute"][..]), ("f16", &[])] {
+        let actual = perplexities(dtype, more);
+        println!("{dtype}: {actual:?}, f32: {expected:?}");
+        assert_eq!(actual.len(), 4);
+        assert_ne!(actual, expected, "{dtype} is f32");
+        for (actual, expected) in actual.iter().zip(&expected) {
+            let off = (actual / expected - 1.0).abs();
+            assert!(off < 0.02, "{dtype}: {actual} is not {expected}");
+        }
+    }
+
+    // What is packed runs in it too.
+    let report = dir.path().join("eval.json");
+    let eval = |dtype: &str| {
+        let model = ["eval", "--model", text(&packed), "--text", text(&few)];
+        let flags = ["--dtype", dtype, "--report", text(&report)];
+        succeeds(&[&model[..], &flags].concat());
+        assert_eq!(json(&report)["dtype"], *dtype);
+        json(&report)["perplexity"].as_f64().unwrap()
+    };
+    let (half, wide) = (eval("bf16"), eval("f32"));
+    assert!(
+        half != wide && (half / wide - 1.0).abs() < 0.01,
+        "{half} {wide}"
+    );
+    let prompt = ["--prompt", "Once upon a time", "--max-new-tokens", "4"];
+    let generate = ["generate", "--model", text(&packed), "--dtype", "bf16"];
+    assert!(succeeds(&[&generate[..], &prompt].concat()).len() > 16);
+    let stderr = fails(&["eval", "--model", text(&packed), "--dtype", "f64"]);
+    assert!(
+        stderr.contains("unknown compute type \"f64\": expected f32, bf16 or f16"),
+        "{stderr}"
+    );
+}
+
 #[test]
 fn quantize_eval_generate() {
     let dir = tempfile::tempdir().unwrap();
