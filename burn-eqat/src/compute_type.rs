@@ -34,7 +34,9 @@ pub enum ComputeType {
     F32,
     /// 16 bits, 8 of them exponent: the range of f32.
     Bf16,
-    /// 16 bits, 5 of them exponent: more exact, but activations above 65504 overflow, and small gradients vanish.
+    /// 16 bits, 5 of them exponent: more exact, but activations above 65504 overflow, and gradients below 1e-7 vanish. There is no
+    /// loss scaling, so it is for running models rather than for training: a gradient of Block-AP's mean error is the smaller, the
+    /// larger a batch is, and may vanish as a whole.
     F16,
 }
 

@@ -8,8 +8,8 @@ use std::path::Path;
 /// `--dtype`, shared by the commands.
 #[derive(clap::Args, Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct ComputeArg {
-    /// Type of activations and products, f32, bf16 or f16; norms, softmax, losses and what trains stay in f32
-    /// [default: bf16 on a GPU that has it, else f32]
+    /// Type of activations and products, f32, bf16 or f16; norms, softmax, losses and what trains stay in f32.
+    /// Small gradients vanish in f16, so train in another [default: bf16 on a GPU that has it, else f32]
     #[arg(long, value_name = "TYPE")]
     dtype: Option<ComputeType>,
 }

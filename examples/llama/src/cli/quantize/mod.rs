@@ -21,7 +21,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use burn_eqat::files::{PackedSchemes, StagedDir, check_room};
 use burn_eqat::lm::LmError;
-use burn_eqat::{Bits, GroupSize, Quantize, Scheme, Schemes, StageName};
+use burn_eqat::{Bits, ComputeType, GroupSize, Method, Quantize, Scheme, Schemes, StageName};
 use calibration::kept_calibration;
 use describe::{facts, sizes};
 use indicatif::ProgressBar;
@@ -68,6 +68,11 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     // A run goes on in the type that it began in, whatever the default is there.
     let compute = args.compute.on(&device)?;
     args.compute.set(compute);
+    if compute == ComputeType::F16 && args.method() > Method::Rtn {
+        eprintln!(
+            "note: small gradients vanish in f16: bf16 trains better where the device has it"
+        );
+    }
     device.seed(args.seed());
     let dir = resolve(args.model.clone())?;
     // A model that writes its calibration text must be in memory as a whole. Otherwise one block at a time is enough.
