@@ -12,11 +12,7 @@ pub(super) type Differentiated = Autodiff<Flex, NoCheckpointing>;
 /// Whether a tensor is one of Flex, with gradients or without.
 pub(crate) fn is_flex<const D: usize>(tensor: &Tensor<D>) -> bool {
     let device = tensor.device().inner();
-    #[allow(unreachable_patterns)] // where Flex is the only backend
-    match device.as_dispatch() {
-        DispatchDevice::Flex(_) => true,
-        _ => false,
-    }
+    matches!(device.as_dispatch(), DispatchDevice::Flex(_))
 }
 
 /// An argument of an op.
