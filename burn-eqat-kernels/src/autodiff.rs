@@ -1,7 +1,7 @@
 //! Hand-written gradients of the ops. The backward pass keeps the packed words, never the dense weight, and it runs
 //! the backend's own fast backward ops.
 
-use crate::{Bits, QuantOps};
+use crate::{Bits, QuantOps, portable};
 use burn::backend::TensorMetadata;
 use burn::backend::autodiff::{
     Autodiff,
@@ -266,8 +266,10 @@ impl<B: QuantOps, const N: usize> Backward<B, N> for LinearBackward<N> {
 
         if let Some(node) = node_bias {
             let columns = grad.shape()[1];
-            let sum = B::float_sum_dim(grad.clone(), 0);
-            grads.register::<B>(node.id, B::float_reshape(sum, Shape::new([columns])));
+            let dtype = grad.dtype();
+            let sum = B::float_sum_dim(portable::widen::<B>(grad.clone()), 0);
+            let sum = portable::cast::<B>(B::float_reshape(sum, Shape::new([columns])), dtype);
+            grads.register::<B>(node.id, sum);
         }
         if let Some(x) = x {
             let (d_scales, d_zero_points) = B::quant_linear_backward_scale(

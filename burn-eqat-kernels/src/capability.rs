@@ -35,6 +35,11 @@ pub fn supports(device: &Device, dtype: DType) -> bool {
     dtype.is_float() && known && device.supports_dtype(dtype)
 }
 
+/// Whether a device is a GPU: one of CubeCL's that is no CPU. (LibTorch is one of CPUs here.)
+pub fn is_gpu(device: &Device) -> bool {
+    Capability::of(device).is_some_and(|capability| capability.is_gpu())
+}
+
 /// Fails unless the device computes with the types of the operands and results, and can hold each.
 pub(crate) fn expect_capable(
     op: &'static str,
@@ -103,6 +108,11 @@ impl Capability {
         self.0.identity.name.clone()
     }
 
+    /// CPUs count their cores.
+    fn is_gpu(&self) -> bool {
+        self.0.hardware.num_cpu_cores.is_none()
+    }
+
     /// Bytes of the largest buffer.
     fn buffer(&self) -> u64 {
         self.0.memory.max_page_size
@@ -113,7 +123,7 @@ impl Capability {
         use burn::backend::cubecl::dtype_to_storage_type;
         use burn_cubecl::cubecl::features::TypeUsage;
 
-        let compiled_for_this_cpu = self.0.hardware.num_cpu_cores.is_some();
+        let compiled_for_this_cpu = !self.is_gpu();
         // Kernels compute in f32, which is not enough for f64.
         dtype != DType::F64
             && (!compiled_for_this_cpu || crate::cube::half_precision::rounds_to(dtype))
@@ -135,6 +145,10 @@ impl Capability {
     }
 
     fn name(&self) -> String {
+        match *self {}
+    }
+
+    fn is_gpu(&self) -> bool {
         match *self {}
     }
 

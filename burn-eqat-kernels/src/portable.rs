@@ -31,7 +31,7 @@ fn grouped<B: Backend>(t: FloatTensor<B>, groups: usize) -> FloatTensor<B> {
 }
 
 /// `t` in another float type.
-fn cast<B: Backend>(t: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
+pub(crate) fn cast<B: Backend>(t: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
     if t.dtype() == dtype {
         t
     } else {
@@ -40,7 +40,7 @@ fn cast<B: Backend>(t: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
 }
 
 /// `t` in the type that codes and sums are computed in: f32, unless it is f64.
-fn widen<B: Backend>(t: FloatTensor<B>) -> FloatTensor<B> {
+pub(crate) fn widen<B: Backend>(t: FloatTensor<B>) -> FloatTensor<B> {
     match t.dtype() {
         DType::F64 => t,
         _ => cast::<B>(t, DType::F32),

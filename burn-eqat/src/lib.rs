@@ -21,6 +21,7 @@
 //! `fusion` and `autotune`; `tui` for Burn's terminal dashboard; and `lm` for the module `lm`.
 #![deny(missing_docs)]
 
+mod compute_type;
 pub mod files;
 mod inference;
 #[cfg(feature = "lm")]
@@ -37,6 +38,7 @@ pub mod train;
 
 pub use burn_eqat_kernels as kernels;
 pub use burn_eqat_kernels::Bits;
+pub use compute_type::{ComputeType, ComputeTypeError};
 pub use inference::InferenceConfig;
 pub use module::{FakeQuant, LayerSize, Packed, Quantize, QuantizeError, SizeReport, Weights};
 pub use nn::{QuantLinear, QuantLinearConfig};

@@ -1,7 +1,9 @@
 //! Causal attention: its checks, and the selection of its body.
 
+use super::half::{runs_wide, widen};
 use super::{fused, tiled};
 use crate::OpError;
+use crate::api::in_type;
 use crate::check::{expect_shape, expect_size};
 #[cfg(feature = "flex")]
 use crate::flex::transformer::{self as flex, Argument, Arguments};
@@ -15,7 +17,7 @@ use burn::tensor::Tensor;
 ///
 /// Attention weights are computed for 64 positions at a time. On Flex they are not kept for the backward pass. On GPUs,
 /// with the `autotune` feature, f16 and bf16 run on Burn's fused attention if nothing is differentiated and there is no
-/// window.
+/// window; else their softmax is in f32.
 ///
 /// # Shapes
 ///
@@ -55,6 +57,10 @@ pub fn causal_attention(
     expect_size(OP, "the window", size, window != Some(0), || {
         "at least 1".into()
     })?;
+    if runs_wide(&q) {
+        let (dtype, [q, k, v]) = (q.dtype(), [q, k, v].map(widen));
+        return Ok(in_type(causal_attention(q, k, v, window)?, dtype));
+    }
     // A window with all keys has no effect.
     let window = window.filter(|window| *window < keys);
     #[cfg(feature = "flex")]

@@ -1,6 +1,8 @@
 //! Exponentials, and the activation of a SwiGLU layer.
 
+use super::half::{runs_wide, widen};
 use crate::OpError;
+use crate::api::in_type;
 use crate::check::expect_shape;
 #[cfg(feature = "flex")]
 use crate::flex::transformer::{self as flex, Argument, Arguments};
@@ -12,6 +14,10 @@ use burn::tensor::activation::silu;
 /// On Flex, the error in f32 is at most two units in the last place. Other types and backends are as exact as Burn's own
 /// `exp`. Any tensor is valid, so no error is returned.
 pub fn exp<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if runs_wide(&x) {
+        let dtype = x.dtype();
+        return in_type(exp(widen(x)), dtype);
+    }
     #[cfg(feature = "flex")]
     if let Some(argument) = Arguments::all([Argument::of(&x)]) {
         drop(x);
@@ -31,6 +37,10 @@ pub fn exp<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// When the shapes differ.
 pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Result<Tensor<D>, OpError> {
     expect_shape("swiglu", "up", &up.dims(), &gate.dims())?;
+    if runs_wide(&gate) {
+        let dtype = gate.dtype();
+        return Ok(in_type(swiglu(widen(gate), widen(up))?, dtype));
+    }
     #[cfg(feature = "flex")]
     if let Some(arguments) = Arguments::all([Argument::of(&gate), Argument::of(&up)]) {
         return Ok(flex::swiglu(arguments));

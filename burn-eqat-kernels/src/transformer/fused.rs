@@ -4,6 +4,7 @@
 //! the attention weights of all positions at once; [`tiled`](super::tiled) avoids that. The fused kernels always
 //! multiply in f16, so they are not used for f32.
 
+use crate::is_gpu;
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{DType, Device, Tensor};
@@ -38,21 +39,8 @@ pub(super) fn fits(dtype: DType, widths: [usize; 2]) -> bool {
 }
 
 /// Whether Burn's attention is fused on a device. The kernels need planes, which the CPU runtime does not have.
-#[cfg(all(feature = "cube", feature = "autotune"))]
 fn is_fused(device: &Device) -> bool {
-    match device.as_dispatch() {
-        burn::backend::DispatchDevice::Cube(device) => {
-            let client = device.client();
-            client.properties().hardware.num_cpu_cores.is_none()
-        }
-        #[allow(unreachable_patterns)] // where CubeCL is the only backend
-        _ => false,
-    }
-}
-
-#[cfg(not(all(feature = "cube", feature = "autotune")))]
-fn is_fused(_device: &Device) -> bool {
-    false
+    cfg!(feature = "autotune") && is_gpu(device)
 }
 
 /// Causal attention of queries at the last positions. Shapes are those of

@@ -1,12 +1,17 @@
 //! Root-mean-square norm.
 
+use super::half::{is_half, widen};
 use crate::OpError;
+use crate::api::in_type;
 use crate::check::expect_shape;
 #[cfg(feature = "flex")]
 use crate::flex::transformer::{self as flex, Argument, Arguments};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 
 /// `x / sqrt(mean(x^2) + epsilon) * gamma` along the last dimension, with gradients by `x` and `gamma`.
+///
+/// `x` and `gamma` may be of different types: the result is in that of `x`, and the gradient of each in its own. Half precision
+/// is computed in f32.
 ///
 /// # Shapes
 ///
@@ -22,16 +27,16 @@ pub fn rms_norm<const D: usize>(
     epsilon: f64,
 ) -> Result<Tensor<D>, OpError> {
     expect_shape("rms_norm", "gamma", &gamma.dims(), &x.dims()[D - 1..])?;
+    let dtype = x.dtype();
+    if is_half(dtype) {
+        // Squares of half precisions would overflow.
+        return Ok(in_type(rms_norm(widen(x), gamma, epsilon)?, dtype));
+    }
+    let gamma = in_type(gamma, dtype);
     #[cfg(feature = "flex")]
     if let Some(arguments) = Arguments::all([Argument::of(&x), Argument::of(&gamma)]) {
         return Ok(flex::rms_norm(arguments, epsilon as f32));
     }
-    let dtype = x.dtype();
-    // Squares of half precisions would overflow.
-    let wide = match dtype {
-        DType::F64 => x.clone(),
-        _ => x.clone().cast(DType::F32),
-    };
-    let size = (wide.square().mean_dim(D - 1) + epsilon).sqrt();
-    Ok((x / size.cast(dtype)) * gamma.unsqueeze())
+    let size = (x.clone().square().mean_dim(D - 1) + epsilon).sqrt();
+    Ok((x / size) * gamma.unsqueeze())
 }

@@ -1,13 +1,16 @@
 //! Rotary positions.
 
+use super::half::{is_half, widen};
 use crate::OpError;
+use crate::api::in_type;
 use crate::check::{expect_shape, expect_size};
 #[cfg(feature = "flex")]
 use crate::flex::transformer::{self as flex, Argument, Arguments};
 use burn::tensor::Tensor;
 
 /// Rotary positions in the layout of Hugging Face checkpoints, with gradients by `x`. The first half of each head is
-/// rotated against the second half, by the angles of its position.
+/// rotated against the second half, by the angles of its position. The tables may be of another type than `x`,
+/// whose type the result has.
 ///
 /// # Shapes
 ///
@@ -30,6 +33,12 @@ pub fn rotary(x: Tensor<4>, cos: Tensor<2>, sin: Tensor<2>) -> Result<Tensor<4>,
     let table = [positions, width / 2];
     expect_shape(OP, "cos", &cos.dims(), &table)?;
     expect_shape(OP, "sin", &sin.dims(), &table)?;
+    let dtype = x.dtype();
+    if is_half(dtype) {
+        // Angles of far positions need more than 16 bits.
+        return Ok(in_type(rotary(widen(x), cos, sin)?, dtype));
+    }
+    let (cos, sin) = (in_type(cos, dtype), in_type(sin, dtype));
     #[cfg(feature = "flex")]
     if let Some(x) = Arguments::all([Argument::of(&x)])
         && let (Some(cos), Some(sin)) = (Argument::of(&cos), Argument::of(&sin))

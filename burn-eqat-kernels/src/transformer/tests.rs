@@ -64,3 +64,42 @@ fn fused_kernels_are_for_half_precision_in_whole_tiles() {
     let [q, k, v] = [(); 3].map(|_| random([1, 1, 130, 16], DType::F32));
     assert_eq!(fused::positions(&q, &k, &v, None), 0);
 }
+
+/// Every device but Flex runs half precision on tiles. Their softmax is in f32.
+#[test]
+fn tiles_in_half_precision() {
+    for dtype in [DType::F16, DType::BF16] {
+        if !crate::supports(&device(), dtype) {
+            println!("skipped: no {dtype:?}");
+            continue;
+        }
+        let finest = if dtype == DType::F16 { 2e-3 } else { 1.6e-2 };
+        for ([queries, keys], window) in [([1, 9], None), ([70, 75], None), ([66, 66], Some(7))] {
+            let q = random([2, 4, queries, 6], dtype);
+            let k = random([2, 2, keys, 6], dtype);
+            let v = random([2, 2, keys, 5], dtype);
+            let run = |to: DType| {
+                let leaf = |x: &Tensor<4>| {
+                    Tensor::from_inner(x.clone().cast(FloatDType::from(to))).require_grad()
+                };
+                let (q, k, v) = (leaf(&q), leaf(&k), leaf(&v));
+                let y = tiled::causal(q.clone(), k.clone(), v.clone(), window);
+                assert_eq!(y.dtype(), to);
+                let grads = y.clone().cast(FloatDType::F32).square().sum().backward();
+                let of = [&q, &k, &v].map(|x| x.grad(&grads).unwrap());
+                (y.inner(), of)
+            };
+            let ((y, of), (expected, expected_of)) = (run(dtype), run(DType::F32));
+            assert!(difference(y, expected) < finest, "{dtype:?}, {queries}");
+            for (actual, expected) in of.into_iter().zip(expected_of) {
+                assert_eq!(actual.dtype(), dtype);
+                let largest = expected.clone().abs().max().into_scalar::<f32>();
+                let off = difference(actual, expected);
+                assert!(
+                    off < 4.0 * finest * largest,
+                    "{dtype:?}, {queries}: {off} of {largest}"
+                );
+            }
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! Causal attention in Burn's ops, one tile of positions at a time.
 
+use super::half::{is_half, widen};
+use crate::api::in_type;
 use burn::tensor::activation::softmax;
 use burn::tensor::{DType, Device, Int, Tensor};
 
@@ -28,8 +30,8 @@ fn of_one(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>, window: Option<usize>) -> Te
     let seen = keys - window.unwrap_or(keys).min(keys)..keys;
     let (k, v) = (k.slice_dim(2, seen.clone()), v.slice_dim(2, seen));
     let q = q.reshape([batch, kv_heads, share, width]);
-    let weights = softmax(q.matmul(k.swap_dims(2, 3)), 3);
-    let out = weights.matmul(v);
+    let weights = softmax(widen(q.matmul(k.swap_dims(2, 3))), 3);
+    let out = in_type(weights, v.dtype()).matmul(v);
     out.reshape([batch, kv_heads, share, 1, v_width])
 }
 
@@ -37,21 +39,29 @@ fn of_one(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>, window: Option<usize>) -> Te
 /// masked values are computed.
 ///
 /// Weights are multiplied with the values first and divided by their sum afterwards. The sum is computed as one more
-/// column of the values. This needs fewer passes over `[positions, keys]`, forward and backward.
+/// column of the values. This needs fewer passes over `[positions, keys]`, forward and backward. In half precision that
+/// column would round the sums: there, weights are divided in f32, and rounded for the product.
 fn of_many(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>, window: Option<usize>) -> Tensor<5> {
     let [batch, kv_heads, share, queries, width] = q.dims();
     let [_, _, total, v_width] = v.dims();
     let (start, device) = (total - queries, q.device());
     let keys = k.swap_dims(2, 3);
-    let ones = Tensor::ones([batch, kv_heads, total, 1], (&device, v.dtype()));
-    let values = Tensor::cat(vec![v, ones], 3);
+    let dtype = v.dtype();
+    let half = is_half(dtype);
+    let values = if half {
+        v
+    } else {
+        let ones = Tensor::ones([batch, kv_heads, total, 1], (&device, dtype));
+        Tensor::cat(vec![v, ones], 3)
+    };
     // As far as the last tile's first position looks back.
     let last_tile = (queries - 1) / POSITIONS * POSITIONS;
     let reach = window.map_or(start + last_tile, |window| {
         (start + last_tile).min(window - 1)
     });
     let tile = POSITIONS.min(queries);
-    let mask = causal_mask(tile, reach, window, values.dtype(), &device);
+    let mask_type = if half { DType::F32 } else { dtype };
+    let mask = causal_mask(tile, reach, window, mask_type, &device);
     let parts = (0..queries).step_by(POSITIONS).map(|first| {
         let last = (first + POSITIONS).min(queries);
         let rows = last - first;
@@ -61,14 +71,20 @@ fn of_many(q: Tensor<5>, k: Tensor<4>, v: Tensor<4>, window: Option<usize>) -> T
         let seen = keys_seen.len();
         let q = q.clone().slice_dim(3, first..last);
         let q = q.reshape([batch, kv_heads, share * rows, width]);
-        let scores = q.matmul(keys.clone().slice_dim(3, keys_seen.clone()));
+        let scores = widen(q.matmul(keys.clone().slice_dim(3, keys_seen.clone())));
         let columns = reach + rows - seen..reach + rows;
         let mask = mask.clone().slice([0..rows, columns]);
         let scores = scores.reshape([batch, kv_heads, share, rows, seen]) + mask.unsqueeze();
         let largest = scores.clone().detach().max_dim(4);
         let weights = (scores - largest).exp();
         let weights = weights.reshape([batch, kv_heads, share * rows, seen]);
-        let out = weights.matmul(values.clone().slice_dim(2, keys_seen));
+        let values = values.clone().slice_dim(2, keys_seen);
+        if half {
+            let sums = weights.clone().sum_dim(3);
+            let out = in_type(weights / sums, dtype).matmul(values);
+            return out.reshape([batch, kv_heads, share, rows, v_width]);
+        }
+        let out = weights.matmul(values);
         let sums = out.clone().slice_dim(3, v_width..v_width + 1);
         let out = out.slice_dim(3, 0..v_width) / sums;
         out.reshape([batch, kv_heads, share, rows, v_width])

@@ -250,6 +250,60 @@ fn attention_of_many_positions() {
     }
 }
 
+/// In half precision, norms and rotary positions take f32 weights and tables, as exact as they are: the result is that of f32,
+/// rounded once, and each gradient is in the type of its operand.
+#[test]
+fn half_precision_beside_f32() {
+    let half = [DType::F16, DType::BF16];
+    for dtype in half.into_iter().filter(|dtype| supports(&device(), *dtype)) {
+        let finest = if dtype == DType::F16 { 6e-4 } else { 5e-3 };
+        let close = |what: &str, actual: Vec<f32>, expected: Vec<f32>| {
+            assert_eq!(actual.len(), expected.len(), "{what}");
+            let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
+            for (a, e) in actual.iter().zip(&expected) {
+                assert!((a - e).abs() <= finest * largest, "{what}: {a} is not {e}");
+            }
+        };
+        let leaf = |x: &Tensor<4>| Tensor::from_inner(x.clone()).require_grad();
+        let wide = |x: &Tensor<4>| x.clone().cast(DType::F32);
+
+        // Squares of these overflow in f16.
+        let x = random([2, 3, 5, 38], dtype, &device()) * 300.0;
+        let gamma = random([38], DType::F32, &device());
+        let run = |x: Tensor<4>| {
+            let dtype = x.dtype();
+            let (x, gamma) = (leaf(&x), Tensor::from_inner(gamma.clone()).require_grad());
+            let y = rms_norm(x.clone(), gamma.clone(), 1e-5).unwrap();
+            assert_eq!(y.dtype(), dtype);
+            let grads = y.clone().cast(DType::F32).sum().backward();
+            let (dx, dgamma) = (x.grad(&grads).unwrap(), gamma.grad(&grads).unwrap());
+            assert_eq!((dx.dtype(), dgamma.dtype()), (dtype, DType::F32));
+            (values(y.inner()), values(dx), values(dgamma))
+        };
+        let (actual, expected) = (run(x.clone()), run(wide(&x)));
+        close("norm", actual.0, expected.0);
+        close("norm, dx", actual.1, expected.1);
+        close("norm, dgamma", actual.2, expected.2);
+
+        let tables = [(); 2].map(|_| random([5, 19], DType::F32, &device()));
+        let run = |x: Tensor<4>| {
+            let dtype = x.dtype();
+            let [cos, sin] = tables.clone().map(Tensor::from_inner);
+            let x = leaf(&x);
+            let y = rotary(x.clone(), cos, sin).unwrap();
+            assert_eq!(y.dtype(), dtype);
+            let dx = x
+                .grad(&y.clone().cast(DType::F32).sum().backward())
+                .unwrap();
+            assert_eq!(dx.dtype(), dtype);
+            (values(y.inner()), values(dx))
+        };
+        let (actual, expected) = (run(x.clone()), run(wide(&x)));
+        close("rotary", actual.0, expected.0);
+        close("rotary, dx", actual.1, expected.1);
+    }
+}
+
 /// Operands that do not fit together are an error that names the op and the size.
 #[test]
 fn sizes_that_do_not_fit_are_refused() {

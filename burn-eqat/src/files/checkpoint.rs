@@ -10,7 +10,8 @@ use super::quantization::Quantization;
 use super::schemes::PackedSchemes;
 use super::stored::{Format, Shapes, Stored};
 use super::tensor_file::Located;
-use crate::Scheme;
+use crate::pattern::Pattern;
+use crate::{QuantizeError, Scheme};
 use burn::module::Module;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ pub struct Checkpoint {
     dir: PathBuf,
     config: Value,
     tensors: BTreeMap<String, Located>,
+    /// The parameters that keep the float type of the files.
+    stored_types: Vec<Pattern>,
 }
 
 impl Checkpoint {
@@ -38,6 +41,7 @@ impl Checkpoint {
             dir: dir.to_path_buf(),
             config: read_json(&dir.join("config.json"))?,
             tensors: locate_all(dir)?,
+            stored_types: Vec::new(),
         })
     }
 
@@ -45,6 +49,20 @@ impl Checkpoint {
     pub fn with_naming(mut self, naming: &Naming) -> Self {
         self.tensors = naming.apply(self.tensors);
         self
+    }
+
+    /// The same checkpoint, from which the parameters whose paths match a regular expression are loaded in the float type of the
+    /// files. Others are loaded in f32, the type to train in. May be repeated. It is for large tables that stay as they are, such
+    /// as embeddings, in a model that casts what it takes out of them.
+    ///
+    /// Step sizes of packed weights are in f32 all the same.
+    ///
+    /// # Errors
+    ///
+    /// When the pattern is not a valid regular expression.
+    pub fn with_stored_types(mut self, pattern: &str) -> Result<Self, QuantizeError> {
+        self.stored_types.push(Pattern::new(pattern)?);
+        Ok(self)
     }
 
     /// The directory.
@@ -216,7 +234,7 @@ impl Checkpoint {
             path: &self.dir,
             tensors: &self.tensors,
             quantization: self.quantization(module, prefix)?,
-            floats: LoadedFloats::F32,
+            floats: LoadedFloats::F32Except(&self.stored_types),
             prefix,
             inside: &|_| true,
         })

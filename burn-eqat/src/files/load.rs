@@ -8,6 +8,7 @@ use super::tensor_file::{FileTensor, Located, OpenFiles};
 use super::transpose::transpose;
 use crate::Scheme;
 use crate::module::attach_skeletons;
+use crate::pattern::Pattern;
 use burn::module::Module;
 use burn::store::{ModuleSnapshot, bridge};
 use burn::tensor::{DType, Shape, TensorData};
@@ -15,10 +16,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 /// The float type of a loaded module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LoadedFloats {
-    /// Always f32.
-    F32,
+#[derive(Clone, Copy, Debug)]
+pub(super) enum LoadedFloats<'a> {
+    /// f32, except for parameters whose paths in the whole model match one of these: they keep the type of the file.
+    F32Except(&'a [Pattern]),
     /// In the type of the file.
     AsStored,
 }
@@ -30,7 +31,7 @@ pub(super) struct Source<'a> {
     pub tensors: &'a BTreeMap<String, Located>,
     /// The quantization of packed weights, if there are any.
     pub quantization: Option<Quantization>,
-    pub floats: LoadedFloats,
+    pub floats: LoadedFloats<'a>,
     /// The prefix of the module's tensor names, such as `model.layers.3.`.
     pub prefix: &'a str,
     /// The paths of the parameters to load; others of the module stay as they are.
@@ -245,7 +246,13 @@ impl Source<'_> {
             return Err(self.error(slot, format!("holds {found:?}, expected {kind}")));
         }
         let float = match self.floats {
-            LoadedFloats::F32 => DType::F32,
+            LoadedFloats::F32Except(kept) => {
+                let path = format!("{}{}", self.prefix, slot.path);
+                match kept.iter().any(|pattern| pattern.matches(&path)) {
+                    true => found,
+                    false => DType::F32,
+                }
+            }
             LoadedFloats::AsStored => found,
         };
         let role = slot.role;

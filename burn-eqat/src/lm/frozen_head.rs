@@ -1,8 +1,13 @@
+use super::head::{is_cast, logits, times_rows};
+use crate::compute_type::{in_type, widen};
 use crate::kernels::transformer::exp;
 use burn::tensor::{Int, Tensor};
 
 /// The number of logits in memory at a time.
 const LOGITS: usize = 1 << 20;
+
+/// The least number of positions at a time where the weight is cast for them.
+const CAST_ROWS: usize = 256;
 
 /// [`next_token_loss`](super::next_token_loss) from the input of an output layer that is not trained. The
 /// logits of all positions are never in memory at once.
@@ -14,13 +19,13 @@ const LOGITS: usize = 1 << 20;
 /// # Shapes
 ///
 /// - `hidden`: `[batch, seq, width]`, the output of the last norm
-/// - `head`: `[width, vocab]`, which gets no gradient
+/// - `head`: `[width, vocab]`, which gets no gradient and may be in half precision, as its file has it
 /// - `tokens`: `[batch, seq]`
-/// - output: `[1]`
+/// - output: `[1]`; products and losses are in f32
 pub fn frozen_head_loss(hidden: Tensor<3>, head: Tensor<2>, tokens: Tensor<2, Int>) -> Tensor<1> {
     let [batch, seq, width] = hidden.dims();
     let rows = batch * (seq - 1);
-    let hidden = hidden.slice_dim(1, 0..seq - 1).reshape([rows, width]);
+    let hidden = widen(hidden.slice_dim(1, 0..seq - 1)).reshape([rows, width]);
     let targets = tokens.slice_dim(1, 1..seq).reshape([rows]).inner();
     let tracked = hidden.is_autodiff();
     let (loss, gradients) = in_chunks(hidden.clone().inner(), head.inner(), targets, tracked);
@@ -42,21 +47,23 @@ fn in_chunks(
     with_gradients: bool,
 ) -> (Tensor<1>, Vec<Tensor<2>>) {
     let ([rows, _], [_, vocab]) = (hidden.dims(), head.dims());
-    let chunk = (LOGITS / vocab).clamp(16, rows.max(16));
+    let least = if is_cast(&head) { CAST_ROWS } else { 16 };
+    let chunk = (LOGITS / vocab).max(least).min(rows.max(16));
     let (mut losses, mut gradients) = (Vec::new(), Vec::new());
     for first in (0..rows).step_by(chunk) {
         let range = first..(first + chunk).min(rows);
         let targets = targets.clone().slice_dim(0, range.clone());
-        let logits = hidden.clone().slice_dim(0, range).matmul(head.clone());
+        let logits = logits(hidden.clone().slice_dim(0, range), &head);
         let target = logits.clone().gather(1, targets.clone().unsqueeze_dim(1));
         let largest = logits.clone().max_dim(1);
         let weights = exp(logits - largest.clone());
         let sum = weights.clone().sum_dim(1);
         losses.push((sum.clone().log() + largest - target).sum());
         if with_gradients {
-            let head_rows = head.clone().transpose();
-            let expected = weights.matmul(head_rows.clone()) / sum;
-            gradients.push(expected - head_rows.select(0, targets));
+            let expected = times_rows(&weights, &head) / sum;
+            let own = head.clone().transpose().select(0, targets);
+            let dtype = expected.dtype();
+            gradients.push(expected - in_type(own, dtype));
         }
     }
     (Tensor::cat(losses, 0).sum() / rows as f64, gradients)

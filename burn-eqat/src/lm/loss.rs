@@ -1,4 +1,5 @@
 use super::{ModelError, TokenBatch};
+use crate::compute_type::widen;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 
@@ -18,7 +19,7 @@ pub trait NextTokenLoss {
 ///
 /// - `logits`: `[batch, seq, vocab]`
 /// - `tokens`: `[batch, seq]`
-/// - output: `[1]`
+/// - output: `[1]`, in f32 if the logits are in half precision
 pub fn next_token_loss(logits: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<1> {
     next_token_log_probs(logits, tokens).mean().neg()
 }
@@ -29,13 +30,13 @@ pub fn next_token_loss(logits: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<1> {
 ///
 /// - `logits`: `[batch, seq, vocab]`
 /// - `tokens`: `[batch, seq]`
-/// - output: `[batch, seq - 1]`
+/// - output: `[batch, seq - 1]`, in f32 if the logits are in half precision
 pub fn next_token_log_probs(logits: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<2> {
     let [batch, seq, vocab] = logits.dims();
     let rows = batch * (seq - 1);
     let targets = tokens.slice_dim(1, 1..seq).reshape([rows, 1]);
     let logits = logits.slice_dim(1, 0..seq - 1).reshape([rows, vocab]);
-    log_softmax(logits, 1)
+    log_softmax(widen(logits), 1)
         .gather(1, targets)
         .reshape([batch, seq - 1])
 }

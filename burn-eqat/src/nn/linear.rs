@@ -1,4 +1,5 @@
 use crate::Packed;
+use crate::compute_type::in_type;
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::nn::{Linear as DenseLinear, LinearConfig};
@@ -28,6 +29,11 @@ pub struct QuantLinearConfig {
 /// kept in between. (A backend's fused body makes no dense weight at all; the portable one makes it for the moment of a
 /// matmul. A plain `nn::Linear` works with a packed weight too, but keeps the dense weight for the backward pass and
 /// computes its gradient.)
+///
+/// The type of the input decides that of the product: weight and bias are cast to it, and their gradients come back in the
+/// types of the parameters. So with f32 parameters and an input in half precision, training has f32 masters
+/// ([`ComputeType`](crate::ComputeType)). A packed weight's step sizes are never rounded. (A plain `nn::Linear` computes in the
+/// type of its weight, and needs an input of that type, whatever is attached to the weight.)
 ///
 /// Visitors see it under the name `Linear`, so code for Burn's own layer handles this one too:
 /// `PyTorchToBurnAdapter` and `PytorchStore` transpose its weight, and `HalfPrecisionAdapter` halves its precision.
@@ -66,7 +72,7 @@ impl Linear {
     /// # Shapes
     ///
     /// - input: `[..., d_input]`
-    /// - output: `[..., d_output]`
+    /// - output: `[..., d_output]`, in the type of the input
     ///
     /// # Panics
     ///
@@ -79,7 +85,9 @@ impl Linear {
         let weight = self.weight.val();
         let [d_input, _] = weight.dims();
         assert_shape!(input, [.., d_input]);
-        linear(input, weight, bias)
+        let dtype = input.dtype();
+        let bias = bias.map(|bias| in_type(bias, dtype));
+        linear(input, in_type(weight, dtype), bias)
     }
 
     /// The shape of the dense weight, `[d_input, d_output]`.

@@ -63,7 +63,8 @@ pub trait Blockwise: Module {
     /// weight is `encoder.0.weight`. No block may be a part of another.
     fn blocks(&self) -> Vec<String>;
 
-    /// The input of the first block, and the context of every block.
+    /// The input of the first block, and the context of every block. Its float type is the one that blocks of
+    /// [`QuantLinear`](crate::QuantLinear)s compute in ([`ComputeType`](crate::ComputeType)).
     ///
     /// # Errors
     ///

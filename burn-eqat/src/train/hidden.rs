@@ -1,5 +1,6 @@
 use super::FlowTensors;
 use super::cache::{FlowError, FlowParts};
+use crate::compute_type::widen;
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
 /// Values that go through the blocks: tensors, and pairs, triples, lists and options of them.
@@ -30,7 +31,7 @@ pub trait Flow: Clone + FlowTensors {
 
 /// A hidden state, on which the reconstruction error is measured.
 pub trait Hidden: Flow {
-    /// Mean squared error to a target, `[1]`. For several tensors, the sum of their errors.
+    /// Mean squared error to a target, `[1]`, in f32 if the tensors are in half precision. For several tensors, the sum of their errors.
     fn mse(self, target: Self) -> Tensor<1>;
 }
 
@@ -163,7 +164,8 @@ impl<T: Flow> Flow for Vec<T> {
 
 impl<const D: usize> Hidden for Tensor<D> {
     fn mse(self, target: Self) -> Tensor<1> {
-        (self - target).square().mean()
+        // In half precision, the difference of what is close is mostly rounding, and its square vanishes.
+        (widen(self) - widen(target)).square().mean()
     }
 }
 

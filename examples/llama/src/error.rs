@@ -3,7 +3,7 @@ use crate::model::LlamaError;
 use burn_eqat::files::FileError;
 use burn_eqat::lm::LmError;
 use burn_eqat::train::TrainError;
-use burn_eqat::{QuantizeError, RunDirError};
+use burn_eqat::{ComputeTypeError, QuantizeError, RunDirError};
 use std::path::{Path, PathBuf};
 
 /// An error of the command line or the model.
@@ -52,6 +52,9 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// A compute type that the device does not have.
+    #[error("--dtype: {0}")]
+    ComputeType(#[from] ComputeTypeError),
     /// A setting that makes no sense.
     #[error("{0}")]
     Setting(String),

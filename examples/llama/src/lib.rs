@@ -22,7 +22,7 @@ pub use cli::Cli;
 pub use config::{ConfigError, Family, LlamaConfig, RopeParameters, TokenIds};
 pub use error::Error;
 pub use export::{Compatibility, GgufError};
-pub use load::LoadedLlama;
+pub use load::{LoadedLlama, Tables};
 pub use quantize::{
     BlockApSettings, E2eQpSettings, Hooks, MeasuredStage, QuantizeSettings, Quantized, Rates,
     quantize,

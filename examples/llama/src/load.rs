@@ -7,6 +7,7 @@ use crate::rescue::save_or_rescue;
 use crate::{LlamaConfig, TokenIds, chat};
 use burn::module::Module;
 use burn::tensor::{DType, Device};
+use burn_eqat::ComputeType;
 use burn_eqat::files::{
     Checkpoint, FileError, PackedSchemes, StagedDir, check_room, copy_side_files, expected_size,
     read_json, save_model_by_block,
@@ -29,15 +30,34 @@ pub struct LoadedLlama {
     eos: Vec<u32>,
 }
 
+/// The float type of the embedding and of the output layer once they are loaded. Everything else is in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tables {
+    /// f32: what is taken out of them is used as it is.
+    #[default]
+    F32,
+    /// As the file has them: less memory, where they are not trained.
+    AsStored,
+}
+
 impl LoadedLlama {
-    /// Loads a full-precision or packed directory.
+    /// Loads a full-precision or packed directory, all of it in f32.
     ///
     /// # Errors
     ///
     /// When a file is missing or damaged, `config.json` does not describe a Llama, or the tensors do not fit
     /// it.
     pub fn open(dir: &Path, device: &Device) -> Result<Self, Error> {
-        let (checkpoint, config) = describe(dir)?;
+        Self::open_with(dir, device, Tables::F32)
+    }
+
+    /// As [`open`](Self::open), with the embedding and the output layer in a type.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_with(dir: &Path, device: &Device, tables: Tables) -> Result<Self, Error> {
+        let (checkpoint, config) = describe(dir, tables)?;
         let model = config.init(device);
         let schemes = checkpoint.schemes(&model)?;
         let tied = config.tie_word_embeddings;
@@ -52,7 +72,16 @@ impl LoadedLlama {
     ///
     /// As [`open`](Self::open).
     pub fn open_by_block(dir: &Path, device: &Device) -> Result<Self, Error> {
-        let (checkpoint, config) = describe(dir)?;
+        Self::open_by_block_with(dir, device, Tables::F32)
+    }
+
+    /// As [`open_by_block`](Self::open_by_block), with the embedding and the output layer in a type.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_by_block_with(dir: &Path, device: &Device, tables: Tables) -> Result<Self, Error> {
+        let (checkpoint, config) = describe(dir, tables)?;
         let schemes = checkpoint.schemes(&config.init(device))?;
         let (shape, on) = (config.clone(), device.clone());
         let block = move |index| DecoderBlock::new(&shape, index, &on);
@@ -79,6 +108,12 @@ impl LoadedLlama {
             schemes,
             checkpoint,
         })
+    }
+
+    /// The same model, whose activations and products are in this type.
+    pub fn with_compute_type(mut self, compute: ComputeType) -> Self {
+        self.model = self.model.with_compute_type(compute);
+        self
     }
 
     /// The EOS tokens. Each of them ends a text.
@@ -189,7 +224,7 @@ impl LoadedLlama {
 }
 
 /// The headers of a directory's files, and the shape of its model.
-fn describe(dir: &Path) -> Result<(Checkpoint, LlamaConfig), Error> {
+fn describe(dir: &Path, tables: Tables) -> Result<(Checkpoint, LlamaConfig), Error> {
     let checkpoint = Checkpoint::open(dir)?;
     let path = dir.join("config.json");
     let mut config: LlamaConfig = serde_json::from_value(checkpoint.config().clone())
@@ -197,7 +232,10 @@ fn describe(dir: &Path) -> Result<(Checkpoint, LlamaConfig), Error> {
     config
         .check()
         .map_err(|error| Error::Config { path, error })?;
-    let checkpoint = checkpoint.with_naming(&config.naming());
+    let mut checkpoint = checkpoint.with_naming(&config.naming());
+    if tables == Tables::AsStored {
+        checkpoint = checkpoint.with_stored_types(r"^(model\.embed_tokens|lm_head)\.weight$")?;
+    }
     if !begins_texts(dir, &config)? {
         config.bos_token_id = None;
     }

@@ -1,13 +1,19 @@
 //! Arguments of the ops: tensors of Flex, plain or with gradients.
 
-use burn::backend::Flex;
 use burn::backend::autodiff::{Autodiff, checkpoint::strategy::NoCheckpointing};
 use burn::backend::tensor::FloatTensor;
+use burn::backend::{DispatchDevice, Flex};
 use burn::tensor::{DType, Tensor};
 use burn_flex::FlexTensor;
 
 /// Flex with gradients, without checkpointing (a device's default).
 pub(super) type Differentiated = Autodiff<Flex, NoCheckpointing>;
+
+/// Whether a tensor is one of Flex, with gradients or without.
+pub(crate) fn is_flex<const D: usize>(tensor: &Tensor<D>) -> bool {
+    let device = tensor.device().inner();
+    matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+}
 
 /// An argument of an op.
 pub(crate) enum Argument {

@@ -12,7 +12,7 @@ mod tensor_ops;
 mod tests;
 mod vectors;
 
-pub(crate) use arguments::{Argument, Arguments};
+pub(crate) use arguments::{Argument, Arguments, is_flex};
 
 use super::level::Level;
 use super::parallel::Shared;

@@ -1,3 +1,4 @@
+use super::compute::ComputeArg;
 use super::device::DeviceArg;
 use super::inference::InferenceArg;
 use super::model::resolve;
@@ -5,7 +6,6 @@ use super::progress::{check_interrupted, say};
 use crate::chat::{ChatTemplate, Message};
 use crate::error::Error;
 use crate::generate::answer;
-use crate::load::LoadedLlama;
 use burn_eqat::lm::Sampler;
 use std::io::BufRead;
 use std::path::PathBuf;
@@ -47,6 +47,8 @@ pub(super) struct Args {
     #[command(flatten)]
     inference: InferenceArg,
     #[command(flatten)]
+    compute: ComputeArg,
+    #[command(flatten)]
     device: DeviceArg,
 }
 
@@ -54,7 +56,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     super::generate::check_sampling(args.temperature, args.top_p)?;
     let device = args.device.device();
     let dir = resolve(Some(args.model))?;
-    let loaded = LoadedLlama::open(&dir, &device)?;
+    let loaded = args.compute.open(&dir, &device)?;
     let template = ChatTemplate::open(&dir)?;
     let tokenizer = loaded.tokenizer()?;
     let mut sampler = Sampler::new(args.temperature, args.top_p, args.seed);

@@ -1,4 +1,5 @@
 use super::bundled;
+use super::compute::ComputeArg;
 use super::device::DeviceArg;
 use super::inference::InferenceArg;
 use super::model::resolve;
@@ -6,7 +7,7 @@ use super::progress::{bar, moving};
 use super::report::{check_report, write_report};
 use crate::choices::{accuracy, read_questions};
 use crate::error::Error;
-use crate::load::LoadedLlama;
+use burn_eqat::ComputeType;
 use burn_eqat::files::PackedSchemes;
 use burn_eqat::lm::{perplexity, read_tokens};
 use serde::Serialize;
@@ -36,6 +37,8 @@ pub(super) struct Args {
     #[command(flatten)]
     inference: InferenceArg,
     #[command(flatten)]
+    compute: ComputeArg,
+    #[command(flatten)]
     device: DeviceArg,
     /// Also write the results as JSON
     #[arg(long, value_name = "FILE")]
@@ -48,6 +51,7 @@ struct Report {
     scheme: Option<PackedSchemes>,
     #[serde(flatten)]
     inference: InferenceArg,
+    dtype: ComputeType,
     perplexity: Option<f64>,
     choices: Vec<Accuracy>,
 }
@@ -67,7 +71,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     }
     let device = args.device.device();
     let dir = resolve(Some(args.model))?;
-    let loaded = LoadedLlama::open(&dir, &device)?;
+    let loaded = args.compute.open(&dir, &device)?;
     let vocab_size = loaded.config.vocab_size;
 
     let text = match (&args.text, &args.tokens) {
@@ -96,6 +100,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         model: dir,
         scheme: loaded.schemes.clone(),
         inference: args.inference,
+        dtype: loaded.model.compute_type(),
         perplexity: None,
         choices: Vec::new(),
     };

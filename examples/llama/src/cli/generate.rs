@@ -1,3 +1,4 @@
+use super::compute::ComputeArg;
 use super::device::DeviceArg;
 use super::inference::InferenceArg;
 use super::model::resolve;
@@ -5,7 +6,7 @@ use super::progress::{check_interrupted, say};
 use super::report::{check_report, write_report};
 use crate::error::Error;
 use crate::generate::generate;
-use crate::load::LoadedLlama;
+use burn_eqat::ComputeType;
 use burn_eqat::files::PackedSchemes;
 use burn_eqat::lm::Sampler;
 use serde::Serialize;
@@ -35,6 +36,8 @@ pub(super) struct Args {
     #[command(flatten)]
     inference: InferenceArg,
     #[command(flatten)]
+    compute: ComputeArg,
+    #[command(flatten)]
     device: DeviceArg,
     /// Also write text and speed as JSON
     #[arg(long, value_name = "FILE")]
@@ -47,6 +50,7 @@ struct Report {
     scheme: Option<PackedSchemes>,
     #[serde(flatten)]
     inference: InferenceArg,
+    dtype: ComputeType,
     prompt: String,
     text: String,
     tokens: usize,
@@ -58,7 +62,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     check_sampling(args.temperature, args.top_p)?;
     let device = args.device.device();
     let dir = resolve(args.model)?;
-    let loaded = LoadedLlama::open(&dir, &device)?;
+    let loaded = args.compute.open(&dir, &device)?;
     let tokenizer = loaded.tokenizer()?;
     let mut sampler = Sampler::new(args.temperature, args.top_p, args.seed);
     let mut show = |piece: &str| {
@@ -86,6 +90,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
                 model: dir,
                 scheme: loaded.schemes,
                 inference: args.inference,
+                dtype: loaded.model.compute_type(),
                 prompt: args.prompt,
                 text: written.text,
                 tokens,

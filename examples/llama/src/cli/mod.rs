@@ -2,6 +2,7 @@
 
 mod bundled;
 mod chat;
+mod compute;
 mod device;
 mod eval;
 mod export;

@@ -4,8 +4,8 @@ use crate::LlamaConfig;
 use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, RmsNorm};
 use burn::tensor::{Device, Int, Tensor};
-use burn_eqat::Weights;
-use burn_eqat::lm::{BlockFiles, KvCache};
+use burn_eqat::lm::{BlockFiles, KvCache, head_logits};
+use burn_eqat::{ComputeType, Weights};
 
 /// The decoder: everything below the output layer.
 #[derive(Module, Debug)]
@@ -30,6 +30,9 @@ pub struct Llama {
     /// The files of the blocks that are not in memory.
     #[module(skip)]
     pub files: Option<BlockFiles<DecoderBlock>>,
+    /// The type of activations and products; weights may be in others.
+    #[module(skip)]
+    compute: ComputeType,
 }
 
 impl LlamaConfig {
@@ -66,6 +69,7 @@ impl LlamaConfig {
             }),
             rope: Rope::new(self),
             files: None,
+            compute: ComputeType::F32,
         }
     }
 }
@@ -75,6 +79,16 @@ impl Llama {
     /// layer.
     pub fn quantized_weights() -> Weights {
         Weights::matching(r"layers\.\d+\..*_proj\.weight$").expect("a valid pattern")
+    }
+
+    /// The same model, whose activations and products are in this type. Norms, softmax, logits and losses stay in f32.
+    pub fn with_compute_type(self, compute: ComputeType) -> Self {
+        Self { compute, ..self }
+    }
+
+    /// The type of activations and products.
+    pub fn compute_type(&self) -> ComputeType {
+        self.compute
     }
 
     /// The number of blocks, in memory or in files.
@@ -124,26 +138,20 @@ impl Llama {
         }
     }
 
-    /// Embeddings of tokens `[batch, seq]`: `[batch, seq, hidden]`.
+    /// Embeddings of tokens `[batch, seq]`: `[batch, seq, hidden]`, in the [compute type](Self::compute_type), which all
+    /// blocks follow.
     pub fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        self.model.embed_tokens.forward(tokens)
+        self.compute.cast(self.model.embed_tokens.forward(tokens))
     }
 
-    /// Logits of the next token from the output of the last block: `[batch, seq, vocab]`.
+    /// Logits of the next token from the output of the last block: `[batch, seq, vocab]`, in f32.
     pub fn head(&self, hidden: Tensor<3>) -> Tensor<3> {
-        let hidden = normed(&self.model.norm, hidden);
-        match &self.lm_head {
-            Some(head) => head.forward(hidden),
-            None => {
-                let [batch, seq, width] = hidden.dims();
-                let table = self.head_weight();
-                let [_, vocab] = table.dims();
-                hidden
-                    .reshape([batch * seq, width])
-                    .matmul(table)
-                    .reshape([batch, seq, vocab])
-            }
-        }
+        head_logits(self.last_norm(hidden), self.head_weight())
+    }
+
+    /// The input of the output layer from the output of the last block, `[batch, seq, hidden]`, in f32.
+    pub(super) fn last_norm(&self, hidden: Tensor<3>) -> Tensor<3> {
+        normed(&self.model.norm, ComputeType::F32.cast(hidden))
     }
 
     /// The weight of the output layer, `[hidden, vocab]`.

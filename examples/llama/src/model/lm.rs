@@ -1,6 +1,5 @@
 //! A Llama as a language model: loss and generation.
 
-use super::block::normed;
 use super::{Llama, LlamaError};
 use burn::tensor::{Int, Tensor};
 use burn_eqat::lm::{
@@ -14,8 +13,7 @@ impl Llama {
         if hidden.is_autodiff() && self.head_trains() {
             return next_token_loss(self.head(hidden), tokens);
         }
-        let hidden = normed(&self.model.norm, hidden);
-        frozen_head_loss(hidden, self.head_weight(), tokens)
+        frozen_head_loss(self.last_norm(hidden), self.head_weight(), tokens)
     }
 }
 

@@ -39,7 +39,7 @@ impl Rope {
     pub fn apply(&self, x: Tensor<4>, start: usize) -> Tensor<4> {
         let [_, _, seq, _] = x.dims();
         let (cos, sin) = self.tables(start + seq, &x.device());
-        let rows = |table: Tensor<2>| table.slice(s![start..start + seq, ..]).cast(x.dtype());
+        let rows = |table: Tensor<2>| table.slice(s![start..start + seq, ..]);
         let (cos, sin) = (rows(cos), rows(sin));
         rotary(x, cos, sin).unwrap_or_else(|error| error.raise())
     }

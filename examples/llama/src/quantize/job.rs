@@ -70,7 +70,8 @@ pub fn quantize(
         e2e_qp: settings.e2e_qp.map_or(1, |phase| phase.e2e_batch),
     };
     let loaders = data.phase_loaders(batch, settings.seed, device);
-    let model = recipe.run(loaded.model.clone(), loaders, &mut job)?;
+    let model = loaded.model.clone().with_compute_type(settings.dtype);
+    let model = recipe.run(model, loaders, &mut job)?;
     let Job {
         stages,
         rates,

@@ -1,6 +1,6 @@
 use burn_eqat::lm::CalibrationSizes;
 use burn_eqat::train::CacheConfig;
-use burn_eqat::{EfficientQatConfig, Method, Scheme, SchemeOverride, Weights};
+use burn_eqat::{ComputeType, EfficientQatConfig, Method, Scheme, SchemeOverride, Weights};
 use serde::{Deserialize, Serialize};
 
 /// The three learning rates. If a rate is not set and its phase runs, it depends on the size of the model.
@@ -79,6 +79,9 @@ pub struct QuantizeSettings {
     pub rates: Rates,
     /// Seed of everything random.
     pub seed: u64,
+    /// Type of activations and products.
+    #[serde(default)]
+    pub dtype: ComputeType,
 }
 
 /// Whether all activations are in memory, and nothing is to be said of it.

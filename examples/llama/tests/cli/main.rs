@@ -119,6 +119,68 @@ fn another_device_ends_where_flex_does() {
     }
 }
 
+/// Both phases in half precision end where f32 does, within 2 %, with the tables as the file has them.
+#[test]
+fn half_precision_ends_where_f32_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let stories = fs::read_to_string(bundled().join("../eval.txt")).unwrap();
+    let few = dir.path().join("few.txt");
+    fs::write(&few, &stories[..stories.len() / 8]).unwrap();
+    // With so little training, 2-bit codes that round differently move the result by more than the types do.
+    let (report, scheme) = (dir.path().join("report.json"), ["--scheme", "w4g64"]);
+    let flags = ["--eval-text", text(&few), "--report", text(&report)];
+    let flags = [&flags[..], &scheme].concat();
+    let perplexities = |dtype: &str, arguments: Vec<&str>| -> Vec<f64> {
+        succeeds(&arguments);
+        let report = json(&report);
+        assert_eq!(report["settings"]["dtype"], *dtype);
+        let stages = report["stages"].as_array().unwrap();
+        let perplexities = stages.iter().map(|s| s["perplexity"].as_f64().unwrap());
+        perplexities.collect()
+    };
+    let packed = dir.path().join("packed");
+    // Left out, it is f32 on a CPU.
+    let more = ["--output", text(&packed)];
+    let expected = perplexities("f32", quantize(&[&flags[..], &more].concat()));
+    assert_eq!(expected.len(), 4);
+    let with = |more: &[&'static str]| [&flags[..], more].concat();
+    let bf16 = with(&["--dtype", "bf16", "--recompute"]);
+    // Without loss scaling, f16 is not for training.
+    let f16 = with(&["--dtype", "f16"]);
+    for (dtype, arguments, stages) in [("bf16", quantize(&bf16), 4), ("f16", round(&f16), 2)] {
+        let actual = perplexities(dtype, arguments);
+        println!("{dtype}: {actual:?}, f32: {expected:?}");
+        assert_eq!(actual.len(), stages);
+        assert_ne!(actual, expected[..stages], "{dtype} is f32");
+        for (actual, expected) in actual.iter().zip(&expected) {
+            let off = (actual / expected - 1.0).abs();
+            assert!(off < 0.02, "{dtype}: {actual} is not {expected}");
+        }
+    }
+
+    // What is packed runs in it too.
+    let eval = |dtype: &str| {
+        let model = ["eval", "--model", text(&packed), "--text", text(&few)];
+        let flags = ["--dtype", dtype, "--report", text(&report)];
+        succeeds(&[&model[..], &flags].concat());
+        assert_eq!(json(&report)["dtype"], *dtype);
+        json(&report)["perplexity"].as_f64().unwrap()
+    };
+    let (half, wide) = (eval("bf16"), eval("f32"));
+    assert!(
+        half != wide && (half / wide - 1.0).abs() < 0.01,
+        "{half} {wide}"
+    );
+    let prompt = ["--prompt", "Once upon a time", "--max-new-tokens", "4"];
+    let generate = ["generate", "--model", text(&packed), "--dtype", "bf16"];
+    assert!(succeeds(&[&generate[..], &prompt].concat()).len() > 16);
+    let stderr = fails(&["eval", "--model", text(&packed), "--dtype", "f64"]);
+    assert!(
+        stderr.contains("unknown compute type \"f64\": expected f32, bf16 or f16"),
+        "{stderr}"
+    );
+}
+
 #[test]
 fn quantize_eval_generate() {
     let dir = tempfile::tempdir().unwrap();

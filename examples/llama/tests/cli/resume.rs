@@ -136,6 +136,12 @@ fn a_run_goes_on_as_it_began() {
         stderr.contains("--train-size is 9, but the run began with 8"),
         "{stderr}"
     );
+    // What was not said is known as well.
+    let stderr = fails(&[&resume[..], &["--dtype", "bf16"]].concat());
+    assert!(
+        stderr.contains("--dtype is \"bf16\", but the run began with \"f32\""),
+        "{stderr}"
+    );
     let stderr = fails(&["quantize", "--resume", text(dir.path())]);
     assert!(stderr.contains("holds no run"), "{stderr}");
 

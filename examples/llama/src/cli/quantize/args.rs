@@ -1,5 +1,6 @@
 use super::preset::Preset;
 use super::size::Size;
+use crate::cli::compute::ComputeArg;
 use crate::cli::device::DeviceArg;
 use burn_eqat::train::CacheDType;
 use burn_eqat::{Method, Scheme, SchemeOverride};
@@ -120,6 +121,9 @@ pub(in crate::cli) struct Args {
     /// Seed of everything random [default: 42]
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u64>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(super) compute: ComputeArg,
     #[command(flatten)]
     #[serde(flatten)]
     pub(super) device: DeviceArg,

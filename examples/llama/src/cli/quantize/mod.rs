@@ -13,7 +13,7 @@ use super::progress::{bar, check_interrupted};
 use super::report::{check_report, table_head, table_row, write_report};
 use super::training_progress::TrainingProgress;
 use crate::error::Error;
-use crate::load::LoadedLlama;
+use crate::load::{LoadedLlama, Tables};
 use crate::model::Llama;
 use crate::quantize::{Hooks, MeasuredStage, QuantizeSettings, quantize};
 use crate::report::{Curves, HtmlReport};
@@ -22,7 +22,7 @@ use burn::tensor::Device;
 use burn_eqat::files::{PackedSchemes, StagedDir, check_room};
 use burn_eqat::lm::LmError;
 use burn_eqat::train::{layer_sizes_by_block, schemes_by_block};
-use burn_eqat::{Bits, GroupSize, Quantize, Scheme, Schemes, StageName};
+use burn_eqat::{Bits, ComputeType, GroupSize, Method, Quantize, Scheme, Schemes, StageName};
 use calibration::kept_calibration;
 use describe::{facts, sizes};
 use indicatif::ProgressBar;
@@ -66,21 +66,30 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         return Err(Error::Setting(message.to_string()));
     }
     let device = args.device.device();
+    // A run goes on in the type that it began in, whatever the default is there.
+    let compute = args.compute.on(&device)?;
+    args.compute.set(compute);
+    if compute == ComputeType::F16 && args.method() > Method::Rtn {
+        eprintln!(
+            "note: small gradients vanish in f16: bf16 trains better where the device has it"
+        );
+    }
     device.seed(args.seed());
     let dir = resolve(args.model.clone())?;
     // A model that writes its calibration text must be in memory as a whole. Otherwise one block at a time is enough.
     let writes = args.writes_calibration();
     let mut loaded = if writes {
-        LoadedLlama::open(&dir, &device)?
+        args.compute.open(&dir, &device)?
     } else {
-        LoadedLlama::open_by_block(&dir, &device)?
+        LoadedLlama::open_by_block_with(&dir, &device, Tables::AsStored)?
     };
     let packed = loaded.schemes.clone();
     let scheme = match &packed {
         Some(packed) => {
             check_packed(&args, packed).map_err(|message| Error::input(&dir, message))?;
             if !args.offload {
-                loaded = LoadedLlama::open(&dir, &device)?;
+                loaded = LoadedLlama::open_with(&dir, &device, Tables::AsStored)?
+                    .with_compute_type(compute);
             }
             if let Some(output) = &args.output {
                 check_room(output, loaded.checkpoint.bytes() as u64)?;
@@ -100,7 +109,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     // A model without its data.
     let params = loaded.config.init(&device).num_params();
     let chosen = ChosenPreset::new(&args, params, loaded.config.positions());
-    let settings = settings(&args, &chosen, scheme, packed.is_some());
+    let settings = settings(&args, &chosen, scheme, packed.is_some(), compute);
     let run = match resumed {
         Some(run) => Some(run),
         None => run::begin(&args)?,
@@ -133,7 +142,7 @@ fn work(
     let data = kept_calibration(args, &settings, &loaded, &device, run_dir.as_ref())?;
     if args.writes_calibration() && (loaded.schemes.is_none() || args.offload) {
         // Its text is written; from here on a block at a time will do.
-        loaded = LoadedLlama::open_by_block(dir, &device)?;
+        loaded = LoadedLlama::open_by_block_with(dir, &device, Tables::AsStored)?;
     }
 
     let shown = match &loaded.schemes {

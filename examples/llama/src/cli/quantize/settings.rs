@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::quantize::{BlockApSettings, E2eQpSettings, QuantizeSettings, Rates};
 use burn_eqat::files::PackedSchemes;
 use burn_eqat::train::CacheConfig;
-use burn_eqat::{Method, Scheme};
+use burn_eqat::{ComputeType, Method, Scheme};
 
 /// The flags of the phases: their use, and whether they are given.
 fn given(args: &Args) -> [(&'static str, bool, Use); 17] {
@@ -152,6 +152,7 @@ pub(super) fn settings(
     chosen: &ChosenPreset,
     scheme: Scheme,
     packed: bool,
+    dtype: ComputeType,
 ) -> QuantizeSettings {
     let trains = args.method() > Method::Rtn;
     let preset = chosen.preset.sizes();
@@ -195,5 +196,6 @@ pub(super) fn settings(
             e2e: args.e2e_lr.or(rates.map(|rates| rates.e2e)),
         },
         seed: args.seed(),
+        dtype,
     }
 }

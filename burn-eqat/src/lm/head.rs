@@ -1,0 +1,84 @@
+//! The product with an output layer, whose weight may be in another type than the product.
+
+use crate::compute_type::{in_type, widen};
+use burn::tensor::{DType, Tensor};
+use std::ops::Range;
+
+/// Numbers of a weight in half precision that are in f32 at a time.
+const NUMBERS: usize = 1 << 23;
+
+/// Logits from the input of an output layer, in f32 unless an operand is in f64.
+///
+/// The weight may stay in the half precision of its file: some columns of it are in f32 at a time.
+///
+/// # Shapes
+///
+/// - `hidden`: `[batch, seq, width]`, the output of the last norm
+/// - `head`: `[width, vocab]`
+/// - output: `[batch, seq, vocab]`
+pub fn head_logits(hidden: Tensor<3>, head: Tensor<2>) -> Tensor<3> {
+    let ([batch, seq, width], [_, vocab]) = (hidden.dims(), head.dims());
+    let logits = logits(hidden.reshape([batch * seq, width]), &head);
+    logits.reshape([batch, seq, vocab])
+}
+
+/// As [`head_logits`], from `[rows, width]` to `[rows, vocab]`.
+pub(super) fn logits(hidden: Tensor<2>, head: &Tensor<2>) -> Tensor<2> {
+    let hidden = beside(widen(hidden), head);
+    let parts = tiles(head).map(|columns| hidden.clone().matmul(tile(head, columns, &hidden)));
+    let mut parts: Vec<_> = parts.collect();
+    match parts.len() {
+        1 => parts.remove(0),
+        _ => Tensor::cat(parts, 1),
+    }
+}
+
+/// `weights [rows, vocab]` times the transposed weight of the layer, `[rows, width]`.
+pub(super) fn times_rows(weights: &Tensor<2>, head: &Tensor<2>) -> Tensor<2> {
+    let parts = tiles(head).map(|columns| {
+        let rows = tile(head, columns.clone(), weights).transpose();
+        let weights = weights.clone();
+        match columns.len() == head.dims()[1] {
+            true => weights.matmul(rows),
+            false => weights.slice_dim(1, columns).matmul(rows),
+        }
+    });
+    parts
+        .reduce(|sum, part| sum + part)
+        .expect("there is a tile")
+}
+
+/// Whether a weight is cast for its products.
+pub(super) fn is_cast(head: &Tensor<2>) -> bool {
+    matches!(head.dtype(), DType::F16 | DType::BF16)
+}
+
+/// A tensor in f64 if the weight is.
+fn beside(hidden: Tensor<2>, head: &Tensor<2>) -> Tensor<2> {
+    match head.dtype() {
+        DType::F64 => in_type(hidden, DType::F64),
+        _ => hidden,
+    }
+}
+
+/// The columns in tiles; a single one where nothing is cast.
+fn tiles(head: &Tensor<2>) -> impl Iterator<Item = Range<usize>> {
+    let [width, vocab] = head.dims();
+    let columns = if is_cast(head) {
+        (NUMBERS / width.max(1)).clamp(1, vocab.max(1))
+    } else {
+        vocab.max(1)
+    };
+    let starts = (0..vocab.max(1)).step_by(columns);
+    starts.map(move |first| first..(first + columns).min(vocab))
+}
+
+/// Some columns of the weight in the type of the other operand.
+fn tile(head: &Tensor<2>, columns: Range<usize>, other: &Tensor<2>) -> Tensor<2> {
+    let [_, vocab] = head.dims();
+    let part = match columns.len() == vocab {
+        true => head.clone(),
+        false => head.clone().slice_dim(1, columns),
+    };
+    in_type(part, other.dtype())
+}
