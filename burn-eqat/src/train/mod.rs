@@ -6,6 +6,7 @@ mod blockwise;
 mod by_blocks;
 mod cache;
 mod clip;
+mod devices;
 mod e2e_qp;
 mod error;
 mod event;
@@ -41,6 +42,7 @@ pub use rates::LearningRates;
 pub use schedule::CosineSchedule;
 pub use time_left::TimeLeft;
 
+pub(crate) use devices::DeviceList;
 pub(crate) use error::catch_ops;
 pub(crate) use selection::known_selection;
 pub(crate) use validation::validation_loss;

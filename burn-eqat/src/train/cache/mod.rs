@@ -15,9 +15,11 @@ mod read_ahead;
 mod record;
 mod record_file;
 mod samples;
+mod shards;
 mod storage;
 
 pub use config::{CacheConfig, CacheDType, CacheDTypeError};
 pub use parts::{FlowError, FlowParts};
-pub(super) use samples::SampleCache;
+use samples::SampleCache;
+pub(super) use shards::Shards;
 pub(super) use storage::Storage;

@@ -1,13 +1,13 @@
 use super::E2eQpConfig;
-use super::fit::{Fit, Listener, StepOf, check_finite, end_to_end, start};
+use super::fit::{Fit, Listener, OneByOne, Steps, check_finite, end_to_end, start};
 use super::trainee::Resumable;
 use crate::train::error::catch_ops;
 use crate::train::event::OnEvent;
-use crate::train::{DataSplit, Epoch, StepLoss, TrainError, TrainEvent};
+use crate::train::{DataSplit, DeviceList, Epoch, StepLoss, TrainError, TrainEvent};
 use crate::{Quantize, RunDir};
 use burn::data::dataloader::{DataLoader, Progress};
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use burn::train::{InferenceStep, LearnerModel, TrainStep};
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ use std::sync::Arc;
 pub struct E2eQp {
     pub(super) config: E2eQpConfig,
     pub(super) run_dir: Option<RunDir>,
+    pub(super) devices: DeviceList,
 }
 
 impl E2eQp {
@@ -41,6 +42,24 @@ impl E2eQp {
         self
     }
 
+    /// Trains on several devices at the same time, in [`run_on_devices`](Self::run_on_devices) and
+    /// [`run_by_blocks`](Self::run_by_blocks), by Burn's `MultiDevicesTrainStep`. All of them should be of one backend; a
+    /// device that is there twice has two workers. The first is the main one: the model is there, and the optimizer steps and
+    /// validation too. With one device or none, the phase runs where the model is.
+    ///
+    /// Each device gets a copy of the model and takes one batch after the other from the same loader, and a step is taken
+    /// once each had [`grad_accumulation`](E2eQpConfig::grad_accumulation) of them. Their gradients are added up in the order of
+    /// the batches. So `n` devices do what one device does whose `grad_accumulation` is `n` times as large, and nearly what it does
+    /// with batches `n` times as large: to rounding, where a batch's loss is a mean over equal parts, and but for a last, smaller
+    /// batch, which weighs as much as the others.
+    ///
+    /// Burn's other way, `ExecutionStrategy::ddp`, is not used: its loop is its own and has no place for the clipping, the left-out
+    /// steps and the run directory of this phase.
+    pub fn with_devices(mut self, devices: Vec<Device>) -> Self {
+        self.devices = DeviceList::new(devices);
+        self
+    }
+
     /// Trains the step sizes of a packed model; returns it. The training data is read once more than there are epochs, to count
     /// its batches.
     ///
@@ -51,7 +70,7 @@ impl E2eQp {
     ///
     /// # Errors
     ///
-    /// When the model has no packed weights, there is no training batch, or a loss or a gradient is not finite (the error names
+    /// When several devices are set, the model has no packed weights, there is no training batch, or a loss or a gradient is not finite (the error names
     /// the step and the learning rate).
     pub fn run<M>(
         &self,
@@ -67,7 +86,12 @@ impl E2eQp {
     {
         catch_ops(|| {
             self.check_whole("run")?;
-            self.fit(model, train, valid, on_event, &end_to_end)
+            if self.devices.are_several() {
+                let message = "E2E-QP on several devices needs E2eQp::run_on_devices or E2eQp::run_by_blocks: E2eQp::run knows no \
+                               way to bring a batch to a device";
+                return Err(TrainError::Setting(message.to_string()));
+            }
+            self.fit(model, train, valid, on_event, &OneByOne(end_to_end))
         })
     }
 
@@ -78,18 +102,19 @@ impl E2eQp {
         train: Arc<dyn DataLoader<<M as TrainStep>::Input>>,
         valid: Arc<dyn DataLoader<<M as InferenceStep>::Input>>,
         on_event: OnEvent<'_>,
-        step: StepOf<'_, M, O>,
+        steps: &dyn Steps<M, O>,
     ) -> Result<M, TrainError>
     where
         M: LearnerModel,
         <M as InferenceStep>::Output: StepLoss,
     {
+        self.devices.of_model(&model)?;
         let (model, schedule) = start(&self.config, model)?;
         self.agree(&model)?;
         let accumulation = self.config.grad_accumulation;
         let mut trainee = Resumable::new(model, schedule.clone(), self.run_dir.clone());
         let mut fit = Fit::new(schedule, accumulation, Callback(on_event));
-        let model = fit.run(&mut trainee, train, valid, 1, step)?;
+        let model = fit.run(&mut trainee, train, valid, 1, steps)?;
         self.finish(model)
     }
 
@@ -104,7 +129,8 @@ impl E2eQp {
             ..self.config.clone()
         };
         let config = serde_json::to_value(&config);
-        let config = config.map_err(|error| TrainError::Setting(error.to_string()))?;
+        let mut config = config.map_err(|error| TrainError::Setting(error.to_string()))?;
+        self.devices.add_to(&mut config);
         run.agree("e2e_qp", config)?;
         let digest = run.digest(&model.valid(), &|_| true)?;
         Ok(run.agree("packed_model", digest.into())?)

@@ -11,11 +11,13 @@ impl E2eQp {
     /// are in memory at a time, however many there are, and the blocks are run once more for that. It does so whether or not
     /// the configuration says `recompute`.
     ///
+    /// It trains on the devices of [`with_devices`](Self::with_devices) as [`run_on_devices`](Self::run_on_devices) does.
+    ///
     /// The loss is that of [`Blockwise::output_loss`]; the model's `TrainStep` is not run.
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run); also when the model's own code fails, or has no `output_loss`.
+    /// As [`run_on_devices`](Self::run_on_devices); also when the model's own code fails, or has no `output_loss`.
     pub fn run_by_blocks<M>(
         &self,
         model: M,
@@ -28,7 +30,7 @@ impl E2eQp {
         <M as InferenceStep>::Output: StepLoss,
     {
         catch_ops(|| {
-            self.fit(model, train, valid, on_event, &|model, batch| {
+            self.fit_on_devices(model, train, valid, on_event, |model, batch| {
                 let (loss, grads) = backward_by_blocks(model, batch)?;
                 Ok(BatchStep {
                     loss,

@@ -1,6 +1,6 @@
 use super::preset::Preset;
 use super::size::Size;
-use crate::cli::device::DeviceArg;
+use crate::cli::device::DevicesArg;
 use burn_eqat::train::CacheDType;
 use burn_eqat::{Method, Scheme, SchemeOverride};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -118,7 +118,7 @@ pub(in crate::cli) struct Args {
     pub(super) seed: Option<u64>,
     #[command(flatten)]
     #[serde(flatten)]
-    pub(super) device: DeviceArg,
+    pub(super) device: DevicesArg,
     /// Replace the output directory if there is one, and a run that was stopped
     #[arg(long)]
     #[serde(skip)]
