@@ -4,6 +4,7 @@ mod any_model;
 mod by_block;
 mod by_blocks;
 mod cache;
+mod devices;
 mod encoder_decoder;
 mod families;
 mod files;
