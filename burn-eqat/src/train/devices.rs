@@ -72,7 +72,7 @@ mod tests {
         let model = LinearConfig::new(2, 1).init(&device);
         let none = DeviceList::default();
         assert_eq!((none.len(), none.are_several()), (1, false));
-        assert_eq!(none.of_model(&model).unwrap(), [device.clone()]);
+        assert_eq!(none.of_model(&model).unwrap(), vec![device.clone()]);
         let two = DeviceList::new(vec![device.clone().autodiff(), device.clone()]);
         assert_eq!((two.len(), two.are_several()), (2, true));
         let found = two.of_model(&model).unwrap();

@@ -48,9 +48,9 @@ const BACKENDS: [Backend; 9] = [
     backend!("vulkan", Select::Kind(Device::vulkan)),
     backend!("metal", Select::Kind(Device::metal)),
     // NVIDIA.
-    backend!("cuda", Select::Index(|index| Device::cuda(index))),
+    backend!("cuda", Select::Index(Device::cuda)),
     // AMD.
-    backend!("rocm", Select::Index(|index| Device::rocm(index))),
+    backend!("rocm", Select::Index(Device::rocm)),
     // LibTorch's CPU.
     backend!("tch", Select::One(Device::libtorch)),
     backend!("ndarray", Select::One(Device::ndarray)),
@@ -102,7 +102,7 @@ impl Backend {
             .filter(|backend| backend.select.is_some());
         let forms: Vec<String> = there.map(Self::forms).collect();
         match &forms[..] {
-            [] => "a program with the cargo feature of a backend".to_string(),
+            [] => "a program that has a backend".to_string(),
             forms => format!("one of {}", forms.join("; ")),
         }
     }
@@ -123,7 +123,7 @@ impl Backend {
     /// One of its devices, by what is behind its name; `None` where there is no such form.
     pub fn device(self, selector: Option<&str>) -> Option<Device> {
         match self.select? {
-            Select::One(device) => matches!(selector, None | Some("0")).then(|| device()),
+            Select::One(device) => matches!(selector, None | Some("0")).then(device),
             Select::Index(device) => selector.unwrap_or("0").parse().ok().map(device),
             #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
             Select::Kind(device) => kind(selector).map(device),

@@ -25,7 +25,10 @@ pub(super) enum DeviceError {
     #[error("{0:?} is no device: expected {known}", known = Backend::expected())]
     Unknown(String),
     /// A backend that this program does not have.
-    #[error("{0} is not compiled in: build with the cargo feature {0}, or expected {known}", known = Backend::expected())]
+    #[error(
+        "{0} is not compiled in: expected {known}, or a program built with the cargo feature {0}",
+        known = Backend::expected()
+    )]
     NotCompiledIn(String),
     /// The backend has no such device.
     #[error("{name:?} is no device: expected {expected}")]
@@ -237,7 +240,7 @@ mod tests {
         #[cfg(not(feature = "cuda"))]
         start(
             "cuda:0",
-            "cuda is not compiled in: build with the cargo feature cuda",
+            "cuda is not compiled in: expected one of flex, or a program built",
         );
         let device = Some("flex,flex".parse().unwrap());
         let error = DeviceArg { device }.device().unwrap_err().to_string();
