@@ -45,8 +45,8 @@ impl BlockAp {
     }
 
     /// Trains on several devices at the same time. All of them should be of one backend; a device that is there twice counts
-    /// as two. The first is the main one: the model is there, and the optimizer steps and validation too. With one device or
-    /// none, the phase runs where the model is.
+    /// as two. The first is the main one: the model is there, and the optimizer steps and validation too. With that device
+    /// alone, or none, the phase runs as without this call.
     ///
     /// The training batches are dealt to the devices in turn, and what the blocks make of them stays there. Each device gets a copy
     /// of the model, and a step takes one batch of each: the mean of their gradients, added up in the order of the batches. So
@@ -116,7 +116,7 @@ impl BlockAp {
     ///
     /// # Errors
     ///
-    /// When the model is not on the first of several devices, nothing is selected or does not fit the scheme, blocks are missing or overlap, there is no training batch, the
+    /// When the model is not on the first of the devices, nothing is selected or does not fit the scheme, blocks are missing or overlap, there is no training batch, the
     /// model's own code fails, activations cannot be kept on disk, or a loss is not finite (the error names the block, the step
     /// and the learning rates).
     pub fn run<M: Blockwise>(

@@ -45,7 +45,7 @@ impl E2eQp {
     /// Trains on several devices at the same time, in [`run_on_devices`](Self::run_on_devices) and
     /// [`run_by_blocks`](Self::run_by_blocks), by Burn's `MultiDevicesTrainStep`. All of them should be of one backend; a
     /// device that is there twice has two workers. The first is the main one: the model is there, and the optimizer steps and
-    /// validation too. With one device or none, the phase runs where the model is.
+    /// validation too. With that device alone, or none, the phase runs as without this call.
     ///
     /// Each device gets a copy of the model and takes one batch after the other from the same loader, and a step is taken
     /// once each had [`grad_accumulation`](E2eQpConfig::grad_accumulation) of them. Their gradients are added up in the order of
