@@ -116,9 +116,9 @@ impl BlockAp {
     ///
     /// # Errors
     ///
-    /// When the model is not on the first of the devices, nothing is selected or does not fit the scheme, blocks are missing or overlap, there is no training batch, the
-    /// model's own code fails, activations cannot be kept on disk, or a loss is not finite (the error names the block, the step
-    /// and the learning rates).
+    /// When the model is not on the first of the devices, nothing is selected or does not fit the scheme, blocks are missing or
+    /// overlap, there is no training batch, the model's own code fails, activations cannot be kept on disk, or a loss is not finite
+    /// (the error names the block, the step and the learning rates).
     pub fn run<M: Blockwise>(
         &self,
         model: M,
