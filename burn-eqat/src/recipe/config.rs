@@ -90,7 +90,7 @@ pub struct EfficientQatConfig {
     /// Passes over the training data in E2E-QP.
     #[config(default = 1)]
     pub e2e_epochs: usize,
-    /// Batches whose gradients are averaged for a step of E2E-QP.
+    /// Batches whose gradients are averaged for a step of E2E-QP; on several devices, as many on each.
     #[config(default = 1)]
     pub grad_accumulation: usize,
     /// Run E2E-QP by blocks, so that activations of one are in memory at a time, at the cost of another forward pass. The model
@@ -117,6 +117,7 @@ impl EfficientQatConfig {
         EfficientQat {
             config: self.clone(),
             run_dir: None,
+            devices: Vec::new(),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::train::{
 };
 use crate::{Quantize, RunDir, Scheme, SizeReport};
 use burn::module::Module;
+use burn::tensor::Device;
 use burn::train::{InferenceStep, LearnerModel, TrainStep};
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use std::time::Instant;
 pub struct EfficientQat {
     pub(super) config: EfficientQatConfig,
     pub(super) run_dir: Option<RunDir>,
+    pub(super) devices: Vec<Device>,
 }
 
 impl EfficientQat {
@@ -27,6 +29,14 @@ impl EfficientQat {
     /// again.
     pub fn with_run_dir(mut self, run: RunDir) -> Self {
         self.run_dir = Some(run);
+        self
+    }
+
+    /// Trains on several devices at the same time, as [`BlockAp`](crate::train::BlockAp::with_devices) and
+    /// [`E2eQp`](crate::train::E2eQp::with_devices) do: a step takes as many batches of each device as it takes on one. The model
+    /// is on the first, and needs [`Blockwise::batch_to_device`].
+    pub fn with_devices(mut self, devices: Vec<Device>) -> Self {
+        self.devices = devices;
         self
     }
 
@@ -93,7 +103,7 @@ impl EfficientQat {
             }
             let mut timer = Timer::start();
             let (train, valid) = data.block_ap;
-            let mut phase = config.block_ap().init();
+            let mut phase = config.block_ap().init().with_devices(self.devices.clone());
             if let Some(run) = &self.run_dir {
                 phase = phase.with_run_dir(run.clone());
             }
@@ -120,7 +130,7 @@ impl EfficientQat {
         let mut timer = Timer::start();
         timer.stops_early = config.early_stopping.is_some();
         let (train, valid) = data.e2e_qp;
-        let mut phase = config.e2e_qp().init();
+        let mut phase = config.e2e_qp().init().with_devices(self.devices.clone());
         if let Some(run) = &self.run_dir {
             phase = phase.with_run_dir(run.clone());
         }
@@ -131,7 +141,7 @@ impl EfficientQat {
         let tuned = if config.recompute || config.offload {
             phase.run_by_blocks(model, train, measured, on_event)?
         } else {
-            phase.run(model, train, measured, on_event)?
+            phase.run_on_devices(model, train, measured, on_event)?
         };
         // Without a loss before there is none after.
         if let Some(before) = before {
@@ -154,6 +164,8 @@ impl EfficientQat {
             "a run directory to read blocks from"
         } else if (0..model.blocks().len()).all(|index| model.is_loaded(index)) {
             "a model whose blocks are in files"
+        } else if self.devices.len() > 1 {
+            "a single device"
         } else {
             return Ok(());
         };

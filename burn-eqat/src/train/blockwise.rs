@@ -1,7 +1,7 @@
 use super::{Flow, Hidden};
 use crate::{StoredBlock, Weights};
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 /// The error of a model's own code: any error, or a string.
 pub type ModelError = Box<dyn std::error::Error + Send + Sync>;
@@ -129,6 +129,30 @@ pub trait Blockwise: Module {
         let model = core::any::type_name::<Self>();
         let message = format!(
             "{model} has no loss behind its blocks: implement Blockwise::output_loss, which E2E-QP by blocks needs"
+        );
+        Err(message.into())
+    }
+
+    /// A batch on another device, each of its tensors. It is asked for where E2E-QP trains on several devices
+    /// ([`E2eQp::with_devices`](super::E2eQp::with_devices)), and nowhere else.
+    ///
+    /// ```
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use burn_eqat::train::ModelError;
+    /// # type Batch = (Tensor<2>, Tensor<2>);
+    /// fn batch_to_device((input, target): Batch, device: &Device) -> Result<Batch, ModelError> {
+    ///     Ok((input.to_device(device), target.to_device(device)))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// By default, that there is no way. Others as [`embed`](Self::embed).
+    fn batch_to_device(_batch: Self::Batch, _device: &Device) -> Result<Self::Batch, ModelError> {
+        let model = core::any::type_name::<Self>();
+        let message = format!(
+            "{model} has no way to bring a batch to another device: implement Blockwise::batch_to_device, which E2E-QP on \
+             several devices needs"
         );
         Err(message.into())
     }

@@ -6,8 +6,8 @@ use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 /// Values that go through the blocks: tensors, and pairs, triples, lists and options of them.
 ///
 /// A type of your own does with each of its fields what it is asked to do itself, in the same order, and has its tensors
-/// mapped field by field ([`FlowTensors`]).
-pub trait Flow: Clone + FlowTensors {
+/// mapped field by field ([`FlowTensors`]). Values go to the thread of their device where there are several.
+pub trait Flow: Clone + Send + FlowTensors {
     /// The same values, with gradients recorded.
     fn train(self) -> Self;
 

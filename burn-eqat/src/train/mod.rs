@@ -6,6 +6,7 @@ mod blockwise;
 mod by_blocks;
 mod cache;
 mod clip;
+mod devices;
 mod e2e_qp;
 mod error;
 mod event;
@@ -45,6 +46,7 @@ pub use time_left::TimeLeft;
 
 #[cfg(feature = "lm")]
 pub(crate) use cache::StateCache;
+pub(crate) use devices::DeviceList;
 pub(crate) use error::catch_ops;
 pub(crate) use pieces::{is_packed, load_blocks, with_block};
 pub(crate) use selection::known_selection;

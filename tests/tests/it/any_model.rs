@@ -68,6 +68,12 @@ impl Blockwise for Mlp {
     fn output_loss(&self, y: Tensor<3>, _: &(), batch: Batch) -> Result<Tensor<1>, ModelError> {
         Ok(error(&y, batch.target))
     }
+    fn batch_to_device(batch: Batch, device: &Device) -> Result<Batch, ModelError> {
+        Ok(Batch {
+            input: batch.input.to_device(device),
+            target: batch.target.to_device(device),
+        })
+    }
 }
 
 /// One head of attention and a feed-forward.

@@ -5,6 +5,7 @@ mod by_block;
 mod by_blocks;
 mod cache;
 mod compute_type;
+mod devices;
 mod encoder_decoder;
 mod families;
 mod files;

@@ -61,7 +61,8 @@ fn bytes<M: Module>(model: &M) -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
-fn ends_the_same_however_often_it_is_stopped<M>(new: fn(&Device) -> M, seed: u64)
+/// On so many devices.
+fn ends_the_same_however_often_it_is_stopped<M>(new: fn(&Device) -> M, seed: u64, devices: usize)
 where
     M: LearnerModel
         + Blockwise<Batch = Batch>
@@ -77,8 +78,9 @@ where
     original.save(dir.path().join("original")).unwrap();
     let model = || new(&device).load(dir.path().join("original")).unwrap();
 
+    let recipe = || config().init().with_devices(vec![device.clone(); devices]);
     let mut all = StopAt::new(usize::MAX);
-    let expected = config().init().run(model(), data(&set), &mut all).unwrap();
+    let expected = recipe().run(model(), data(&set), &mut all).unwrap();
     let expected = bytes(&expected);
     assert!(!all.resumed);
 
@@ -88,7 +90,7 @@ where
         let run = RunDir::open_or_create(&path).unwrap();
         // Far enough for a block or some steps of E2E-QP, and a different place each time.
         let mut stop = StopAt::new(35 + stops * 7 % 23);
-        let recipe = config().init().with_run_dir(run);
+        let recipe = recipe().with_run_dir(run);
         let result = recipe.run(model(), data(&set), &mut stop);
         resumed += usize::from(stop.resumed);
         match result {
@@ -108,7 +110,7 @@ where
     // A run that is at its end gives the model at once.
     let run = RunDir::open(&path).unwrap();
     let mut none = StopAt::new(20);
-    let recipe = config().init().with_run_dir(run.clone());
+    let recipe = recipe().with_run_dir(run.clone());
     let again = recipe.run(model(), data(&set), &mut none).unwrap();
     assert!(bytes(&again) == expected);
     drop(recipe);
@@ -118,8 +120,9 @@ where
 
 #[test]
 fn a_stopped_run_ends_as_one_that_was_not() {
-    ends_the_same_however_often_it_is_stopped(Mlp::new, 81);
-    ends_the_same_however_often_it_is_stopped(Encoder::new, 82);
+    ends_the_same_however_often_it_is_stopped(Mlp::new, 81, 1);
+    ends_the_same_however_often_it_is_stopped(Encoder::new, 82, 1);
+    ends_the_same_however_often_it_is_stopped(Mlp::new, 85, 2);
 }
 
 /// A run that has finished two blocks of three.
@@ -188,6 +191,16 @@ fn another_run_is_refused() {
     refused(
         resume(config(), model.clone(), &other),
         "block_ap_data.train.digest",
+    );
+
+    let run = RunDir::open(dir.path()).unwrap();
+    let recipe = config().init().with_devices(vec![device; 2]);
+    let recipe = recipe.with_run_dir(run);
+    let result = recipe.run(model.clone(), data(&set), &mut ());
+    drop(recipe);
+    refused(
+        result.map(|model| bytes(&model)),
+        "block_ap.devices is 2, but the run began with not given",
     );
 
     let resumed = resume(config(), model.clone(), &set).unwrap();

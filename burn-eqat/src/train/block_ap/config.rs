@@ -1,5 +1,5 @@
 use super::BlockAp;
-use crate::train::{CacheConfig, LearningRates};
+use crate::train::{CacheConfig, DeviceList, LearningRates};
 use crate::{Scheme, SchemeOverride, Schemes, Weights};
 use burn::config::Config;
 
@@ -49,6 +49,7 @@ impl BlockApConfig {
         BlockAp {
             config: self.clone(),
             run_dir: None,
+            devices: DeviceList::default(),
         }
     }
 

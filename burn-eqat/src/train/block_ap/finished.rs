@@ -1,6 +1,6 @@
 //! Finished blocks in a run directory.
 
-use super::BlockApConfig;
+use super::BlockAp;
 use super::blocks::Blocks;
 use crate::RunDir;
 use crate::files::FileError;
@@ -44,14 +44,15 @@ impl<'a> Finished<'a> {
         run_dir: Option<&'a RunDir>,
         blocks: &'a Blocks,
         model: &M,
-        config: &BlockApConfig,
+        phase: &BlockAp,
     ) -> Result<Self, TrainError> {
         if let Some(run) = run_dir {
-            let mut config = config.clone();
+            let mut config = phase.config.clone();
             // It changes nothing of the result.
             config.cache.dir = None;
             let settings = serde_json::to_value(&config);
-            let settings = settings.map_err(|error| TrainError::Setting(error.to_string()))?;
+            let mut settings = settings.map_err(|error| TrainError::Setting(error.to_string()))?;
+            phase.devices.add_to(&mut settings);
             run.agree("block_ap", settings)?;
             let outside = |path: &str| !blocks.paths().iter().any(|block| is_under(path, block));
             let model = json!({

@@ -2,8 +2,10 @@
 
 mod blocks;
 mod config;
+mod copies;
 mod finished;
 mod phase;
+mod slope;
 mod strategy;
 mod train;
 mod trainer;

@@ -1,14 +1,16 @@
 use super::blocks::Blocks;
+use super::copies::Copies;
 use super::finished::Finished;
 use super::train::BlockRun;
 use super::{BlockApConfig, BlockTrainer};
 use crate::RunDir;
 use crate::module::{check_overrides, select, selected_under};
-use crate::train::cache::{SampleCache, Storage};
+use crate::train::cache::{Shards, Storage};
 use crate::train::error::catch_ops;
 use crate::train::event::OnEvent;
-use crate::train::{Blockwise, LearningRates, Pass, Phase, TrainError, TrainEvent};
+use crate::train::{Blockwise, DeviceList, LearningRates, Pass, Phase, TrainError, TrainEvent};
 use burn::data::dataloader::DataLoader;
+use burn::tensor::Device;
 use std::sync::Arc;
 
 /// Block-AP: trains each quantized block of a model in turn to match the block in full precision (the paper's section
@@ -24,6 +26,7 @@ use std::sync::Arc;
 pub struct BlockAp {
     pub(super) config: BlockApConfig,
     pub(super) run_dir: Option<RunDir>,
+    pub(super) devices: DeviceList,
 }
 
 impl BlockAp {
@@ -38,6 +41,20 @@ impl BlockAp {
     /// resumed run to end as one that was never stopped, the model and the loaders have to be made in the same way.
     pub fn with_run_dir(mut self, run: RunDir) -> Self {
         self.run_dir = Some(run);
+        self
+    }
+
+    /// Trains on several devices at the same time. All of them should be of one backend; a device that is there twice counts
+    /// as two. The first is the main one: the model is there, and the optimizer steps and validation too. With that device
+    /// alone, or none, the phase runs as without this call.
+    ///
+    /// The training batches are dealt to the devices in turn, and what the blocks make of them stays there. Each device gets a copy
+    /// of the model, and a step takes one batch of each: the mean of their gradients, added up in the order of the batches. So
+    /// `n` devices do nearly what one does with batches `n` times as large: to rounding, where the
+    /// [`reconstruction_error`](Blockwise::reconstruction_error) is a mean over equal parts, and but for a last, smaller batch,
+    /// which weighs as much as the others of its step. A step is one [`TrainEvent::Batch`], with the mean of their losses.
+    pub fn with_devices(mut self, devices: Vec<Device>) -> Self {
+        self.devices = DeviceList::new(devices);
         self
     }
 
@@ -99,9 +116,9 @@ impl BlockAp {
     ///
     /// # Errors
     ///
-    /// When nothing is selected or does not fit the scheme, blocks are missing or overlap, there is no training batch, the
-    /// model's own code fails, activations cannot be kept on disk, or a loss is not finite (the error names the block, the step
-    /// and the learning rates).
+    /// When the model is not on the first of the devices, nothing is selected or does not fit the scheme, blocks are missing or
+    /// overlap, there is no training batch, the model's own code fails, activations cannot be kept on disk, or a loss is not finite
+    /// (the error names the block, the step and the learning rates).
     pub fn run<M: Blockwise>(
         &self,
         model: M,
@@ -130,12 +147,10 @@ impl BlockAp {
         let blocks = Blocks::new(&model)?;
         blocks.check_selection(&model, config)?;
         model.load_block(0).map_err(TrainError::Model)?;
-        let device = match model.devices().into_iter().next() {
-            Some(device) => device.inner(),
-            None => return Err(TrainError::NoBlocks),
-        };
+        let devices = self.devices.of_model(&model)?;
+        let device = devices.first().cloned().ok_or(TrainError::NoBlocks)?;
         let rates = config.rates(blocks.count_params(&model));
-        let finished = Finished::new(self.run_dir.as_ref(), &blocks, &model, config)?;
+        let finished = Finished::new(self.run_dir.as_ref(), &blocks, &model, self)?;
         let done = finished.count()?;
         let (train, valid) = (train.to_device(&device), valid.to_device(&device));
         if done == blocks.len() {
@@ -146,7 +161,7 @@ impl BlockAp {
         }
         let mut storage = Storage::new(&config.cache);
         let mut embedded = 0;
-        let mut fill = |split: &str, loader: &dyn DataLoader<M::Batch>| {
+        let mut fill = |split: &str, loader: &dyn DataLoader<M::Batch>, devices: &[Device]| {
             let mut digest = finished.data_digest();
             let mut seen = |hidden: &M::Hidden| {
                 embedded += 1;
@@ -158,11 +173,13 @@ impl BlockAp {
                 })?;
                 digest.add(hidden)
             };
-            let cache = SampleCache::fill(&model, loader, &device, &mut storage, &mut seen)?;
+            let shards = Shards::fill(&model, loader, devices, &mut storage, &mut seen)?;
             finished.check_data(split, digest)?;
-            Ok::<_, TrainError>(cache)
+            Ok::<_, TrainError>(shards)
         };
-        let (mut train, mut valid) = (fill("train", &*train)?, fill("valid", &*valid)?);
+        let mut train = fill("train", &*train, &devices)?;
+        // Validation is on the main device.
+        let mut valid = fill("valid", &*valid, &devices[..1])?;
         if train.is_empty() {
             return Err(TrainError::NoData);
         }
@@ -180,13 +197,15 @@ impl BlockAp {
             let path = blocks.path(index);
             model.load_block(index).map_err(TrainError::Model)?;
             blocks.check_loaded(&model, index)?;
-            let mut targets = Counter::new(Pass::Targets, index, train.len() + valid.len());
+            let mut copies = Copies::of(&model, &devices);
+            let mut targets = Counter::new(Pass::Targets, index, train.steps() + valid.len());
             for split in [&mut train, &mut valid] {
-                split.advance_targets(|hidden, context| {
+                split.advance_targets(index, copies.models(), |hidden, context| {
                     targets.next(on_event)?;
                     run(&model, index, hidden, context)
                 })?;
             }
+            drop(copies);
             let selected = selected_under(&model, &config.weights, &schemes, Some(path))?;
             let original = finished.original(&model, index)?;
             if let Some(loaded) = finished.load(&model, index, &original)? {
@@ -202,6 +221,7 @@ impl BlockAp {
                         rates,
                         index,
                         blocks: blocks.len(),
+                        devices: &devices,
                         train: &train,
                         valid: &valid,
                     };
@@ -211,9 +231,10 @@ impl BlockAp {
                 finished.store(&model, index, original)?;
             }
             quantized.extend(selected);
-            let mut inputs = Counter::new(Pass::Inputs, index, train.len() + valid.len());
+            let mut copies = Copies::of(&model, &devices);
+            let mut inputs = Counter::new(Pass::Inputs, index, train.steps() + valid.len());
             for split in [&mut train, &mut valid] {
-                split.advance_inputs(|hidden, context| {
+                split.advance_inputs(index, copies.models(), |hidden, context| {
                     inputs.next(on_event)?;
                     run(&model, index, hidden, context)
                 })?;

@@ -24,7 +24,7 @@ impl BlockAp {
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run). Also when the training has an unsupported setting, was interrupted, or failed by itself.
+    /// As [`run`](Self::run). Also for several devices, and when the training has an unsupported setting, was interrupted, or failed by itself.
     pub fn launch<M>(&self, training: SupervisedTraining<M>, model: M) -> Result<M, TrainError>
     where
         M: LearnerModel
@@ -34,6 +34,10 @@ impl BlockAp {
         <M as TrainStep>::Output: From<Reconstruction>,
         <M as InferenceStep>::Output: From<Reconstruction>,
     {
+        if self.devices.are_several() {
+            let message = "Block-AP trains on several devices in run only: launch is on one device";
+            return Err(TrainError::Setting(message.to_string()));
+        }
         let (epochs, error) = (self.num_epochs(&model), ErrorSlot::default());
         let strategy = Strategy {
             phase: self.clone(),

@@ -1,15 +1,16 @@
 //! The epochs of one block.
 
+use super::copies::Copies;
 use super::{BlockApConfig, BlockRates, BlockStep, BlockTrainer};
 use crate::train::best::BestSoFar;
-use crate::train::cache::SampleCache;
+use crate::train::cache::Shards;
 use crate::train::event::OnEvent;
 use crate::train::skips::Skips;
 use crate::train::{
     Blockwise, CosineSchedule, DataSplit, Epoch, LearningRates, Phase, TrainError, TrainEvent,
 };
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 /// The training of one block.
 pub(super) struct BlockRun<'a, M: Blockwise> {
@@ -17,8 +18,10 @@ pub(super) struct BlockRun<'a, M: Blockwise> {
     pub rates: LearningRates,
     pub index: usize,
     pub blocks: usize,
-    pub train: &'a SampleCache<M>,
-    pub valid: &'a SampleCache<M>,
+    /// Where it trains, in the order of the shards.
+    pub devices: &'a [Device],
+    pub train: &'a Shards<M>,
+    pub valid: &'a Shards<M>,
 }
 
 impl<M: Blockwise> BlockRun<'_, M> {
@@ -29,7 +32,7 @@ impl<M: Blockwise> BlockRun<'_, M> {
         on_event: OnEvent<'_>,
     ) -> Result<M, TrainError> {
         let (config, index) = (self.config, self.index);
-        let steps = config.epochs * self.train.len();
+        let steps = config.epochs * self.train.steps();
         let schedule = |rate| CosineSchedule::new(rate, config.final_rate, 0, steps);
         let quant_rate = schedule(self.rates.quantizer);
         let weight_rate = schedule(self.rates.weights);
@@ -39,6 +42,7 @@ impl<M: Blockwise> BlockRun<'_, M> {
         };
         let mut skips = Skips::new(config.max_skipped);
         let mut best = config.early_stopping.map(BestSoFar::new);
+        let mut copies = Copies::of(trainer.model(), self.devices);
         for number in 0..config.epochs {
             let epoch = Epoch {
                 phase: Phase::BlockAp,
@@ -47,10 +51,17 @@ impl<M: Blockwise> BlockRun<'_, M> {
                 epochs: self.blocks * config.epochs,
             };
             let mut split = Pass::start(epoch, DataSplit::Train, self.train.len(), on_event)?;
-            let mut step = number * self.train.len();
-            for sample in self.train.samples()? {
-                let rates = at(step);
-                let done = trainer.step(sample?, rates)?;
+            let mut step = number * self.train.steps();
+            for samples in self.train.samples()? {
+                let (rates, mut samples) = (at(step), samples?);
+                let count = samples.len();
+                let done = match samples.pop() {
+                    Some(sample) if self.devices.len() == 1 => trainer.step(sample, rates)?,
+                    last => {
+                        samples.extend(last);
+                        trainer.step_on(&mut copies, samples, rates)?
+                    }
+                };
                 step += 1;
                 let error = match done {
                     BlockStep::Taken {
@@ -58,7 +69,8 @@ impl<M: Blockwise> BlockRun<'_, M> {
                         rates: by_param,
                     } => {
                         skips.taken();
-                        split.batch(loss, Some(by_param), step, rates, on_event)?;
+                        let by_param = Some(by_param);
+                        split.batches(count, loss, by_param, step, rates, on_event)?;
                         continue;
                     }
                     BlockStep::Loss(loss) => split.loss_error(loss, step, rates),
@@ -70,7 +82,7 @@ impl<M: Blockwise> BlockRun<'_, M> {
                         rates: vec![rates.quantizer, rates.weights],
                     },
                 };
-                split.skipped += 1;
+                split.skipped += count;
                 let message = skips.skip(error)?;
                 on_event(TrainEvent::Skipped { epoch, message })?;
             }
@@ -81,9 +93,12 @@ impl<M: Blockwise> BlockRun<'_, M> {
             }
             let snapshot = trainer.model().valid();
             let mut split = Pass::start(epoch, DataSplit::Valid, self.valid.len(), on_event)?;
-            for sample in self.valid.samples()? {
-                let loss = BlockTrainer::validate(&snapshot, index, sample?)?;
-                split.batch(loss, None, step, at(step.saturating_sub(1)), on_event)?;
+            let rates = at(step.saturating_sub(1));
+            for samples in self.valid.samples()? {
+                for sample in samples? {
+                    let loss = BlockTrainer::validate(&snapshot, index, sample)?;
+                    split.batches(1, loss, None, step, rates, on_event)?;
+                }
             }
             let loss = split.end(on_event)?;
             on_event(TrainEvent::EpochEnd { epoch })?;
@@ -131,8 +146,10 @@ impl Pass {
         })
     }
 
-    fn batch(
+    /// That many batches are done, with this mean loss.
+    fn batches(
         &mut self,
+        count: usize,
         loss: Tensor<1>,
         by_param: Option<Box<ModuleLearningRate>>,
         step: usize,
@@ -143,8 +160,8 @@ impl Pass {
         if !value.is_finite() {
             return Err(self.loss_error(value, step, rates));
         }
-        self.sum += value;
-        self.done += 1;
+        self.sum += value * count as f64;
+        self.done += count;
         on_event(TrainEvent::Batch {
             epoch: self.epoch,
             split: self.split,

@@ -1,14 +1,16 @@
 //! Trains one block: attaches fake quantization, trains against the original, and packs it.
 
 use super::BlockApConfig;
+use super::copies::Copies;
+use super::slope::Slope;
 use crate::FakeQuant;
 use crate::module::{Selected, attach_fake_quant, is_under, pack_trained, selected_under};
 use crate::train::clip::{are_finite, grad_norm};
 use crate::train::optimizer::adamw;
-use crate::train::{Blockwise, Flow, TrainError};
+use crate::train::{Blockwise, TrainError};
 use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
 use burn::module::{ModuleMapper, Param, ParamGroup, Reparameterization};
-use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::optim::ModuleOptimizer;
 use burn::tensor::Tensor;
 
 /// A batch for one block: its input, its target, and the context of every block.
@@ -105,19 +107,34 @@ impl<M: Blockwise> BlockTrainer<M> {
         sample: BlockSample<M>,
         rates: BlockRates,
     ) -> Result<BlockStep, TrainError> {
-        let model = self.model();
-        let context = sample.context.train();
-        let output = model
-            .run_block(self.index, sample.input.train(), &context)
-            .map_err(TrainError::Model)?;
-        let loss = model.reconstruction_error(self.index, output, sample.target.train());
-        let value: f64 = loss.clone().inner().into_scalar();
-        if !value.is_finite() {
-            return Ok(BlockStep::Loss(value));
+        let slope = Slope::of(self.model(), self.index, sample)?;
+        Ok(self.take(slope, rates))
+    }
+
+    /// One step on several samples, one of each device; `copies` are those of the model on the further ones.
+    pub(super) fn step_on(
+        &mut self,
+        copies: &mut Copies<M>,
+        samples: Vec<BlockSample<M>>,
+        rates: BlockRates,
+    ) -> Result<BlockStep, TrainError> {
+        let slope = copies.slope(self.model(), self.index, samples)?;
+        let step = self.take(slope, rates);
+        if matches!(step, BlockStep::Taken { .. }) {
+            copies.refresh(self.model());
         }
-        let grads = GradientsParams::from_grads(loss.backward(), model);
+        Ok(step)
+    }
+
+    /// Takes a step, if it can be taken.
+    fn take(&mut self, slope: Slope, rates: BlockRates) -> BlockStep {
+        let Slope { value, loss, grads } = slope;
+        if !value.is_finite() {
+            return BlockStep::Loss(value);
+        }
+        let model = self.model();
         if !are_finite(model, &grads) {
-            return Ok(BlockStep::Gradient(grad_norm(model, &grads)));
+            return BlockStep::Gradient(grad_norm(model, &grads));
         }
         let rates = ModuleLrScheduler::new(rates.weights)
             .with_group(self.quantizer.clone(), rates.quantizer)
@@ -125,8 +142,8 @@ impl<M: Blockwise> BlockTrainer<M> {
         // The optimizer updates parameters in place if nothing else holds them.
         let model = self.model.take().expect("it comes back from each step");
         self.model = Some(self.optim.step(rates.clone(), model, grads));
-        let (loss, rates) = (loss.inner(), Box::new(rates));
-        Ok(BlockStep::Taken { loss, rates })
+        let rates = Box::new(rates);
+        BlockStep::Taken { loss, rates }
     }
 
     /// The reconstruction error of block `index` on a batch, `[1]`, without training; `model` records no gradients.

@@ -15,13 +15,15 @@ mod read_ahead;
 mod record;
 mod record_file;
 mod samples;
+mod shards;
 #[cfg(feature = "lm")]
 mod states;
 mod storage;
 
 pub use config::{CacheConfig, CacheDType, CacheDTypeError};
 pub use parts::{FlowError, FlowParts};
-pub(super) use samples::SampleCache;
+use samples::SampleCache;
+pub(super) use shards::Shards;
 #[cfg(feature = "lm")]
 pub(crate) use states::StateCache;
 pub(super) use storage::Storage;

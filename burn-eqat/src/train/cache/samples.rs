@@ -4,16 +4,18 @@ use super::disk::DiskCache;
 use super::read_ahead::Record;
 use super::storage::Storage;
 use super::{CacheDType, FlowError};
-use crate::train::launch::data_error;
+use crate::train::devices::flow_to_device;
 use crate::train::{BlockSample, Blockwise, Flow, TrainError};
-use burn::data::dataloader::{DataLoader, DataLoaderIterator};
+use burn::data::dataloader::DataLoaderIterator;
 use burn::tensor::Device;
 
-/// Training or validation data on its way through the blocks.
-pub(in crate::train) struct SampleCache<M: Blockwise> {
+/// Training or validation data of a device on its way through the blocks.
+pub(super) struct SampleCache<M: Blockwise> {
     device: Device,
     dtype: CacheDType,
     place: Place<M>,
+    /// Bytes of the budget.
+    taken: u64,
 }
 
 enum Place<M: Blockwise> {
@@ -28,50 +30,54 @@ struct Disk {
 }
 
 /// Samples in their order.
-pub(in crate::train) type Samples<'a, M> =
-    Box<dyn Iterator<Item = Result<BlockSample<M>, TrainError>> + 'a>;
+pub(super) type Samples<'a, M> = Box<dyn Iterator<Item = Result<BlockSample<M>, TrainError>> + 'a>;
 
 impl<M: Blockwise> SampleCache<M> {
-    /// Batches at the door of the first block, where the original and the quantized input are the same. They are read one by
-    /// one, and go to disk once the budget is exceeded. `seen` gets each of them.
-    pub fn fill(
-        model: &M,
-        loader: &dyn DataLoader<M::Batch>,
-        device: &Device,
-        storage: &mut Storage,
-        seen: &mut dyn FnMut(&M::Hidden) -> Result<(), TrainError>,
-    ) -> Result<Self, TrainError> {
-        let mut cache = Self {
+    /// No samples yet.
+    pub fn new(device: &Device, storage: &Storage) -> Self {
+        Self {
             device: device.clone(),
             dtype: storage.dtype(),
             place: Place::Memory(Vec::new()),
-        };
-        let (mut batches, mut taken) = (loader.iter(), 0);
-        while let Some(batch) = batches.next() {
-            let batch = batch.map_err(data_error)?;
-            let (hidden, context) = model.embed(batch).map_err(TrainError::Model)?;
-            seen(&hidden)?;
-            if let Place::Memory(samples) = &mut cache.place {
-                let bytes = (2 * hidden.num_bytes()).saturating_add(context.num_bytes());
-                if storage.take(bytes) {
-                    taken += bytes;
-                    samples.push(BlockSample {
-                        input: hidden.clone(),
-                        target: hidden,
-                        context,
-                    });
-                    continue;
-                }
-            }
-            let record = DiskCache::encode(hidden, context, cache.dtype);
-            cache.push_to_disk(record, &*batches, storage)?;
-            storage.give_back(std::mem::take(&mut taken));
+            taken: 0,
         }
-        if let Place::Disk(disk) = &mut cache.place {
+    }
+
+    /// Appends what goes into the first block, where the original and the quantized input are the same. All samples go to disk
+    /// once the budget is exceeded.
+    pub fn push(
+        &mut self,
+        hidden: M::Hidden,
+        context: M::Context,
+        batches: &dyn DataLoaderIterator<M::Batch>,
+        storage: &mut Storage,
+    ) -> Result<(), TrainError> {
+        if let Place::Memory(samples) = &mut self.place {
+            let bytes = (2 * hidden.num_bytes()).saturating_add(context.num_bytes());
+            if storage.take(bytes) {
+                self.taken += bytes;
+                let hidden = flow_to_device(hidden, &self.device);
+                samples.push(BlockSample {
+                    input: hidden.clone(),
+                    target: hidden,
+                    context: flow_to_device(context, &self.device),
+                });
+                return Ok(());
+            }
+        }
+        let record = DiskCache::encode(hidden, context, self.dtype);
+        self.push_to_disk(record, batches, storage)?;
+        storage.give_back(std::mem::take(&mut self.taken));
+        Ok(())
+    }
+
+    /// Gives back the room that was made for more samples than came.
+    pub fn shrink(&mut self) -> Result<(), TrainError> {
+        if let Place::Disk(disk) = &mut self.place {
             disk.inputs.shrink()?;
             disk.targets.shrink()?;
         }
-        Ok(cache)
+        Ok(())
     }
 
     /// Appends a record on disk; what is in memory goes there first.
@@ -113,10 +119,6 @@ impl<M: Blockwise> SampleCache<M> {
             Place::Memory(samples) => samples.len(),
             Place::Disk(disk) => disk.inputs.records(),
         }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The samples in their order.
@@ -200,8 +202,8 @@ impl Disk {
     }
 }
 
-/// How many batches there will be, as far as the loader says after that many: its items are not batches. What comes is counted
-/// all the same; this is only for the room to be there from the start.
+/// How many batches of a device there will be, as far as the loader says after that many: its items are not batches. What comes
+/// is counted all the same; this is only for the room to be there from the start.
 fn expected<T>(batches: usize, loader: &dyn DataLoaderIterator<T>) -> usize {
     let progress = loader.progress();
     let (done, total) = (progress.items_processed, progress.items_total);

@@ -1,6 +1,6 @@
 use super::E2eQp;
 use crate::Bits;
-use crate::train::LearningRates;
+use crate::train::{DeviceList, LearningRates};
 use burn::config::Config;
 
 /// Configuration of E2E-QP, initialised with the [init function](E2eQpConfig::init). The defaults are the paper's,
@@ -20,7 +20,7 @@ pub struct E2eQpConfig {
     /// Largest norm of all gradients of a step together.
     #[config(default = 0.3)]
     pub max_grad_norm: f64,
-    /// Batches whose gradients are averaged for a step.
+    /// Batches whose gradients are averaged for a step; on several devices, as many on each.
     #[config(default = 1)]
     pub grad_accumulation: usize,
     /// Recompute activations block by block in the backward pass, for
@@ -53,6 +53,7 @@ impl E2eQpConfig {
         E2eQp {
             config: self.clone(),
             run_dir: None,
+            devices: DeviceList::default(),
         }
     }
 

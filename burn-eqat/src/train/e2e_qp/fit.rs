@@ -65,8 +65,38 @@ pub(super) struct BatchStep<O> {
 }
 
 /// How a batch gives gradients.
-pub(super) type StepOf<'a, M, O> =
-    &'a dyn Fn(&M, <M as TrainStep>::Input) -> Result<BatchStep<O>, TrainError>;
+pub(super) type StepOf<M, O> = fn(&M, <M as TrainStep>::Input) -> Result<BatchStep<O>, TrainError>;
+
+/// How batches give gradients, some of them at a time.
+pub(super) trait Steps<M: LearnerModel, O> {
+    /// How many at a time.
+    fn width(&self) -> usize;
+
+    /// What these batches give, no more of them than that, in their order. Losses and gradients are where the model is.
+    fn take(
+        &self,
+        model: M,
+        batches: Vec<<M as TrainStep>::Input>,
+    ) -> Result<Vec<BatchStep<O>>, TrainError>;
+}
+
+/// One batch at a time, where the model is.
+pub(super) struct OneByOne<M: LearnerModel, O>(pub StepOf<M, O>);
+
+impl<M: LearnerModel, O> Steps<M, O> for OneByOne<M, O> {
+    fn width(&self) -> usize {
+        1
+    }
+
+    fn take(
+        &self,
+        model: M,
+        batches: Vec<<M as TrainStep>::Input>,
+    ) -> Result<Vec<BatchStep<O>>, TrainError> {
+        let batches = batches.into_iter();
+        batches.map(|batch| (self.0)(&model, batch)).collect()
+    }
+}
 
 /// By the model's own `TrainStep`.
 pub(super) fn end_to_end<M>(
@@ -204,7 +234,7 @@ impl<L> Fit<L> {
         train: TrainLoader<M>,
         valid: ValidLoader<M>,
         starting_epoch: usize,
-        step: StepOf<'_, M, O>,
+        steps: &dyn Steps<M, O>,
     ) -> Result<M, TrainError>
     where
         M: LearnerModel,
@@ -221,6 +251,8 @@ impl<L> Fit<L> {
         let inner = device.clone().inner();
         // Burn's loaders shuffle each copy in its own order: the first copy is trained on, another one counted.
         let loader = train.to_device(&device.autodiff());
+        // On several devices, each takes as many batches of a step.
+        self.accumulation *= steps.width();
         let per_epoch = count(&*train.to_device(&inner))?.div_ceil(self.accumulation);
         let valid = valid.to_device(&inner);
         self.schedule
@@ -268,7 +300,7 @@ impl<L> Fit<L> {
                 number,
                 epochs: config.epochs,
             };
-            self.train(trainee, &loader, epoch, &position, best.as_ref(), step)?;
+            self.train(trainee, &loader, epoch, &position, best.as_ref(), steps)?;
             let loss = self.validate::<M, T, O>(&trainee.model(), &valid, epoch)?;
             let mut enough = self.listener.is_enough(trainee, number);
             if let (Some(loss), Some(best), false) = (loss, &mut best, enough) {
@@ -305,7 +337,7 @@ impl<L> Fit<L> {
         epoch: Epoch,
         from: &Position,
         best: Option<&BestSoFar<M>>,
-        step: StepOf<'_, M, O>,
+        steps: &dyn Steps<M, O>,
     ) -> Result<(), TrainError>
     where
         M: LearnerModel,
@@ -327,41 +359,52 @@ impl<L> Fit<L> {
         for batch in iterator.by_ref().take(from.batches) {
             batch.map_err(data_error)?;
         }
-        while let Some(batch) = iterator.next() {
-            let batch = batch.map_err(data_error)?;
-            let progress = iterator.progress();
-            iteration += 1;
-            let BatchStep {
-                loss,
-                output,
-                grads,
-            } = step(&trainee.model(), batch)?;
-            let checked = self.check_loss(&loss, self.step);
-            let is_finite = checked.is_ok();
-            match checked {
-                Ok(loss) => {
-                    sum += loss;
-                    accumulator.accumulate(&trainee.params(), grads);
-                }
-                Err(error) => {
-                    skipped += 1;
-                    wrong = Some(error);
-                }
+        loop {
+            let (mut batches, mut progress) = (Vec::new(), Vec::new());
+            while batches.len() < steps.width()
+                && let Some(batch) = iterator.next()
+            {
+                batches.push(batch.map_err(data_error)?);
+                progress.push(iterator.progress());
             }
-            waiting += 1;
-            if waiting >= self.accumulation {
-                let grads = accumulator.grads();
-                self.optimize(trainee, grads, waiting, wrong.take(), epoch)?;
-                waiting = 0;
-                let save_every = self.schedule.config.save_every.max(1);
-                if self.step.is_multiple_of(save_every) {
-                    let position = self.position(epoch.number, [iteration, skipped], sum);
-                    trainee.keep(&position, best)?;
-                }
+            if batches.is_empty() {
+                break;
             }
-            if is_finite {
-                let rates = (self.step > 0).then(|| trainee.rates());
-                (self.listener).trained(epoch, progress, iteration, rates, loss, output)?;
+            let done = steps.take(trainee.model(), batches)?;
+            for (progress, done) in progress.into_iter().zip(done) {
+                let BatchStep {
+                    loss,
+                    output,
+                    grads,
+                } = done;
+                iteration += 1;
+                let checked = self.check_loss(&loss, self.step);
+                let is_finite = checked.is_ok();
+                match checked {
+                    Ok(loss) => {
+                        sum += loss;
+                        accumulator.accumulate(&trainee.params(), grads);
+                    }
+                    Err(error) => {
+                        skipped += 1;
+                        wrong = Some(error);
+                    }
+                }
+                waiting += 1;
+                if waiting >= self.accumulation {
+                    let grads = accumulator.grads();
+                    self.optimize(trainee, grads, waiting, wrong.take(), epoch)?;
+                    waiting = 0;
+                    let save_every = self.schedule.config.save_every.max(1);
+                    if self.step.is_multiple_of(save_every) {
+                        let position = self.position(epoch.number, [iteration, skipped], sum);
+                        trainee.keep(&position, best)?;
+                    }
+                }
+                if is_finite {
+                    let rates = (self.step > 0).then(|| trainee.rates());
+                    (self.listener).trained(epoch, progress, iteration, rates, loss, output)?;
+                }
             }
         }
         if waiting > 0 {

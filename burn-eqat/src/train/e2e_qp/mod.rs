@@ -3,11 +3,13 @@
 mod config;
 mod fit;
 mod offload;
+mod on_devices;
 mod phase;
 mod recompute;
 mod state;
 mod strategy;
 mod trainee;
+mod worker;
 
 pub use config::E2eQpConfig;
 pub use phase::E2eQp;

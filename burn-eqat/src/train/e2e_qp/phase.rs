@@ -1,13 +1,13 @@
 use super::E2eQpConfig;
-use super::fit::{Fit, Listener, Schedule, StepOf, check_finite, end_to_end, start};
+use super::fit::{Fit, Listener, OneByOne, Schedule, Steps, check_finite, end_to_end, start};
 use super::trainee::{Resumable, Trainee};
 use crate::train::error::catch_ops;
 use crate::train::event::OnEvent;
-use crate::train::{DataSplit, Epoch, StepLoss, TrainError, TrainEvent};
+use crate::train::{DataSplit, DeviceList, Epoch, StepLoss, TrainError, TrainEvent};
 use crate::{Quantize, RunDir};
 use burn::data::dataloader::{DataLoader, Progress};
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use burn::train::{InferenceStep, LearnerModel, TrainStep};
 use serde_json::Value;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use std::sync::Arc;
 pub struct E2eQp {
     pub(super) config: E2eQpConfig,
     pub(super) run_dir: Option<RunDir>,
+    pub(super) devices: DeviceList,
 }
 
 impl E2eQp {
@@ -42,6 +43,24 @@ impl E2eQp {
         self
     }
 
+    /// Trains on several devices at the same time, in [`run_on_devices`](Self::run_on_devices) and
+    /// [`run_by_blocks`](Self::run_by_blocks), by Burn's `MultiDevicesTrainStep`. All of them should be of one backend; a
+    /// device that is there twice has two workers. The first is the main one: the model is there, and the optimizer steps and
+    /// validation too. With that device alone, or none, the phase runs as without this call.
+    ///
+    /// Each device gets a copy of the model and takes one batch after the other from the same loader, and a step is taken
+    /// once each had [`grad_accumulation`](E2eQpConfig::grad_accumulation) of them. Their gradients are added up in the order of
+    /// the batches. So `n` devices do what one device does whose `grad_accumulation` is `n` times as large, and nearly what it does
+    /// with batches `n` times as large: to rounding, where a batch's loss is a mean over equal parts, and but for a last, smaller
+    /// batch, which weighs as much as the others.
+    ///
+    /// Burn's other way, `ExecutionStrategy::ddp`, is not used: its loop is its own and has no place for the clipping, the left-out
+    /// steps and the run directory of this phase.
+    pub fn with_devices(mut self, devices: Vec<Device>) -> Self {
+        self.devices = DeviceList::new(devices);
+        self
+    }
+
     /// Trains the step sizes of a packed model; returns it. The training data is read once more than there are epochs, to count
     /// its batches.
     ///
@@ -52,7 +71,7 @@ impl E2eQp {
     ///
     /// # Errors
     ///
-    /// When the model has no packed weights, there is no training batch, or a loss or a gradient is not finite (the error names
+    /// When several devices are set, the model has no packed weights, there is no training batch, or a loss or a gradient is not finite (the error names
     /// the step and the learning rate).
     pub fn run<M>(
         &self,
@@ -68,7 +87,12 @@ impl E2eQp {
     {
         catch_ops(|| {
             self.check_whole("run")?;
-            self.fit(model, train, valid, on_event, &end_to_end)
+            if self.devices.are_several() {
+                let message = "E2E-QP on several devices needs E2eQp::run_on_devices or E2eQp::run_by_blocks: E2eQp::run knows no \
+                               way to bring a batch to a device";
+                return Err(TrainError::Setting(message.to_string()));
+            }
+            self.fit(model, train, valid, on_event, &OneByOne(end_to_end))
         })
     }
 
@@ -79,19 +103,20 @@ impl E2eQp {
         train: Arc<dyn DataLoader<<M as TrainStep>::Input>>,
         valid: Arc<dyn DataLoader<<M as InferenceStep>::Input>>,
         on_event: OnEvent<'_>,
-        step: StepOf<'_, M, O>,
+        steps: &dyn Steps<M, O>,
     ) -> Result<M, TrainError>
     where
         M: LearnerModel,
         <M as InferenceStep>::Output: StepLoss,
     {
+        self.devices.of_model(&model)?;
         let (model, schedule) = start(&self.config, model)?;
         if let Some(run) = &self.run_dir {
             let digest = run.digest(&model.valid(), &|_| true)?;
             self.agree(run, digest.into())?;
         }
         let mut trainee = Resumable::new(model, schedule.clone(), self.run_dir.clone());
-        let model = self.train(&mut trainee, schedule, train, valid, on_event, step)?;
+        let model = self.train(&mut trainee, schedule, train, valid, on_event, steps)?;
         self.finish(model)
     }
 
@@ -103,7 +128,7 @@ impl E2eQp {
         train: Arc<dyn DataLoader<<M as TrainStep>::Input>>,
         valid: Arc<dyn DataLoader<<M as InferenceStep>::Input>>,
         on_event: OnEvent<'_>,
-        step: StepOf<'_, M, O>,
+        steps: &dyn Steps<M, O>,
     ) -> Result<M, TrainError>
     where
         M: LearnerModel,
@@ -112,7 +137,7 @@ impl E2eQp {
     {
         let accumulation = self.config.grad_accumulation;
         let mut fit = Fit::new(schedule, accumulation, Callback(on_event));
-        fit.run(trainee, train, valid, 1, step)
+        fit.run(trainee, train, valid, 1, steps)
     }
 
     /// Fails where the run directory is that of another configuration or model, which has this digest.
@@ -123,7 +148,8 @@ impl E2eQp {
             ..self.config.clone()
         };
         let config = serde_json::to_value(&config);
-        let config = config.map_err(|error| TrainError::Setting(error.to_string()))?;
+        let mut config = config.map_err(|error| TrainError::Setting(error.to_string()))?;
+        self.devices.add_to(&mut config);
         run.agree("e2e_qp", config)?;
         Ok(run.agree("packed_model", model)?)
     }

@@ -1,5 +1,5 @@
 use super::E2eQp;
-use super::fit::BatchStep;
+use super::fit::{BatchStep, OneByOne};
 use super::offload::{Offloaded, Start};
 use crate::train::error::catch_ops;
 use crate::train::{Blockwise, StepLoss, TrainError, TrainEvent, backward_by_blocks};
@@ -17,11 +17,13 @@ impl E2eQp {
     /// memory. The model that comes out has its blocks in files as well. An optimizer step is AdamW's then; the model's own
     /// [`TrainStep::optimize`] is not asked.
     ///
+    /// It trains on the devices of [`with_devices`](Self::with_devices) as [`run_on_devices`](Self::run_on_devices) does.
+    ///
     /// The loss is that of [`Blockwise::output_loss`]; the model's `TrainStep` is not run.
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run); also when the model's own code fails, or has no `output_loss`.
+    /// As [`run_on_devices`](Self::run_on_devices); also when the model's own code fails, or has no `output_loss`.
     pub fn run_by_blocks<M>(
         &self,
         model: M,
@@ -35,7 +37,11 @@ impl E2eQp {
     {
         catch_ops(|| {
             if (0..model.blocks().len()).all(|index| model.is_loaded(index)) {
-                return self.fit(model, train, valid, on_event, &by_blocks);
+                return self.fit_on_devices(model, train, valid, on_event, by_blocks);
+            }
+            if self.devices.are_several() {
+                let message = "E2E-QP of a model with blocks in files runs on one device";
+                return Err(TrainError::Setting(message.to_string()));
             }
             let Some(run) = &self.run_dir else {
                 let message = "E2E-QP of a model with blocks in files needs a run directory";
@@ -45,7 +51,8 @@ impl E2eQp {
             self.agree(run, start.digests.clone().into())?;
             let schedule = start.schedule();
             let mut trainee = Offloaded::new(start, run.clone())?;
-            let model = self.train(&mut trainee, schedule, train, valid, on_event, &by_blocks)?;
+            let steps = OneByOne(by_blocks);
+            let model = self.train(&mut trainee, schedule, train, valid, on_event, &steps)?;
             trainee.finish(model, self.config.round_scales)
         })
     }

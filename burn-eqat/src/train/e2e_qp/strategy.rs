@@ -1,7 +1,7 @@
 //! E2E-QP under Burn's `SupervisedTraining`.
 
 use super::E2eQp;
-use super::fit::{Fit, Listener, Schedule, end_to_end, start};
+use super::fit::{Fit, Listener, OneByOne, Schedule, end_to_end, start};
 use crate::train::error::catch_ops;
 use crate::train::launch::{ErrorSlot, check_stop, launch};
 use crate::train::optimizer::adamw;
@@ -29,7 +29,7 @@ impl E2eQp {
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run); also when the training has a setting that contradicts the configuration, was interrupted, or
+    /// As [`run`](Self::run); also for several devices, and when the training has a setting that contradicts the configuration, was interrupted, or
     /// failed by itself.
     pub fn launch<M>(&self, training: SupervisedTraining<M>, model: M) -> Result<M, TrainError>
     where
@@ -38,6 +38,10 @@ impl E2eQp {
         <M as InferenceStep>::Output: StepLoss,
     {
         self.check_whole("launch")?;
+        if self.devices.are_several() {
+            let message = "E2E-QP trains on several devices in run_on_devices and run_by_blocks only: launch is on one device";
+            return Err(TrainError::Setting(message.to_string()));
+        }
         if self.run_dir.is_some() {
             let message =
                 "E2E-QP keeps a run directory in run only: take checkpoints of the training here";
@@ -121,7 +125,8 @@ where
         let batches = *accumulation.as_ref().unwrap_or(&1);
         let mut fit = Fit::new(self.schedule.clone(), batches, forward);
         let result = accumulation.and_then(|_| {
-            catch_ops(|| fit.run(&mut learner, train, valid, starting_epoch, &end_to_end))
+            let steps = OneByOne(end_to_end);
+            catch_ops(|| fit.run(&mut learner, train, valid, starting_epoch, &steps))
         });
         let model = result.unwrap_or_else(|error| {
             self.error.put(error);

@@ -54,7 +54,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<(), Error> {
     super::generate::check_sampling(args.temperature, args.top_p)?;
-    let device = args.device.device();
+    let device = args.device.device()?;
     let dir = resolve(Some(args.model))?;
     let loaded = args.compute.open(&dir, &device)?;
     let template = ChatTemplate::open(&dir)?;

@@ -69,7 +69,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         let message = format!("--seq-len is {}, expected 2 or more", args.seq_len);
         return Err(Error::Setting(message));
     }
-    let device = args.device.device();
+    let device = args.device.device()?;
     let dir = resolve(Some(args.model))?;
     let loaded = args.compute.open(&dir, &device)?;
     let vocab_size = loaded.config.vocab_size;

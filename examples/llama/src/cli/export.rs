@@ -50,7 +50,7 @@ enum Float {
 }
 
 pub(super) fn run(args: Args) -> Result<(), Error> {
-    let device = args.device.device();
+    let device = args.device.device()?;
     let dir = resolve(args.model)?;
     let loaded = LoadedLlama::open(&dir, &device)?;
     match args.format {

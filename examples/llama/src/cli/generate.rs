@@ -60,7 +60,7 @@ struct Report {
 pub(super) fn run(args: Args) -> Result<(), Error> {
     check_report(args.report.as_deref())?;
     check_sampling(args.temperature, args.top_p)?;
-    let device = args.device.device();
+    let device = args.device.device()?;
     let dir = resolve(args.model)?;
     let loaded = args.compute.open(&dir, &device)?;
     let tokenizer = loaded.tokenizer()?;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod backend;
 mod bundled;
 mod chat;
 mod compute;

@@ -89,7 +89,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     pretrain(
         &config,
         &documents,
-        &args.device.device(),
+        &args.device.device()?,
         |step, tokenizer| {
             check_interrupted()?;
             bar.set_length(step.steps as u64);

@@ -17,10 +17,18 @@ pub struct Rope {
     tables: Tables,
 }
 
-/// Cosines and sines by position, `[positions, head_dim / 2]`, for the positions used so far. Clones share
-/// them.
+/// Cosines and sines by position, `[positions, head_dim / 2]`, for the positions used so far, on each device that
+/// used them. Clones share them.
 #[derive(Clone, Debug, Default)]
-struct Tables(Arc<Mutex<Option<(Device, Tensor<2>, Tensor<2>)>>>);
+struct Tables(Arc<Mutex<Vec<Table>>>);
+
+/// The tables of a device.
+#[derive(Clone, Debug)]
+struct Table {
+    device: Device,
+    cos: Tensor<2>,
+    sin: Tensor<2>,
+}
 
 impl Rope {
     /// The rotation of a model's heads.
@@ -47,8 +55,8 @@ impl Rope {
     /// Tables of at least that many positions, on a device.
     fn tables(&self, positions: usize, device: &Device) -> (Tensor<2>, Tensor<2>) {
         let mut tables = (self.tables.0.lock()).unwrap_or_else(PoisonError::into_inner);
-        if let Some((on, cos, sin)) = &*tables
-            && on == device
+        let of_device = tables.iter().position(|table| table.device == *device);
+        if let Some(Table { cos, sin, .. }) = of_device.map(|index| &tables[index])
             && cos.dims()[0] >= positions
         {
             return (cos.clone(), sin.clone());
@@ -68,7 +76,15 @@ impl Rope {
             Tensor::from_data(data, device)
         };
         let (cos, sin) = (table(f64::cos), table(f64::sin));
-        *tables = Some((device.clone(), cos.clone(), sin.clone()));
+        let new = Table {
+            device: device.clone(),
+            cos: cos.clone(),
+            sin: sin.clone(),
+        };
+        match of_device {
+            Some(index) => tables[index] = new,
+            None => tables.push(new),
+        }
         (cos, sin)
     }
 }

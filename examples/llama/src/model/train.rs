@@ -1,7 +1,7 @@
 //! A Llama in Burn's training loops and in the two phases.
 
 use super::{Llama, LlamaError};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use burn_eqat::StoredBlock;
 use burn_eqat::lm::{NextTokenLoss, TokenBatch};
@@ -68,6 +68,11 @@ impl Blockwise for Llama {
         batch: TokenBatch,
     ) -> Result<Tensor<1>, ModelError> {
         Ok(self.loss_behind(hidden, batch.tokens))
+    }
+
+    fn batch_to_device(batch: TokenBatch, device: &Device) -> Result<TokenBatch, ModelError> {
+        let tokens = batch.tokens.to_device(device);
+        Ok(TokenBatch { tokens })
     }
 
     fn is_loaded(&self, index: usize) -> bool {

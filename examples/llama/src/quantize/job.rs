@@ -35,19 +35,27 @@ pub struct Quantized {
 /// Quantizes a full-precision model. Returns the packed model and the measurements. A packed model is trained
 /// further with E2E-QP.
 ///
+/// The first device is where the model is. With several, both phases train on all of them at the same time, with as many windows
+/// in a step as the settings say.
+///
 /// With a run directory, what is finished is kept there, and not done again.
 ///
 /// # Errors
 ///
-/// When the scheme does not fit the model, a loss is not finite, or the job is interrupted.
+/// When the scheme does not fit the model, the windows of a step do not divide among the devices, a loss is not finite, or the job is interrupted.
 pub fn quantize(
     loaded: &LoadedLlama,
     data: &Calibration,
     settings: &QuantizeSettings,
-    device: &Device,
+    devices: &[Device],
     run: Option<RunDir>,
     hooks: &mut Hooks<'_>,
 ) -> Result<Quantized, Error> {
+    let Some(device) = devices.first() else {
+        let message = "there is no device to work on, expected one or more";
+        return Err(Error::Setting(message.to_string()));
+    };
+    let share = settings.share(devices.len())?;
     let mut job = Job {
         loaded,
         data,
@@ -60,14 +68,15 @@ pub fn quantize(
         rates: Rates::default(),
         kept: StageName::FullPrecision,
     };
-    let mut recipe = settings.recipe(Llama::quantized_weights()).init();
+    let recipe = share.recipe(Llama::quantized_weights()).init();
+    let mut recipe = recipe.with_devices(devices.to_vec());
     if let Some(run) = run {
         recipe = recipe.with_run_dir(run);
     }
     // Nothing is read for a phase that does not run.
     let batch = BatchSizes {
-        block_ap: settings.block_ap.map_or(1, |phase| phase.batch_size),
-        e2e_qp: settings.e2e_qp.map_or(1, |phase| phase.e2e_batch),
+        block_ap: share.block_ap.map_or(1, |phase| phase.batch_size),
+        e2e_qp: share.e2e_qp.map_or(1, |phase| phase.e2e_batch),
     };
     let loaders = data.phase_loaders(batch, settings.seed, device);
     let model = loaded.model.clone().with_compute_type(settings.dtype);

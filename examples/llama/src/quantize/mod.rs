@@ -2,6 +2,7 @@
 
 mod job;
 mod settings;
+mod share;
 mod stage;
 mod usage;
 

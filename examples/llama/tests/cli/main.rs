@@ -927,3 +927,68 @@ fn a_place_that_cannot_be_written_is_refused_at_once() {
     assert!(stderr.contains("/proc"), "{stderr}");
     assert!(start.elapsed().as_secs() < 10);
 }
+
+/// Both phases on two workers of the CPU: the same perplexities as on one, but for rounding; a run goes on with both.
+#[cfg(feature = "flex")]
+#[test]
+fn several_devices_train_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (dir.path().join("one.json"), dir.path().join("two.json"));
+    let tokens = ["--calibration", text(&bundled().join("../eval.txt"))].map(String::from);
+    let job = |more: &[&str]| {
+        let mut arguments = quantize(&["--batch-size", "4"]);
+        arguments.extend(tokens.iter().map(String::as_str));
+        arguments.extend(more);
+        succeeds(&arguments);
+    };
+    job(&["--report", text(&one)]);
+    let run = dir.path().join("run");
+    let several = [
+        "--device",
+        "flex,flex",
+        "--report",
+        text(&two),
+        "--run",
+        text(&run),
+    ];
+    job(&several);
+    let [one, two] = [json(&one), json(&two)];
+    assert_eq!(one["settings"], two["settings"], "as they were asked for");
+    for stage in 0..4 {
+        let number = |report: &Value| report["stages"][stage]["perplexity"].as_f64().unwrap();
+        let (one, two) = (number(&one), number(&two));
+        assert!((one - two).abs() / one < 1e-2, "{one} {two}");
+    }
+    let error = fails(&["quantize", "--resume", text(&run), "--device", "flex"]);
+    let expected = "--device is \"flex\", but the run began with \"flex,flex\"";
+    assert!(error.contains(expected), "{error}");
+    succeeds(&["quantize", "--resume", text(&run)]);
+}
+
+/// Lists of devices where they make no sense are refused before anything is done.
+#[cfg(feature = "flex")]
+#[test]
+fn devices_that_cannot_be_used_are_refused() {
+    let model = bundled();
+    let refused = |arguments: &[&str], expected: &str| {
+        let error = fails(arguments);
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    };
+    let eval = |devices| fails(&["eval", "--model", text(&model), "--device", devices]);
+    let error = eval("flex,flex");
+    let expected = "--device names 2 devices, expected one: only quantize trains on several";
+    assert!(error.contains(expected), "{error}");
+    assert!(eval("gpu").contains("\"gpu\" is no device: expected one of flex"));
+    refused(
+        &quantize(&["--device", "flex,flex", "--batch-size", "3"]),
+        "--batch-size is 3, expected a multiple of the 2 devices",
+    );
+    refused(
+        &quantize(&["--device", "flex,flex,flex", "--batch-size", "3"]),
+        "--e2e-batch is 4 and --grad-accum 1, expected one of them to be a multiple of the 3 devices",
+    );
+    refused(
+        &round(&["--device", "flex,flex"]),
+        "--device with several devices has no effect with --method rtn",
+    );
+}

@@ -1,7 +1,7 @@
 use super::preset::Preset;
 use super::size::Size;
 use crate::cli::compute::ComputeArg;
-use crate::cli::device::DeviceArg;
+use crate::cli::device::DevicesArg;
 use burn_eqat::train::CacheDType;
 use burn_eqat::{Method, Scheme, SchemeOverride};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -126,7 +126,7 @@ pub(in crate::cli) struct Args {
     pub(super) compute: ComputeArg,
     #[command(flatten)]
     #[serde(flatten)]
-    pub(super) device: DeviceArg,
+    pub(super) device: DevicesArg,
     /// Replace the output directory if there is one, and a run that was stopped
     #[arg(long)]
     #[serde(skip)]

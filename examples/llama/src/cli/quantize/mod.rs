@@ -65,7 +65,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
         let message = "--html and --report name the same file, expected two";
         return Err(Error::Setting(message.to_string()));
     }
-    let device = args.device.device();
+    let device = main_device(&args)?;
     // A run goes on in the type that it began in, whatever the default is there.
     let compute = args.compute.on(&device)?;
     args.compute.set(compute);
@@ -110,6 +110,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     let params = loaded.config.init(&device).num_params();
     let chosen = ChosenPreset::new(&args, params, loaded.config.positions());
     let settings = settings(&args, &chosen, scheme, packed.is_some(), compute);
+    settings.share(args.device.count())?;
     let run = match resumed {
         Some(run) => Some(run),
         None => run::begin(&args)?,
@@ -134,7 +135,7 @@ fn work(
     mut settings: QuantizeSettings,
     run: Option<&Run>,
 ) -> Result<(), Error> {
-    let device = args.device.device();
+    let (device, devices) = (main_device(args)?, args.device.devices()?);
     let run_dir = run.map(|run| run.dir.clone());
     if settings.cache.dir.is_none() {
         settings.cache.dir = run.map(Run::activations);
@@ -178,7 +179,7 @@ fn work(
             Ok(())
         },
     };
-    let quantized = quantize(&loaded, &data, &settings, &device, run_dir, &mut hooks)?;
+    let quantized = quantize(&loaded, &data, &settings, &devices, run_dir, &mut hooks)?;
     if let Some(last) = quantized.stages.last().filter(|stage| stage.is_worse()) {
         println!("{}", last.verdict(quantized.kept));
     }
@@ -227,6 +228,12 @@ fn show_evaluation(
         *shown = None;
     }
     check_interrupted()
+}
+
+/// Where everything is that is not trained on several devices.
+fn main_device(args: &Args) -> Result<Device, Error> {
+    let mut devices = args.device.devices()?;
+    Ok(devices.swap_remove(0))
 }
 
 fn default_scheme() -> Scheme {

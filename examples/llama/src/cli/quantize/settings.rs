@@ -63,6 +63,9 @@ pub(super) fn check_method(args: &Args) -> Result<(), Error> {
             _ => {}
         }
     }
+    if args.device.count() > 1 && method == Method::Rtn {
+        return refuse("--device with several devices", "nothing is trained");
+    }
     // Without a budget nothing goes to disk.
     let on_disk = [
         ("--cache-dtype", args.cache_dtype.is_some()),
