@@ -2,6 +2,7 @@
 
 mod bundled;
 mod chat;
+mod dashboard;
 mod device;
 mod eval;
 mod export;

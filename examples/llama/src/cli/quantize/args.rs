@@ -123,6 +123,11 @@ pub(in crate::cli) struct Args {
     #[arg(long)]
     #[serde(skip)]
     pub(super) force: bool,
+    /// Show the training phases on Burn's dashboard, where the output is a terminal: press q to stop as with Ctrl-C (needs the
+    /// cargo feature tui)
+    #[arg(long)]
+    #[serde(skip)]
+    pub(super) tui: bool,
     /// Also write the results as JSON
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]

@@ -58,6 +58,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     if resumed.is_none() {
         run::check(&args)?;
     }
+    TrainingProgress::check(args.tui)?;
     check_report(args.report.as_deref())?;
     check_report(args.html.as_deref())?;
     if args.html.is_some() && args.html == args.report {
@@ -148,7 +149,7 @@ fn work(
     }
     println!("{chosen}: {}", sizes(&settings));
     println!("{}", table_head());
-    let (mut evaluation, training) = (None, RefCell::new(TrainingProgress::new()));
+    let (mut evaluation, training) = (None, RefCell::new(TrainingProgress::new(args.tui)));
     let mut curves = Curves::default();
     let mut hooks = Hooks {
         training: &mut |event| {
@@ -162,6 +163,7 @@ fn work(
             show_evaluation(&mut evaluation, stage, done, total)
         },
         finished: &mut |stage, _model| {
+            training.borrow_mut().clear();
             println!("{}", table_row(stage));
             Ok(())
         },

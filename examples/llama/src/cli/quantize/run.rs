@@ -48,6 +48,7 @@ pub(super) fn resume(mut args: Args) -> Result<(Args, Option<Run>), Error> {
         cache_dir: args.cache_dir,
         report: args.report,
         html: args.html,
+        tui: args.tui,
         ..resumed
     };
     let stays = default_path(&args).as_deref() != Some(&path);
