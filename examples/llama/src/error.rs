@@ -52,6 +52,9 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// A run that does not fit on the machine.
+    #[error("{0} (begin all the same with --ignore-plan)")]
+    Lacking(#[from] crate::plan::Lacking),
     /// A setting that makes no sense.
     #[error("{0}")]
     Setting(String),

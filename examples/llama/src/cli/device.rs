@@ -73,6 +73,34 @@ pub(super) struct DeviceArg {
 }
 
 impl DeviceArg {
+    /// Whether it has a memory of its own, besides the host's.
+    #[allow(deprecated, unreachable_code)] // as below
+    pub(super) fn has_memory(&self) -> bool {
+        match self.device.unwrap_or_else(default_device) {
+            #[cfg(feature = "flex")]
+            DeviceName::Flex => false,
+            #[cfg(feature = "cpu")]
+            DeviceName::Cpu => false,
+            #[cfg(feature = "tch")]
+            DeviceName::Tch => false,
+            #[cfg(feature = "ndarray")]
+            DeviceName::Ndarray => false,
+            #[allow(unreachable_patterns)] // where there are no others
+            _ => true,
+        }
+    }
+
+    /// Whether the ops of a transformer are fused in f32.
+    #[allow(unreachable_code)] // as below
+    pub(super) fn fuses_f32(&self) -> bool {
+        match self.device.unwrap_or_else(default_device) {
+            #[cfg(feature = "flex")]
+            DeviceName::Flex => true,
+            #[allow(unreachable_patterns)] // where there are no others
+            _ => false,
+        }
+    }
+
     /// The device.
     #[allow(unreachable_code)] // there is no name where no backend is compiled in
     pub(super) fn device(&self) -> Device {

@@ -1,12 +1,14 @@
 mod args;
 mod calibration;
 mod describe;
+mod planned;
 mod preset;
 mod run;
 mod settings;
 mod size;
 
 pub(super) use args::Args;
+pub(super) use planned::{Planned, is_large};
 
 use super::model::resolve;
 use super::progress::{bar, check_interrupted};
@@ -23,7 +25,8 @@ use burn_eqat::files::{PackedSchemes, StagedDir, check_room};
 use burn_eqat::lm::LmError;
 use burn_eqat::{Bits, GroupSize, Quantize, Scheme, Schemes, StageName};
 use calibration::kept_calibration;
-use describe::{facts, sizes};
+use describe::facts;
+pub(super) use describe::sizes;
 use indicatif::ProgressBar;
 use preset::{ChosenPreset, Preset};
 use run::Run;
@@ -68,6 +71,9 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     let device = args.device.device();
     device.seed(args.seed());
     let dir = resolve(args.model.clone())?;
+    if !args.ignore_plan {
+        Planned::new(&args, &dir, &device)?.check(&args)?;
+    }
     // A model that writes its calibration text must be in memory as a whole. Otherwise one block at a time is enough.
     let writes = args.writes_calibration();
     let mut loaded = if writes {
@@ -140,13 +146,7 @@ fn work(
     };
     println!("{}  {shown}", dir.display());
     settings = settings.with_sizes(data.used());
-    if let Some(seq_len) = [&data.train, &data.e2e, &data.eval]
-        .into_iter()
-        .find(|windows| !windows.is_empty())
-        .map(|windows| windows.seq_len())
-    {
-        settings.seq_len = seq_len;
-    }
+    settings.seq_len = planned::windows(&data).seq_len();
     println!("{chosen}: {}", sizes(&settings));
     println!("{}", table_head());
     let (mut evaluation, training) = (None, RefCell::new(TrainingProgress::new(args.tui)));
