@@ -302,6 +302,44 @@ fn what_does_not_fit_is_said_with_what_would() {
     assert!(lacking.to_string().contains("--cache-dir"), "{lacking}");
 }
 
+/// What the bench `recompute` measured (docs/results.md): MiB in a step of E2E-QP on as many blocks, end to end and by blocks.
+#[test]
+fn steps_of_e2e_qp_take_what_was_measured() {
+    for (blocks, end_to_end, by_blocks) in
+        [(4, 308.4, 132.6), (8, 575.2, 154.2), (16, 1108.6, 197.4)]
+    {
+        for (recompute, measured) in [(false, end_to_end), (true, by_blocks)] {
+            let config = json!({
+                "vocab_size": 4096, "hidden_size": 512, "intermediate_size": 1408,
+                "num_hidden_layers": blocks, "num_attention_heads": 8,
+            });
+            let mut inputs = paper(config, "w2g64");
+            inputs.compute = DType::F32;
+            inputs.settings.seq_len = 512;
+            inputs.settings.e2e_qp = Some(E2eQpSettings {
+                e2e_size: 16,
+                e2e_batch: 4,
+                e2e_epochs: 1,
+                grad_accum: 1,
+                recompute,
+            });
+            let plan = plan(&inputs).unwrap();
+            let moments = &plan.phase("e2e-qp").unwrap().moments;
+            // The bench evaluates nothing.
+            let steps = moments.iter().filter(|moment| moment.when != "evaluation");
+            let planned = steps
+                .map(|moment| moment.bytes(Place::Device))
+                .max()
+                .unwrap();
+            let ratio = planned as f64 / (measured * f64::from(1 << 20));
+            assert!(
+                (0.9..1.1).contains(&ratio),
+                "{blocks} blocks, {recompute}: {ratio}"
+            );
+        }
+    }
+}
+
 #[test]
 fn groups_that_do_not_divide_are_an_error() {
     let mut inputs = tiny();
