@@ -38,6 +38,8 @@ fn a_plan_without_weights() {
         "--memory",
         "8GB",
         "--recompute",
+        "--calibration",
+        "text.txt",
     ]);
     let plan: Value = serde_json::from_str(&out).unwrap();
     let phases: Vec<&str> = plan["totals"]
