@@ -56,7 +56,7 @@ pub fn save_model_by_block<M: Blockwise>(
 }
 
 /// Data that is gathered for a file; a model that has more is written to several, so that memory does not have to hold it.
-const SHARD: u64 = 2_000_000_000;
+const SHARD: u64 = 1_000_000_000;
 
 /// Writes a model, a piece at a time.
 struct ModelWriter<'a> {

@@ -55,6 +55,9 @@ pub enum Error {
     /// A compute type that the device does not have.
     #[error("--dtype: {0}")]
     ComputeType(#[from] ComputeTypeError),
+    /// A run that does not fit on the machine.
+    #[error("{0} (begin all the same with --ignore-plan)")]
+    Lacking(#[from] crate::plan::Lacking),
     /// A setting that makes no sense.
     #[error("{0}")]
     Setting(String),

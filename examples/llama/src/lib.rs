@@ -13,6 +13,7 @@ pub mod generate;
 pub mod hub;
 mod load;
 pub mod model;
+pub mod plan;
 pub mod pretrain;
 mod quantize;
 mod report;

@@ -167,13 +167,7 @@ impl LoadedLlama {
 
     /// The float type of this model's files.
     pub fn dtype(&self) -> DType {
-        let config = self.checkpoint.config();
-        let name = config.get("torch_dtype").or_else(|| config.get("dtype"));
-        match name.and_then(|name| name.as_str()) {
-            Some("bfloat16") => DType::BF16,
-            Some("float16") => DType::F16,
-            _ => DType::F32,
-        }
+        float_type(self.checkpoint.config())
     }
 
     /// Saves a packed form of this model as a directory of the same kind.
@@ -223,8 +217,34 @@ impl LoadedLlama {
     }
 }
 
+/// The float type that a `config.json` says its files have.
+pub(crate) fn float_type(config: &serde_json::Value) -> DType {
+    let name = config.get("torch_dtype").or_else(|| config.get("dtype"));
+    match name.and_then(|name| name.as_str()) {
+        Some("bfloat16") => DType::BF16,
+        Some("float16") => DType::F16,
+        _ => DType::F32,
+    }
+}
+
+/// The shape of a model whose weights need not be there, and the whole of its `config.json`.
+///
+/// # Errors
+///
+/// When it is missing or does not describe a Llama.
+pub(crate) fn describe_config(dir: &Path) -> Result<(serde_json::Value, LlamaConfig), Error> {
+    let path = dir.join("config.json");
+    let contents: serde_json::Value = read_json(&path)?;
+    let config: LlamaConfig = serde_json::from_value(contents.clone())
+        .map_err(|error| FileError::invalid(&path, error))?;
+    config
+        .check()
+        .map_err(|error| Error::Config { path, error })?;
+    Ok((contents, config))
+}
+
 /// The headers of a directory's files, and the shape of its model.
-fn describe(dir: &Path, tables: Tables) -> Result<(Checkpoint, LlamaConfig), Error> {
+pub(crate) fn describe(dir: &Path, tables: Tables) -> Result<(Checkpoint, LlamaConfig), Error> {
     let checkpoint = Checkpoint::open(dir)?;
     let path = dir.join("config.json");
     let mut config: LlamaConfig = serde_json::from_value(checkpoint.config().clone())

@@ -166,6 +166,23 @@ impl DevicesArg {
         devices(self.device.as_ref())
     }
 
+    /// Whether they have a memory of their own, besides the host's.
+    pub(super) fn have_memory(&self) -> bool {
+        !["flex", "cpu", "tch", "ndarray"].contains(&self.backend())
+    }
+
+    /// Whether the ops of a transformer are fused in f32.
+    pub(super) fn fuse_f32(&self) -> bool {
+        self.backend() == "flex"
+    }
+
+    /// The name of their backend; empty where there is none.
+    fn backend(&self) -> &'static str {
+        let named = self.device.as_ref().map(|names| names.0[0].backend);
+        let backend = named.or_else(|| Backend::first().ok());
+        backend.map_or("", Backend::name)
+    }
+
     /// How many were given, if any were.
     pub(super) fn count(&self) -> usize {
         self.device.as_ref().map_or(1, |names| names.0.len())

@@ -4,12 +4,14 @@ mod backend;
 mod bundled;
 mod chat;
 mod compute;
+mod dashboard;
 mod device;
 mod eval;
 mod export;
 mod generate;
 mod inference;
 mod model;
+mod plan;
 mod pretrain;
 mod progress;
 mod quantize;
@@ -31,6 +33,7 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Quantize(Box<quantize::Args>),
+    Plan(Box<plan::PlanArgs>),
     Eval(eval::Args),
     Generate(generate::Args),
     Chat(chat::Args),
@@ -39,10 +42,10 @@ enum Command {
 }
 
 impl Cli {
-    /// Whether the command goes through a model only once, so that low memory matters more than time.
+    /// Whether the command goes through a model only once, or the model is large, so that low memory matters more than time.
     pub fn spares_memory(&self) -> bool {
         match &self.command {
-            Command::Quantize(args) => args.goes_through_once(),
+            Command::Quantize(args) => args.goes_through_once() || quantize::is_large(args),
             _ => false,
         }
     }
@@ -56,6 +59,7 @@ impl Cli {
         progress::watch_interrupts();
         match self.command {
             Command::Quantize(args) => quantize::run(*args),
+            Command::Plan(args) => plan::run(*args),
             Command::Eval(args) => eval::run(args),
             Command::Generate(args) => generate::run(args),
             Command::Chat(args) => chat::run(args),

@@ -61,6 +61,11 @@ impl Hangup {
     fn restore(self) {}
 }
 
+/// What stops the work at its next step, as Ctrl-C does.
+pub(super) fn interrupter() -> Interrupter {
+    INTERRUPTER.clone()
+}
+
 /// Whether the work was interrupted.
 pub(super) fn interrupted() -> bool {
     INTERRUPTER.should_stop()

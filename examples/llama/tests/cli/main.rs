@@ -1,5 +1,6 @@
 //! The command line as a user meets it, on the bundled model.
 
+mod plan;
 mod resume;
 
 use serde_json::{Value, json};
@@ -468,6 +469,8 @@ fn wrong_input_is_refused() {
         "report.json",
     );
     bad(&quantize(&["--html", "no/such/dir/run.html"]), "run.html");
+    #[cfg(not(feature = "tui"))]
+    bad(&quantize(&["--tui"]), "build with the cargo feature tui");
     bad(
         &quantize(&["--html", "run", "--report", "run"]),
         "--html and --report name the same file",

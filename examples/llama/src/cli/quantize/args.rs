@@ -123,14 +123,28 @@ pub(in crate::cli) struct Args {
     pub(super) seed: Option<u64>,
     #[command(flatten)]
     #[serde(flatten)]
-    pub(super) compute: ComputeArg,
+    pub(in crate::cli) compute: ComputeArg,
     #[command(flatten)]
     #[serde(flatten)]
-    pub(super) device: DevicesArg,
+    pub(in crate::cli) device: DevicesArg,
     /// Replace the output directory if there is one, and a run that was stopped
     #[arg(long)]
     #[serde(skip)]
     pub(super) force: bool,
+    /// Memory that there is, such as 24GB: of a device that has its own, which the plan of the run is compared with, else of the
+    /// host [default: of the host what is free; of a device nothing is known]
+    #[arg(long, value_name = "SIZE")]
+    #[serde(skip)]
+    pub(super) memory: Option<Size>,
+    /// Begin even if the run does not fit on the machine by its plan
+    #[arg(long)]
+    #[serde(skip)]
+    pub(super) ignore_plan: bool,
+    /// Show the training phases on Burn's dashboard, where the output is a terminal: press q to stop as with Ctrl-C (needs the
+    /// cargo feature tui)
+    #[arg(long)]
+    #[serde(skip)]
+    pub(super) tui: bool,
     /// Also write the results as JSON
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// The sizes of a run in a line.
-pub(super) fn sizes(settings: &QuantizeSettings) -> String {
+pub(in crate::cli) fn sizes(settings: &QuantizeSettings) -> String {
     let count = |count: usize, what: &str| match count {
         1 => format!("1 {what}"),
         _ => format!("{count} {what}s"),

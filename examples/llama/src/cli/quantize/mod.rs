@@ -1,12 +1,14 @@
 mod args;
 mod calibration;
 mod describe;
+mod planned;
 mod preset;
 mod run;
 mod settings;
 mod size;
 
 pub(super) use args::Args;
+pub(super) use planned::{Planned, is_large};
 
 use super::model::resolve;
 use super::progress::{bar, check_interrupted};
@@ -24,7 +26,8 @@ use burn_eqat::lm::LmError;
 use burn_eqat::train::{layer_sizes_by_block, schemes_by_block};
 use burn_eqat::{Bits, ComputeType, GroupSize, Method, Quantize, Scheme, Schemes, StageName};
 use calibration::kept_calibration;
-use describe::{facts, sizes};
+use describe::facts;
+pub(super) use describe::sizes;
 use indicatif::ProgressBar;
 use preset::{ChosenPreset, Preset};
 use run::Run;
@@ -59,6 +62,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     if resumed.is_none() {
         run::check(&args)?;
     }
+    TrainingProgress::check(args.tui)?;
     check_report(args.report.as_deref())?;
     check_report(args.html.as_deref())?;
     if args.html.is_some() && args.html == args.report {
@@ -76,6 +80,9 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     }
     device.seed(args.seed());
     let dir = resolve(args.model.clone())?;
+    if !args.ignore_plan {
+        Planned::new(&args, &dir, &device)?.check(&args)?;
+    }
     // A model that writes its calibration text must be in memory as a whole. Otherwise one block at a time is enough.
     let writes = args.writes_calibration();
     let mut loaded = if writes {
@@ -152,16 +159,10 @@ fn work(
     };
     println!("{}  {shown}", dir.display());
     settings = settings.with_sizes(data.used());
-    if let Some(seq_len) = [&data.train, &data.e2e, &data.eval]
-        .into_iter()
-        .find(|windows| !windows.is_empty())
-        .map(|windows| windows.seq_len())
-    {
-        settings.seq_len = seq_len;
-    }
+    settings.seq_len = planned::windows(&data).seq_len();
     println!("{chosen}: {}", sizes(&settings));
     println!("{}", table_head());
-    let (mut evaluation, training) = (None, RefCell::new(TrainingProgress::new()));
+    let (mut evaluation, training) = (None, RefCell::new(TrainingProgress::new(args.tui)));
     let mut curves = Curves::default();
     let mut hooks = Hooks {
         training: &mut |event| {
@@ -175,6 +176,7 @@ fn work(
             show_evaluation(&mut evaluation, stage, done, total)
         },
         finished: &mut |stage, _model| {
+            training.borrow_mut().clear();
             println!("{}", table_row(stage));
             Ok(())
         },
@@ -231,7 +233,7 @@ fn show_evaluation(
 }
 
 /// Where everything is that is not trained on several devices.
-fn main_device(args: &Args) -> Result<Device, Error> {
+pub(super) fn main_device(args: &Args) -> Result<Device, Error> {
     let mut devices = args.device.devices()?;
     Ok(devices.swap_remove(0))
 }

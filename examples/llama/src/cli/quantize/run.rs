@@ -48,10 +48,20 @@ pub(super) fn resume(mut args: Args) -> Result<(Args, Option<Run>), Error> {
         cache_dir: args.cache_dir,
         report: args.report,
         html: args.html,
+        tui: args.tui,
+        memory: args.memory,
+        ignore_plan: args.ignore_plan,
         ..resumed
     };
     let stays = default_path(&args).as_deref() != Some(&path);
     Ok((args, Some(Run { dir, stays })))
+}
+
+/// The model that a run began on, if that can be read.
+pub(super) fn begun_on(path: &Path) -> Option<PathBuf> {
+    let begun = RunDir::open(path).ok()?.setting(FLAGS)?;
+    let model = begun.get("model")?.as_str()?;
+    Some(PathBuf::from(model))
 }
 
 /// Begins a run where there is a place for one.

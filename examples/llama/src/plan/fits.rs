@@ -1,0 +1,120 @@
+//! Whether a run fits on a machine.
+
+use super::machine::lacks_room;
+use super::relief::Relief;
+use super::table::size;
+use super::{Machine, Place, Plan, PlanInputs, plan};
+use burn_eqat::QuantizeError;
+use std::fmt;
+use std::path::Path;
+
+/// A run that does not fit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{phase} would take {needed} of {what}, and there is {there}{help}", needed = size(*.needed), what = name(*.place), there = size(*.there), help = Help(*.place, .with))]
+pub struct Lacking {
+    /// The phase that takes the most.
+    pub phase: &'static str,
+    /// What there is too little of.
+    pub place: Place,
+    /// Bytes that the phase takes.
+    pub needed: u64,
+    /// Bytes that there are.
+    pub there: u64,
+    /// Options with which the run would fit; none where no options help.
+    pub with: Vec<Relief>,
+}
+
+fn name(place: Place) -> &'static str {
+    match place {
+        Place::Device => "the device's memory",
+        Place::Host => "memory",
+        Place::Disk => "room on disk",
+    }
+}
+
+/// What would help.
+struct Help<'a>(Place, &'a [Relief]);
+
+impl fmt::Display for Help<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0, self.1) {
+            (Place::Disk, []) => return f.write_str("; --cache-dir names a place on another disk"),
+            (_, []) => return f.write_str("; no option makes it fit"),
+            _ => f.write_str("; it would fit with")?,
+        }
+        self.1.iter().try_for_each(|relief| write!(f, " {relief}"))
+    }
+}
+
+/// Fails where a run does not fit on a machine; `directory` is where it keeps its files. The error names options that make it fit,
+/// found by planning again: one if one is enough, else as many as it takes. `offered` tells which flags there are, by their names.
+///
+/// # Errors
+///
+/// The outer error is that of [`plan`].
+pub fn check(
+    inputs: &PlanInputs,
+    machine: Machine,
+    directory: &Path,
+    offered: &dyn Fn(&str) -> bool,
+) -> Result<Result<(), Lacking>, QuantizeError> {
+    let lacking = |inputs: &PlanInputs| Ok(lacking(&plan(inputs)?, machine, directory));
+    let Some(mut found) = lacking(inputs)? else {
+        return Ok(Ok(()));
+    };
+    let reliefs = Relief::all(inputs, offered);
+    for relief in &reliefs {
+        if lacking(&relief.on(inputs.clone()))?.is_none() {
+            found.with = vec![*relief];
+            return Ok(Err(found));
+        }
+    }
+    let (mut with, mut changed, mut worst) = (Vec::new(), inputs.clone(), found.clone());
+    for relief in reliefs {
+        let next = relief.on(changed.clone());
+        match lacking(&next)? {
+            None => {
+                with.push(relief);
+                found.with = with;
+                break;
+            }
+            // It is of no use here.
+            Some(lacks) if lacks == worst => {}
+            Some(lacks) => {
+                with.push(relief);
+                (changed, worst) = (next, lacks);
+            }
+        }
+    }
+    Ok(Err(found))
+}
+
+/// What a plan has too little of.
+fn lacking(plan: &Plan, machine: Machine, directory: &Path) -> Option<Lacking> {
+    let memory = [(Place::Device, machine.device), (Place::Host, machine.host)];
+    for (place, there) in memory {
+        let (Some(phase), Some(there)) = (plan.most(place), there) else {
+            continue;
+        };
+        let needed = plan.bytes(phase, place);
+        if needed > there {
+            return Some(Lacking {
+                phase: phase.name,
+                place,
+                needed,
+                there,
+                with: Vec::new(),
+            });
+        }
+    }
+    let phase = plan.most(Place::Disk)?;
+    let needed = plan.bytes(phase, Place::Disk);
+    let there = lacks_room(directory, needed)?;
+    Some(Lacking {
+        phase: phase.name,
+        place: Place::Disk,
+        needed,
+        there,
+        with: Vec::new(),
+    })
+}

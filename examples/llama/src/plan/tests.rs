@@ -1,0 +1,426 @@
+use super::*;
+use crate::LlamaConfig;
+use crate::quantize::{BlockApSettings, E2eQpSettings, QuantizeSettings, Rates};
+use burn::tensor::DType;
+use burn_eqat::train::{CacheConfig, CacheDType};
+use burn_eqat::{Method, Schemes};
+use serde_json::json;
+use std::path::Path;
+
+/// A run of the paper's sizes on a device with a memory of its own.
+fn paper(config: serde_json::Value, scheme: &str) -> PlanInputs {
+    let config: LlamaConfig = serde_json::from_value(config).unwrap();
+    config.check().unwrap();
+    let scheme = scheme.parse().unwrap();
+    PlanInputs {
+        config,
+        file: DType::BF16,
+        file_bytes: None,
+        packed: false,
+        schemes: Schemes::new(scheme),
+        writes_calibration: false,
+        settings: QuantizeSettings {
+            scheme,
+            overrides: Vec::new(),
+            method: Method::EfficientQat,
+            block_ap: Some(BlockApSettings {
+                train_size: 4096,
+                batch_size: 2,
+                epochs: 2,
+            }),
+            cache: CacheConfig::new().with_memory(Some(0)),
+            seq_len: 2048,
+            val_size: 64,
+            e2e_qp: Some(E2eQpSettings {
+                e2e_size: 4096,
+                e2e_batch: 2,
+                e2e_epochs: 1,
+                grad_accum: 16,
+                recompute: true,
+            }),
+            rates: Rates::default(),
+            seed: 1,
+        },
+        compute: DType::BF16,
+        fused: true,
+        separate_device: true,
+        run_dir: true,
+        output: true,
+        offload: false,
+    }
+}
+
+fn llama_2_7b() -> PlanInputs {
+    let config = json!({
+        "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "max_position_embeddings": 4096,
+    });
+    paper(config, "w2g64")
+}
+
+/// Two blocks of width 8, two heads of which share keys, on a CPU.
+fn tiny() -> PlanInputs {
+    let config = json!({
+        "vocab_size": 10, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "attention_bias": true,
+    });
+    let mut inputs = paper(config, "w4g4");
+    (inputs.compute, inputs.separate_device) = (DType::F32, false);
+    let settings = &mut inputs.settings;
+    (settings.seq_len, settings.val_size) = (3, 3);
+    settings.cache = CacheConfig::new();
+    settings.block_ap = Some(BlockApSettings {
+        train_size: 5,
+        batch_size: 2,
+        epochs: 3,
+    });
+    settings.e2e_qp = Some(E2eQpSettings {
+        e2e_size: 7,
+        e2e_batch: 2,
+        e2e_epochs: 2,
+        grad_accum: 3,
+        recompute: false,
+    });
+    inputs
+}
+
+/// The bytes of a term at a moment of a phase.
+fn term(plan: &Plan, phase: &str, when: &str, what: &str) -> u64 {
+    let moments = &plan.phase(phase).unwrap().moments;
+    let moment = moments.iter().find(|moment| moment.when == when).unwrap();
+    let found = moment.terms.iter().find(|term| term.what == what);
+    found
+        .unwrap_or_else(|| panic!("no {what} in {moment:?}"))
+        .bytes
+}
+
+#[test]
+fn sizes_and_steps_of_llama_2_7b() {
+    let plan = plan(&llama_2_7b()).unwrap();
+    assert_eq!((plan.params, plan.blocks), (6_738_415_616, 32));
+    assert_eq!(plan.bytes_before, 13_476_831_232);
+    // A block: 202 375 168 weights of 2 bits, a step size of 16 bits and a zero point of 2 for each 64 of them, and two norms
+    // of 4096 in 32 bits. Outside: two matrices of 32000 by 4096 in 16 bits, and a norm.
+    let block = 50_593_792 + 6_324_224 + 790_528 + 32_768;
+    assert_eq!(plan.bytes_after, 32 * block + 524_288_000 + 16_384);
+    // 2048 batches, 2 epochs, 32 blocks; 2048 batches, 16 a step.
+    assert_eq!(plan.phase("block-ap").unwrap().steps, 131_072);
+    assert_eq!(plan.phase("e2e-qp").unwrap().steps, 128);
+}
+
+#[test]
+fn memory_of_llama_2_7b() {
+    let plan = plan(&llama_2_7b()).unwrap();
+    let of = |when, what| term(&plan, "block-ap", when, what);
+    let optimizer = "optimizer step";
+    let weights = 4 * 202_383_360;
+    assert_eq!(of(optimizer, "weights of a block"), weights);
+    assert_eq!(of(optimizer, "moments of the weights"), 2 * weights);
+    assert_eq!(of(optimizer, "gradients"), weights);
+    // 3 162 112 step sizes and as many zero points.
+    assert_eq!(
+        of(optimizer, "step sizes and zero points, with moments"),
+        3 * 4 * 2 * 3_162_112
+    );
+    // Two files of 4160 windows of 2048 times 4096 values in 16 bits; two windows are a record, with a head of 64 bytes.
+    let disk = plan.phase("block-ap").unwrap().bytes(Place::Disk);
+    let finished = 32 * (50_593_792 + 790_528 + 4 * 3_162_112 + 4 * 8192);
+    assert_eq!(disk, 2 * 2 * 4160 * 2048 * 4096 + 2 * 2080 * 64 + finished);
+    let of = |what| term(&plan, "e2e-qp", "backward pass of a block", what);
+    let steps = 4 * 32 * 3_162_112;
+    assert_eq!(of("step sizes"), steps);
+    assert_eq!(of("moments of the step sizes"), 2 * steps);
+    // A batch's, and the sum of those before it.
+    assert_eq!(of("gradients of the step sizes"), 2 * steps);
+    assert_eq!(of("codes and zero points"), 32 * (50_593_792 + 790_528));
+    // 33 times 2 windows of 2048 times 4096 values.
+    assert_eq!(of("what goes into each block"), 33 * 2 * 2048 * 4096 * 2);
+}
+
+#[test]
+fn activations_are_counted_op_by_op() {
+    let plan = plan(&tiny()).unwrap();
+    // A block has 64 + 32 + 32 + 64 weights in attention, and 3 * 96 in the feed-forward layers; biases of 8, 4, 4 and 8.
+    let weights = 192 + 288;
+    assert_eq!(plan.params, 2 * (weights + 16 + 24) + 2 * 80 + 8);
+    let of = |what| term(&plan, "block-ap", "forward and backward pass", what);
+    assert_eq!(of("weights of a block"), 4 * (weights + 16 + 24));
+    // 6 tokens. Each keeps 5 times the width, queries twice, keys twice, the inner width 3 times, and a number of each head; the
+    // fake-quantized weights are kept, too. The most is there as the last layer runs backward: the difference to the target is
+    // gone, and there are the gradients of its 96 weights, of its input (12 a token) and of the residual stream.
+    let kept = 6 * (5 * 8 + 2 * 8 + 2 * 4 + 3 * 12 + 2) + weights;
+    assert_eq!(
+        of("activations, fake-quantized weights and gradients on their way"),
+        4 * (kept - 6 * 8 + 96 + 6 * (12 + 8))
+    );
+    // In memory: two of 8 windows of 3 times 8 values.
+    assert_eq!(of("activations of all samples"), 4 * 2 * 8 * 3 * 8);
+    let of = |what| term(&plan, "e2e-qp", "backward pass of a block", what);
+    let kept = 6 * (4 * 8 + 2 * 8 + 2 * 4 + 3 * 12 + 2);
+    assert_eq!(of("activations of all blocks"), 2 * 4 * kept);
+    // 3 batches, 3 epochs, 2 blocks; 4 batches, 3 a step, 2 epochs.
+    assert_eq!(plan.phase("block-ap").unwrap().steps, 18);
+    assert_eq!(plan.phase("e2e-qp").unwrap().steps, 4);
+}
+
+#[test]
+fn more_work_never_takes_less() {
+    let totals = |inputs: &PlanInputs| {
+        let plan = plan(inputs).unwrap();
+        let places = [Place::Device, Place::Host, Place::Disk];
+        let phases = plan.phases.iter();
+        let bytes = phases.flat_map(|phase| places.map(|place| plan.bytes(phase, place)));
+        bytes.collect::<Vec<_>>()
+    };
+    type Change = fn(&mut PlanInputs);
+    let changes: [(Change, &str); 8] = [
+        (|inputs| inputs.settings.seq_len *= 2, "longer windows"),
+        (
+            |inputs| inputs.settings.val_size *= 2,
+            "more validation windows",
+        ),
+        (
+            |inputs| inputs.settings.block_ap.as_mut().unwrap().train_size *= 2,
+            "more windows",
+        ),
+        (
+            |inputs| inputs.settings.block_ap.as_mut().unwrap().batch_size *= 2,
+            "larger batches",
+        ),
+        (
+            |inputs| inputs.settings.e2e_qp.as_mut().unwrap().e2e_batch *= 2,
+            "larger batches of E2E-QP",
+        ),
+        (|inputs| inputs.config.num_hidden_layers *= 2, "more blocks"),
+        (|inputs| inputs.config.vocab_size *= 2, "more tokens"),
+        (|inputs| inputs.fused = false, "separate ops"),
+    ];
+    for inputs in [llama_2_7b(), tiny()] {
+        let before = totals(&inputs);
+        for (change, name) in changes {
+            let mut more = inputs.clone();
+            change(&mut more);
+            let after = totals(&more);
+            let fits = before.iter().zip(&after).all(|(before, after)| {
+                // A last batch may be no whole record.
+                *after as f64 >= 0.999 * *before as f64
+            });
+            assert!(fits && after != before, "{name}: {before:?} {after:?}");
+        }
+    }
+}
+
+#[test]
+fn options_take_less() {
+    let most = |inputs: &PlanInputs, phase: &str, place| {
+        let plan = plan(inputs).unwrap();
+        plan.bytes(plan.phase(phase).unwrap(), place)
+    };
+    let base = llama_2_7b();
+    let mut changed = base.clone();
+    changed.settings.e2e_qp.as_mut().unwrap().recompute = false;
+    let device = Place::Device;
+    // All blocks' activations instead of one's: some 15 GB more.
+    let more = most(&changed, "e2e-qp", device) - most(&base, "e2e-qp", device);
+    assert!((10_000_000_000..25_000_000_000).contains(&more), "{more}");
+    changed = base.clone();
+    changed.offload = true;
+    assert!(most(&changed, "e2e-qp", device) < most(&base, "e2e-qp", device) - 2_000_000_000);
+    assert!(most(&changed, "e2e-qp", Place::Host) > most(&base, "e2e-qp", Place::Host));
+    changed = base.clone();
+    changed.settings.cache = CacheConfig::new()
+        .with_memory(Some(0))
+        .with_dtype(CacheDType::F32);
+    // The activations are in 16 bits already.
+    assert_eq!(
+        most(&changed, "block-ap", Place::Disk),
+        most(&base, "block-ap", Place::Disk)
+    );
+    changed.compute = DType::F32;
+    assert!(most(&changed, "block-ap", Place::Disk) > 270_000_000_000);
+}
+
+#[test]
+fn what_does_not_fit_is_said_with_what_would() {
+    let (here, all) = (Path::new("."), |_: &str| true);
+    let mut inputs = llama_2_7b();
+    inputs.settings.cache = CacheConfig::new();
+    let roomy = Machine::default();
+    let on = |device: u64| Machine {
+        device: Some(device),
+        ..Machine::default()
+    };
+    inputs.settings.block_ap.as_mut().unwrap().train_size = 8;
+    inputs.settings.val_size = 8;
+    assert_eq!(check(&inputs, roomy, here, &all).unwrap(), Ok(()));
+    // Without the training windows it fits in 24 GB, with them it does not.
+    inputs.settings.block_ap.as_mut().unwrap().train_size = 1024;
+    inputs.settings.e2e_qp.as_mut().unwrap().recompute = true;
+    let found = check(&inputs, on(24_000_000_000), here, &|flag| flag != "output").unwrap();
+    let lacking = found.unwrap_err();
+    assert_eq!((lacking.phase, lacking.place), ("block-ap", Place::Device));
+    assert_eq!(lacking.with, [Relief::CacheMemory(0)]);
+    let message = lacking.to_string();
+    assert!(
+        message.contains("24.00 GB; it would fit with --cache-memory 0"),
+        "{message}"
+    );
+    // Two are needed at once; a flag that is not there is not named.
+    inputs.settings.e2e_qp.as_mut().unwrap().recompute = false;
+    let lacking = check(&inputs, on(10_000_000_000), here, &|flag| flag != "dtype")
+        .unwrap()
+        .unwrap_err();
+    assert_eq!(lacking.with, [Relief::CacheMemory(0), Relief::Recompute]);
+    let lacking = check(&inputs, on(1_000_000), here, &all)
+        .unwrap()
+        .unwrap_err();
+    assert!(lacking.with.is_empty());
+    assert!(lacking.to_string().ends_with("no option makes it fit"));
+    // A model of 27 GB in f32 cannot write text in 24.
+    let mut writes = inputs.clone();
+    writes.writes_calibration = true;
+    let lacking = check(&writes, on(24_000_000_000), here, &|flag| flag != "dtype")
+        .unwrap()
+        .unwrap_err();
+    assert_eq!(lacking.phase, "calibration");
+    assert!(lacking.with.contains(&Relief::Calibration), "{lacking}");
+    // On a CPU the host has it all.
+    let host = Machine {
+        host: Some(1_000),
+        device: None,
+    };
+    let lacking = check(&tiny(), host, here, &all).unwrap().unwrap_err();
+    assert_eq!(lacking.place, Place::Host);
+    // No disk has room for this.
+    let settings = &mut inputs.settings;
+    settings.cache = CacheConfig::new().with_memory(Some(0));
+    settings.block_ap.as_mut().unwrap().train_size = 1 << 29;
+    let lacking = check(&inputs, roomy, here, &|_| false)
+        .unwrap()
+        .unwrap_err();
+    assert_eq!(lacking.place, Place::Disk);
+    assert!(lacking.to_string().contains("--cache-dir"), "{lacking}");
+}
+
+/// What the bench `recompute` measured (docs/results.md): MiB in a step of E2E-QP on as many blocks, end to end and by blocks.
+#[test]
+fn steps_of_e2e_qp_take_what_was_measured() {
+    for (blocks, end_to_end, by_blocks) in
+        [(4, 308.4, 132.6), (8, 575.2, 154.2), (16, 1108.6, 197.4)]
+    {
+        for (recompute, measured) in [(false, end_to_end), (true, by_blocks)] {
+            let config = json!({
+                "vocab_size": 4096, "hidden_size": 512, "intermediate_size": 1408,
+                "num_hidden_layers": blocks, "num_attention_heads": 8,
+            });
+            let mut inputs = paper(config, "w2g64");
+            inputs.compute = DType::F32;
+            inputs.settings.seq_len = 512;
+            inputs.settings.e2e_qp = Some(E2eQpSettings {
+                e2e_size: 16,
+                e2e_batch: 4,
+                e2e_epochs: 1,
+                grad_accum: 1,
+                recompute,
+            });
+            let plan = plan(&inputs).unwrap();
+            let moments = &plan.phase("e2e-qp").unwrap().moments;
+            // The bench evaluates nothing.
+            let steps = moments.iter().filter(|moment| moment.when != "evaluation");
+            let planned = steps
+                .map(|moment| moment.bytes(Place::Device))
+                .max()
+                .unwrap();
+            let ratio = planned as f64 / (measured * f64::from(1 << 20));
+            assert!(
+                (0.9..1.1).contains(&ratio),
+                "{blocks} blocks, {recompute}: {ratio}"
+            );
+        }
+    }
+}
+
+#[test]
+fn groups_that_do_not_divide_are_an_error() {
+    let mut inputs = tiny();
+    inputs.schemes = Schemes::new("w2g8".parse().unwrap());
+    let error = plan(&inputs).unwrap_err().to_string();
+    assert!(
+        error.contains("model.layers.0.mlp.down_proj.weight"),
+        "{error}"
+    );
+}
+
+#[test]
+fn absurd_sizes_do_not_overflow() {
+    let mut inputs = tiny();
+    let settings = &mut inputs.settings;
+    (settings.seq_len, settings.val_size) = (1 << 40, 1 << 40);
+    settings.block_ap.as_mut().unwrap().train_size = usize::MAX;
+    settings.e2e_qp.as_mut().unwrap().e2e_batch = usize::MAX / 2;
+    let plan = plan(&inputs).unwrap();
+    assert_eq!(
+        plan.bytes(plan.phase("block-ap").unwrap(), Place::Host),
+        u64::MAX
+    );
+}
+
+#[test]
+fn times_are_those_of_all_steps() {
+    let mut inputs = tiny();
+    inputs.settings.e2e_qp.as_mut().unwrap().grad_accum = 1;
+    let times = MeasuredSteps {
+        block_ap_step: 10.0,
+        block_ap_forward: 1.0,
+        e2e_qp_step: 5.0,
+        e2e_qp_forward: 2.0,
+        e2e_qp_head: 4.0,
+    }
+    .times(&inputs);
+    // 2 blocks: 3 epochs of 3 steps; 3 and 2 batches twice forward, and 2 batches of validation in each epoch.
+    assert_eq!(times.block_ap, 2.0 * (90.0 + 10.0 + 6.0));
+    // 2 epochs of 4 batches, and 2 batches of validation three times.
+    assert_eq!(times.e2e_qp, 8.0 * (10.0 + 4.0) + 6.0 * (4.0 + 2.0));
+}
+
+#[cfg(feature = "flex")]
+#[test]
+fn sizes_are_those_of_the_model() {
+    use crate::model::Llama;
+    use burn::module::Module;
+    use burn::tensor::Device;
+    use burn_eqat::Quantize;
+    use burn_eqat::files::expected_size;
+    let inputs = tiny();
+    let model = inputs.config.init(&Device::flex());
+    let plan = plan(&inputs).unwrap();
+    assert_eq!(plan.params, model.num_params() as u64);
+    let packed = model
+        .attach_packed(&Llama::quantized_weights(), &inputs.schemes)
+        .unwrap();
+    // Besides, files have a few numbers for each weight that say what its scheme is, if anything.
+    let expected = expected_size(&packed, DType::BF16);
+    assert!(
+        expected.abs_diff(plan.bytes_after) < 1000,
+        "{expected} {}",
+        plan.bytes_after
+    );
+}
+
+#[cfg(feature = "flex")]
+#[test]
+fn a_step_of_each_phase_is_measured() {
+    use burn::tensor::Device;
+    let times = measure(&tiny(), &Device::flex()).unwrap();
+    let steps = times.steps;
+    for seconds in [
+        steps.block_ap_step,
+        steps.block_ap_forward,
+        steps.e2e_qp_step,
+        steps.e2e_qp_forward,
+        steps.e2e_qp_head,
+    ] {
+        assert!(seconds > 0.0 && seconds < 10.0, "{steps:?}");
+    }
+    assert!(times.block_ap > steps.block_ap_step && times.e2e_qp > steps.e2e_qp_step);
+}
