@@ -3,6 +3,7 @@
 //!     cargo run -p llama --example memory_table
 
 use burn::tensor::DType;
+use burn_eqat::ComputeType;
 use burn_eqat::train::CacheConfig;
 use burn_eqat::{Method, Schemes};
 use llama::plan::{Place, Plan, PlanInputs, plan};
@@ -94,6 +95,7 @@ fn inputs(
                 epochs: 2,
             }),
             cache: CacheConfig::new().with_memory(Some(0)),
+            dtype: ComputeType::Bf16,
             seq_len: 2048,
             val_size: 64,
             // Together the paper's 32 windows.
@@ -103,16 +105,15 @@ fn inputs(
                 e2e_epochs: 1,
                 grad_accum: 32,
                 recompute: true,
+                offload,
             }),
             rates: Rates::default(),
             seed: 42,
         },
-        compute: DType::BF16,
         // In 16 bits, and on GPUs, the ops of a transformer are Burn's.
         fused: false,
         separate_device: true,
         run_dir: true,
         output: true,
-        offload,
     })
 }

@@ -189,7 +189,8 @@ impl Observer<Llama> for Losses {
     }
 
     fn event(&mut self, event: &TrainEvent) -> Result<(), TrainError> {
-        self.events += 1;
+        // Passes come again in every process, until they are through.
+        self.events += usize::from(!matches!(event, TrainEvent::Pass { .. }));
         if let TrainEvent::SplitEnd { epoch, split, loss } = event
             && epoch.block.is_none()
         {

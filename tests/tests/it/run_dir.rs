@@ -31,7 +31,8 @@ impl StopAt {
 
 impl<M> Observer<M> for StopAt {
     fn event(&mut self, event: &TrainEvent) -> Result<(), TrainError> {
-        self.events += 1;
+        // Passes come again in every process, until they are through.
+        self.events += usize::from(!matches!(event, TrainEvent::Pass { .. }));
         self.resumed |= matches!(event, TrainEvent::Resumed { .. });
         if self.events > self.at {
             return Err(TrainError::Interrupted);

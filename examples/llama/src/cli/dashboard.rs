@@ -106,7 +106,7 @@ impl Dashboard {
                     shown.renderer.end_split();
                 }
             }
-            TrainEvent::Resumed { .. } | TrainEvent::BlockEnd { .. } => {}
+            TrainEvent::Resumed { .. } | TrainEvent::Pass { .. } | TrainEvent::BlockEnd { .. } => {}
         }
     }
 

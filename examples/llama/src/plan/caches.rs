@@ -33,7 +33,10 @@ impl Caches {
             CacheDType::F32 => 4,
         };
         // Tensors in a smaller type keep theirs.
-        let (in_memory, on_disk) = (inputs.compute.size(), on_disk.min(inputs.compute.size()));
+        let (in_memory, on_disk) = (
+            inputs.compute().size(),
+            on_disk.min(inputs.compute().size()),
+        );
         let values = [settings.seq_len, inputs.config.hidden_size];
         let mut left = settings.cache.memory;
         for samples in [phase.train_size, settings.val_size] {

@@ -21,8 +21,6 @@ pub struct PlanInputs {
     pub writes_calibration: bool,
     /// How the run was asked to work.
     pub settings: QuantizeSettings,
-    /// The type of activations and products. Weights in training, step sizes, gradients and moments are f32.
-    pub compute: DType,
     /// Whether the device has the fused ops of a transformer, in that type: norms, attention and the feed-forward activation.
     pub fused: bool,
     /// Whether the device has a memory of its own.
@@ -31,15 +29,23 @@ pub struct PlanInputs {
     pub run_dir: bool,
     /// Whether the model is saved.
     pub output: bool,
-    /// Whether E2E-QP has one block at a time on the device.
-    pub offload: bool,
 }
 
 impl PlanInputs {
+    /// The type of activations and products. Weights in training, step sizes, gradients and moments are f32.
+    pub(super) fn compute(&self) -> DType {
+        self.settings.dtype.dtype()
+    }
+
+    /// Whether E2E-QP has one block at a time on the device.
+    pub(super) fn offloads(&self) -> bool {
+        self.settings.e2e_qp.is_some_and(|phase| phase.offload)
+    }
+
     /// How a step on that many windows computes.
     pub(super) fn on(&self, windows: usize) -> Compute {
         Compute {
-            float: self.compute.size() as u64,
+            float: self.compute().size() as u64,
             fused: self.fused,
             windows,
             seq_len: self.settings.seq_len,

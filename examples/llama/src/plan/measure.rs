@@ -182,7 +182,7 @@ impl Bench<'_> {
             .settings
             .e2e_qp
             .is_some_and(|phase| phase.recompute);
-        let again = if recompute || self.inputs.offload {
+        let again = if recompute || self.inputs.offloads() {
             steps.e2e_qp_forward
         } else {
             0.0

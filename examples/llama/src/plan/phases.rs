@@ -130,7 +130,7 @@ impl Phases<'_> {
 
     /// Windows of an evaluation by block, a batch of which goes through a block at a time.
     fn evaluating(&self, streams: bool) -> Vec<Term> {
-        let float = self.inputs.compute.size() as u64;
+        let float = self.inputs.compute().size() as u64;
         let compute = self.inputs.on(8);
         let hidden = if streams { EVALUATED * float } else { 0 };
         vec![
@@ -227,7 +227,7 @@ impl Phases<'_> {
         };
         // Windows of a step; there may be fewer in all.
         let compute = inputs.on(batch.min(samples));
-        let float = inputs.compute.size() as u64;
+        let float = inputs.compute().size() as u64;
         let quantizer = |copies: u64| copies.saturating_mul(2 * 4 * self.block(BlockShape::steps));
         let plain = |copies: u64| {
             copies.saturating_mul(4 * self.block(|block| block.weights() + block.plain()))
@@ -316,7 +316,7 @@ impl Phases<'_> {
                 phase.e2e_epochs,
                 phase.e2e_size,
                 phase.grad_accum,
-                phase.recompute || inputs.offload,
+                phase.recompute || phase.offload,
             ),
             None => (1, 0, 0, 1, false),
         };
@@ -337,7 +337,7 @@ impl Phases<'_> {
         };
         let mut common = self.base().to_vec();
         common.push(Term::device("norms", norms));
-        if inputs.offload {
+        if inputs.offloads() {
             common.extend(state(Term::host));
             // One that computes, and one that is read.
             let block = 2 * self.block(|block| block.packed().saturating_add(8 * block.steps()));
@@ -389,7 +389,7 @@ impl Phases<'_> {
                 // The optimizer is gone by then.
                 let mut terms = common.clone();
                 terms.retain(|term| !TRAINING.contains(&term.what));
-                terms.extend(self.evaluating(inputs.offload));
+                terms.extend(self.evaluating(inputs.offloads()));
                 terms
             }),
         ];

@@ -2,7 +2,7 @@
 
 use super::PlanInputs;
 use super::table::size;
-use burn::tensor::DType;
+use burn_eqat::ComputeType;
 use std::fmt;
 
 /// An option that makes a run take less.
@@ -50,7 +50,7 @@ impl Relief {
         if settings.e2e_qp.is_some_and(|phase| !phase.recompute) {
             all.push(Relief::Recompute);
         }
-        if inputs.compute == DType::F32 {
+        if inputs.settings.dtype == ComputeType::F32 {
             all.push(Relief::HalfPrecision);
         }
         if let Some(phase) = settings.e2e_qp
@@ -59,7 +59,7 @@ impl Relief {
             let accumulation = phase.grad_accum.saturating_mul(phase.e2e_batch);
             all.push(Relief::E2eBatch(1, accumulation));
         }
-        if settings.e2e_qp.is_some() && !inputs.offload {
+        if settings.e2e_qp.is_some() && !inputs.offloads() {
             all.push(Relief::Offload);
         }
         if settings.block_ap.is_some_and(|phase| phase.batch_size > 1) {
@@ -106,11 +106,15 @@ impl Relief {
                 }
             }
             Relief::HalfPrecision => {
-                inputs.compute = DType::BF16;
+                settings.dtype = ComputeType::Bf16;
                 // The fused ops of a CPU are in f32.
                 inputs.fused &= inputs.separate_device;
             }
-            Relief::Offload => inputs.offload = true,
+            Relief::Offload => {
+                if let Some(phase) = &mut settings.e2e_qp {
+                    (phase.recompute, phase.offload) = (true, true);
+                }
+            }
             Relief::Calibration => inputs.writes_calibration = false,
             Relief::CacheDType => settings.cache.dtype = burn_eqat::train::CacheDType::Bf16,
         }

@@ -2,6 +2,7 @@ use super::*;
 use crate::LlamaConfig;
 use crate::quantize::{BlockApSettings, E2eQpSettings, QuantizeSettings, Rates};
 use burn::tensor::DType;
+use burn_eqat::ComputeType;
 use burn_eqat::train::{CacheConfig, CacheDType};
 use burn_eqat::{Method, Schemes};
 use serde_json::json;
@@ -29,6 +30,7 @@ fn paper(config: serde_json::Value, scheme: &str) -> PlanInputs {
                 epochs: 2,
             }),
             cache: CacheConfig::new().with_memory(Some(0)),
+            dtype: ComputeType::Bf16,
             seq_len: 2048,
             val_size: 64,
             e2e_qp: Some(E2eQpSettings {
@@ -37,16 +39,15 @@ fn paper(config: serde_json::Value, scheme: &str) -> PlanInputs {
                 e2e_epochs: 1,
                 grad_accum: 16,
                 recompute: true,
+                offload: false,
             }),
             rates: Rates::default(),
             seed: 1,
         },
-        compute: DType::BF16,
         fused: true,
         separate_device: true,
         run_dir: true,
         output: true,
-        offload: false,
     }
 }
 
@@ -65,7 +66,7 @@ fn tiny() -> PlanInputs {
         "num_attention_heads": 2, "num_key_value_heads": 1, "attention_bias": true,
     });
     let mut inputs = paper(config, "w4g4");
-    (inputs.compute, inputs.separate_device) = (DType::F32, false);
+    (inputs.settings.dtype, inputs.separate_device) = (ComputeType::F32, false);
     let settings = &mut inputs.settings;
     (settings.seq_len, settings.val_size) = (3, 3);
     settings.cache = CacheConfig::new();
@@ -80,6 +81,7 @@ fn tiny() -> PlanInputs {
         e2e_epochs: 2,
         grad_accum: 3,
         recompute: false,
+        offload: false,
     });
     inputs
 }
@@ -224,7 +226,7 @@ fn options_take_less() {
     let more = most(&changed, "e2e-qp", device) - most(&base, "e2e-qp", device);
     assert!((10_000_000_000..25_000_000_000).contains(&more), "{more}");
     changed = base.clone();
-    changed.offload = true;
+    changed.settings.e2e_qp.as_mut().unwrap().offload = true;
     assert!(most(&changed, "e2e-qp", device) < most(&base, "e2e-qp", device) - 2_000_000_000);
     assert!(most(&changed, "e2e-qp", Place::Host) > most(&base, "e2e-qp", Place::Host));
     changed = base.clone();
@@ -236,7 +238,7 @@ fn options_take_less() {
         most(&changed, "block-ap", Place::Disk),
         most(&base, "block-ap", Place::Disk)
     );
-    changed.compute = DType::F32;
+    changed.settings.dtype = ComputeType::F32;
     assert!(most(&changed, "block-ap", Place::Disk) > 270_000_000_000);
 }
 
@@ -314,7 +316,7 @@ fn steps_of_e2e_qp_take_what_was_measured() {
                 "num_hidden_layers": blocks, "num_attention_heads": 8,
             });
             let mut inputs = paper(config, "w2g64");
-            inputs.compute = DType::F32;
+            inputs.settings.dtype = ComputeType::F32;
             inputs.settings.seq_len = 512;
             inputs.settings.e2e_qp = Some(E2eQpSettings {
                 e2e_size: 16,
@@ -322,6 +324,7 @@ fn steps_of_e2e_qp_take_what_was_measured() {
                 e2e_epochs: 1,
                 grad_accum: 1,
                 recompute,
+                offload: false,
             });
             let plan = plan(&inputs).unwrap();
             let moments = &plan.phase("e2e-qp").unwrap().moments;

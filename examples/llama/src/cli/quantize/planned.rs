@@ -10,7 +10,8 @@ use crate::load::{Tables, describe, describe_config, float_type};
 use crate::model::Llama;
 use crate::plan::{Machine, PlanInputs, check};
 use burn::module::Module;
-use burn::tensor::{DType, Device};
+use burn::tensor::Device;
+use burn_eqat::ComputeType;
 use burn_eqat::lm::{Calibration, TokenWindows};
 use burn_eqat::train::LearningRates;
 use burn_eqat::{Quantize, Schemes};
@@ -77,7 +78,6 @@ impl Planned {
             let message = format!("windows of {seq_len} tokens, expected at most {limit}");
             return Err(Error::Setting(message));
         }
-        let compute = compute.dtype();
         let inputs = PlanInputs {
             file: float_type(&contents),
             config,
@@ -86,12 +86,10 @@ impl Planned {
             schemes,
             writes_calibration: args.writes_calibration(),
             settings,
-            compute,
-            fused: compute == DType::F32 && args.device.fuse_f32(),
+            fused: compute == ComputeType::F32 && args.device.fuse_f32(),
             separate_device: args.device.have_memory(),
             run_dir: args.run.is_some() || args.output.is_some() || args.resume.is_some(),
             output: args.output.is_some(),
-            offload: args.offload,
         };
         Ok(Self {
             dir: dir.to_path_buf(),
