@@ -5,16 +5,16 @@ use crate::files::PackedSchemes;
 use crate::module::{is_under, packed_weights};
 use crate::{LayerSize, SizeReport};
 
+/// What gets each piece: the model that has it, and which paths are those of the piece.
+type Take<'a, M, E> = &'a mut dyn FnMut(&M, &dyn Fn(&str) -> bool) -> Result<(), E>;
+
 /// Calls `take` with each piece of a model: first what is in memory, then each block that is in a file, which is loaded for
 /// that time. With a piece comes the model that has it, and which of its paths are those of the piece.
 ///
 /// # Errors
 ///
 /// When a block cannot be loaded, or `take` fails.
-pub fn for_each_piece<M, E>(
-    model: &M,
-    take: &mut dyn FnMut(&M, &dyn Fn(&str) -> bool) -> Result<(), E>,
-) -> Result<(), E>
+pub fn for_each_piece<M, E>(model: &M, take: Take<'_, M, E>) -> Result<(), E>
 where
     M: Blockwise,
     E: From<TrainError>,

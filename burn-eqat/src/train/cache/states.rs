@@ -43,14 +43,14 @@ impl<M: Blockwise> StateCache<M> {
                 return Ok(());
             }
             let states = std::mem::take(states);
-            self.to_disk(states, (hidden, context), expected)
+            self.move_to_disk(states, (hidden, context), expected)
         } else {
             self.push_to_disk(hidden, context)
         }
     }
 
     /// Brings what is in memory to disk, and one more.
-    fn to_disk(
+    fn move_to_disk(
         &mut self,
         states: Vec<(M::Hidden, M::Context)>,
         last: (M::Hidden, M::Context),
