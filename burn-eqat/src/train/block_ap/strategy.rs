@@ -24,7 +24,8 @@ impl BlockAp {
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run). Also for several devices, and when the training has an unsupported setting, was interrupted, or failed by itself.
+    /// As [`run`](Self::run). Also for several devices, and when the training has an unsupported setting, was
+    /// interrupted, or failed by itself.
     pub fn launch<M>(&self, training: SupervisedTraining<M>, model: M) -> Result<M, TrainError>
     where
         M: LearnerModel

@@ -71,8 +71,8 @@ impl E2eQp {
     ///
     /// # Errors
     ///
-    /// When several devices are set, the model has no packed weights, there is no training batch, or a loss or a gradient is not finite (the error names
-    /// the step and the learning rate).
+    /// When several devices are set, the model has no packed weights, there is no training batch, or a loss or a gradient
+    /// is not finite (the error names the step and the learning rate).
     pub fn run<M>(
         &self,
         model: M,

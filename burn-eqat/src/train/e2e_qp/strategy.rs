@@ -29,8 +29,8 @@ impl E2eQp {
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run); also for several devices, and when the training has a setting that contradicts the configuration, was interrupted, or
-    /// failed by itself.
+    /// As [`run`](Self::run); also for several devices, and when the training has a setting that contradicts the
+    /// configuration, was interrupted, or failed by itself.
     pub fn launch<M>(&self, training: SupervisedTraining<M>, model: M) -> Result<M, TrainError>
     where
         M: LearnerModel + 'static,

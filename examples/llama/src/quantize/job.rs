@@ -42,7 +42,8 @@ pub struct Quantized {
 ///
 /// # Errors
 ///
-/// When the scheme does not fit the model, the windows of a step do not divide among the devices, a loss is not finite, or the job is interrupted.
+/// When the scheme does not fit the model, the windows of a step do not divide among the devices, a loss is not finite, or
+/// the job is interrupted.
 pub fn quantize(
     loaded: &LoadedLlama,
     data: &Calibration,
