@@ -5,6 +5,9 @@ use super::memory::Term;
 use super::shape::product;
 use burn_eqat::train::CacheDType;
 
+/// What they are called.
+pub(super) const ACTIVATIONS: &str = "activations of all samples";
+
 /// Bytes of the head of a record, and of the shape in it.
 const HEAD: usize = 64;
 
@@ -65,7 +68,7 @@ impl Caches {
         /// Records of a file that are in memory: two that wait, one that is read and one that is decoded.
         const READ: u64 = 4;
         [
-            Term::device("activations of all samples", self.memory),
+            Term::device(ACTIVATIONS, self.memory),
             Term::host(
                 "activations that are read ahead",
                 (2 * READ).saturating_mul(self.record),

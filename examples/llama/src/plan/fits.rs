@@ -1,12 +1,13 @@
 //! Whether a run fits on a machine.
 
+use super::caches::ACTIVATIONS;
 use super::machine::lacks_room;
 use super::relief::Relief;
+use super::shape::sum;
 use super::table::size;
 use super::{Machine, Place, Plan, PlanInputs, plan};
 use burn_eqat::QuantizeError;
 use std::fmt;
-use std::path::Path;
 
 /// A run that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,27 +47,26 @@ impl fmt::Display for Help<'_> {
     }
 }
 
-/// Fails where a run does not fit on a machine; `directory` is where it keeps its files. The error names options that make it fit,
-/// found by planning again: one if one is enough, else as many as it takes. `offered` tells which flags there are, by their names.
+/// What a run has too little of on a machine; `None` where it fits. Room for the packed model is looked for where that is saved. Options that make it fit
+/// are found by planning again: one if one is enough, else as many as it takes. `offered` tells which flags there are, by their names.
 ///
 /// # Errors
 ///
-/// The outer error is that of [`plan`].
+/// As [`plan`].
 pub fn check(
     inputs: &PlanInputs,
-    machine: Machine,
-    directory: &Path,
+    machine: Machine<'_>,
     offered: &dyn Fn(&str) -> bool,
-) -> Result<Result<(), Lacking>, QuantizeError> {
-    let lacking = |inputs: &PlanInputs| Ok(lacking(&plan(inputs)?, machine, directory));
+) -> Result<Option<Lacking>, QuantizeError> {
+    let lacking = |inputs: &PlanInputs| Ok(lacking(&plan(inputs)?, machine));
     let Some(mut found) = lacking(inputs)? else {
-        return Ok(Ok(()));
+        return Ok(None);
     };
     let reliefs = Relief::all(inputs, offered);
     for relief in &reliefs {
         if lacking(&relief.on(inputs.clone()))?.is_none() {
             found.with = vec![*relief];
-            return Ok(Err(found));
+            return Ok(Some(found));
         }
     }
     let (mut with, mut changed, mut worst) = (Vec::new(), inputs.clone(), found.clone());
@@ -86,11 +86,11 @@ pub fn check(
             }
         }
     }
-    Ok(Err(found))
+    Ok(Some(found))
 }
 
 /// What a plan has too little of.
-fn lacking(plan: &Plan, machine: Machine, directory: &Path) -> Option<Lacking> {
+fn lacking(plan: &Plan, machine: Machine<'_>) -> Option<Lacking> {
     let memory = [(Place::Device, machine.device), (Place::Host, machine.host)];
     for (place, there) in memory {
         let (Some(phase), Some(there)) = (plan.most(place), there) else {
@@ -107,9 +107,15 @@ fn lacking(plan: &Plan, machine: Machine, directory: &Path) -> Option<Lacking> {
             });
         }
     }
-    let phase = plan.most(Place::Disk)?;
-    let needed = plan.bytes(phase, Place::Disk);
-    let there = lacks_room(directory, needed)?;
+    let disk = machine.disk?;
+    // Where there are activations on disk, there is the most.
+    let phase = plan.phase("block-ap")?;
+    let counted = phase
+        .disk
+        .iter()
+        .filter(|term| disk.run_dir || term.what == ACTIVATIONS);
+    let needed = sum(counted.map(|term| term.bytes));
+    let there = lacks_room(disk.directory, needed)?;
     Some(Lacking {
         phase: phase.name,
         place: Place::Disk,

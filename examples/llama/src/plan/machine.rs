@@ -3,16 +3,27 @@
 use std::path::Path;
 use sysinfo::System;
 
-/// The memory of a machine and the room on its disks; `None` for what is not known.
+/// Where a run keeps its activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disk<'a> {
+    /// The directory; it need not be there yet.
+    pub directory: &'a Path,
+    /// Whether the run directory is on the same disk.
+    pub run_dir: bool,
+}
+
+/// The memory of a machine and where there is room on disk; `None` for what is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Machine {
+pub struct Machine<'a> {
     /// Bytes of the host's memory that a program may still take.
     pub host: Option<u64>,
     /// Bytes of the device's own memory.
     pub device: Option<u64>,
+    /// Where activations go.
+    pub disk: Option<Disk<'a>>,
 }
 
-impl Machine {
+impl Machine<'_> {
     /// What the system says of the host's memory, a limit on the process among it. Of a device nothing is known.
     pub fn look() -> Self {
         let mut system = System::new();
@@ -26,7 +37,11 @@ impl Machine {
             (Some(free), Some(limit)) => Some(free.min(limit)),
             (free, limit) => free.or(limit),
         };
-        Self { host, device: None }
+        Self {
+            host,
+            device: None,
+            disk: None,
+        }
     }
 }
 

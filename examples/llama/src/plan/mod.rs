@@ -19,7 +19,7 @@ mod table;
 
 pub use fits::{Lacking, check};
 pub use inputs::PlanInputs;
-pub use machine::Machine;
+pub use machine::{Disk, Machine};
 pub use measure::{MeasuredSteps, PlannedTimes, measure};
 pub use memory::{Moment, Place, Term};
 pub use phases::PhasePlan;

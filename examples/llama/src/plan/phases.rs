@@ -2,7 +2,7 @@
 
 use super::PlanInputs;
 use super::activations::{Compute, Tape};
-use super::caches::Caches;
+use super::caches::{ACTIVATIONS, Caches};
 use super::memory::{Moment, Place, Term, bytes};
 use super::shape::{BlockShape, ModelShape, product, sum};
 use burn_eqat::Method;
@@ -301,7 +301,7 @@ impl Phases<'_> {
             name: "block-ap",
             moments,
             disk: vec![
-                Term::disk("activations of all samples", caches.disk),
+                Term::disk(ACTIVATIONS, caches.disk),
                 Term::disk("finished blocks in the run directory", kept),
             ],
             steps: product([model.blocks.len(), epochs, batches]),

@@ -8,7 +8,7 @@ use crate::cli::model::resolve;
 use crate::error::Error;
 use crate::load::{Tables, describe, describe_config, float_type};
 use crate::model::Llama;
-use crate::plan::{Machine, PlanInputs, check};
+use crate::plan::{Disk, Machine, PlanInputs, check};
 use burn::module::Module;
 use burn::tensor::Device;
 use burn_eqat::ComputeType;
@@ -113,13 +113,18 @@ impl Planned {
             let mut flags = flags.get_arguments();
             flags.any(|argument| argument.get_long() == Some(flag))
         };
-        let there = args
-            .cache_dir
-            .as_ref()
-            .or(args.run.as_ref())
-            .or(args.output.as_ref());
-        let directory = there.cloned().unwrap_or_else(std::env::temp_dir);
-        Ok(check(&self.inputs, machine, &directory, &offered)??)
+        let run = args.run.as_ref().or(args.output.as_ref());
+        let directory = args.cache_dir.as_ref().or(run).cloned();
+        let directory = directory.unwrap_or_else(std::env::temp_dir);
+        // Of a run that goes on, some is on disk already.
+        machine.disk = args.resume.is_none().then_some(Disk {
+            directory: &directory,
+            run_dir: args.cache_dir.is_none(),
+        });
+        match check(&self.inputs, machine, &offered)? {
+            None => Ok(()),
+            Some(lacking) => Err(lacking.into()),
+        }
     }
 }
 
