@@ -42,7 +42,7 @@ pub struct ProgressLines {
     note: Option<Note>,
     /// The least time from one line to the next in an epoch.
     every: Duration,
-    last_line: Option<Instant>,
+    last_line: Instant,
     /// Blocks of the phase; 0 where it has none.
     blocks: usize,
     /// The epoch under way, from 1, and what it does, where Burn's training says so.
@@ -105,7 +105,7 @@ impl ProgressLines {
             progress: PhaseProgress::default(),
             note: None,
             every: Duration::from_secs(10),
-            last_line: None,
+            last_line: Instant::now(),
             blocks: 0,
             epoch: 1,
             split: DataSplit::Train,
@@ -187,7 +187,11 @@ impl ProgressLines {
                 if self.is_due() {
                     let block = block.map(|block| format!("block {}, ", block + 1));
                     let block = block.unwrap_or_default();
-                    self.line(&format!("{block}{pass}: {done} of {total}"));
+                    let of = match total {
+                        0 => String::new(),
+                        total => format!(" of {total}"),
+                    };
+                    self.line(&format!("{block}{pass}: {done}{of}"));
                 }
             }
             TrainEvent::BlockEnd { .. } | TrainEvent::Comparison { .. } => {}
@@ -239,11 +243,11 @@ impl ProgressLines {
     }
 
     fn is_due(&self) -> bool {
-        self.last_line.is_none_or(|at| at.elapsed() >= self.every)
+        self.last_line.elapsed() >= self.every
     }
 
     fn line(&mut self, line: &str) {
-        self.last_line = Some(Instant::now());
+        self.last_line = Instant::now();
         let _ = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
     }
 
@@ -306,7 +310,7 @@ impl TrainingProgressLogger for ProgressLines {
         self.epochs = total_epochs;
         self.epoch = starting_epoch;
         self.progress.start(total_epochs, Instant::now());
-        self.last_line = Some(Instant::now());
+        self.last_line = Instant::now();
         if let Some(label) = label {
             self.label = label.to_string();
         }

@@ -262,7 +262,7 @@ fn an_offloaded_run_that_is_stopped_ends_as_one_that_was_not() {
     let model = loop {
         let run = RunDir::open_or_create(&path).unwrap();
         let mut observer = Losses {
-            stop_at: Some(60 + stops * 13 % 31),
+            stop_at: Some(24 + stops * 13 % 11),
             ..Losses::default()
         };
         match recipe(run).run(by_block(), data(), &mut observer) {

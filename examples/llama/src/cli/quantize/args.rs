@@ -83,7 +83,7 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) weight_lr: Option<f64>,
     /// Memory for the activations of Block-AP, such as 8GB or 512MB; if they do not fit, they are kept on
-    /// disk [default: as much as they need]
+    /// disk [default by preset: small as much as they need, paper 2GB]
     #[arg(long, value_name = "SIZE")]
     pub(super) cache_memory: Option<Size>,
     /// Type of activations on disk, bf16 or f32; in memory they are not rounded [default: bf16]
@@ -111,9 +111,10 @@ pub(in crate::cli) struct Args {
     /// paper 16]
     #[arg(long, value_name = "N")]
     pub(super) grad_accum: Option<usize>,
-    /// Keep the activations of one block at a time in E2E-QP: less memory, one more forward pass
-    #[arg(long)]
-    pub(super) recompute: bool,
+    /// Keep the activations of one block at a time in E2E-QP: less memory, one more forward pass; or not, with
+    /// =false [default by preset: small not, paper yes]
+    #[arg(long, value_name = "YES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) recompute: Option<bool>,
     /// Keep the packed weights of one block at a time in memory in E2E-QP, and step sizes with their moments
     /// on the host; includes --recompute and needs a run directory
     #[arg(long)]

@@ -26,6 +26,9 @@ pub(super) struct PresetSizes {
     pub e2e_batch: usize,
     pub e2e_epochs: usize,
     pub grad_accum: usize,
+    pub recompute: bool,
+    /// Bytes of Block-AP's activations that stay in memory; `None` for all of them.
+    pub cache_memory: Option<u64>,
 }
 
 impl Preset {
@@ -51,6 +54,10 @@ impl Preset {
                 e2e_batch: 2,
                 e2e_epochs: 1,
                 grad_accum: 16,
+                // The activations of all blocks would be tens of gigabytes a window.
+                recompute: true,
+                // All of them would be a hundred gigabytes and more.
+                cache_memory: Some(2_000_000_000),
             },
             Preset::Small => PresetSizes {
                 train_size: 256,
@@ -62,6 +69,8 @@ impl Preset {
                 e2e_batch: 16,
                 e2e_epochs: 1,
                 grad_accum: 1,
+                recompute: false,
+                cache_memory: None,
             },
         }
     }

@@ -27,7 +27,7 @@ fn given(args: &Args) -> [(&'static str, bool, Use); 17] {
         ("--e2e-epochs", args.e2e_epochs.is_some(), E2eQp),
         ("--e2e-lr", args.e2e_lr.is_some(), E2eQp),
         ("--grad-accum", args.grad_accum.is_some(), E2eQp),
-        ("--recompute", args.recompute, E2eQp),
+        ("--recompute", args.recompute.is_some(), E2eQp),
         ("--offload", args.offload, E2eQp),
     ]
 }
@@ -66,18 +66,6 @@ pub(super) fn check_method(args: &Args) -> Result<(), Error> {
     if args.device.count() > 1 && method == Method::Rtn {
         return refuse("--device with several devices", "nothing is trained");
     }
-    // Without a budget nothing goes to disk.
-    let on_disk = [
-        ("--cache-dtype", args.cache_dtype.is_some()),
-        ("--cache-dir", args.cache_dir.is_some()),
-    ];
-    for (flag, given) in on_disk {
-        if given && args.cache_memory.is_none() {
-            return Err(Error::Setting(format!(
-                "{flag} has no effect without --cache-memory: all activations are in memory"
-            )));
-        }
-    }
     if args.offload && args.run.is_none() && args.resume.is_none() && args.output.is_none() {
         let message = "--offload needs a run directory to read blocks from: give --run or --output";
         return Err(Error::Setting(message.to_string()));
@@ -89,6 +77,20 @@ pub(super) fn check_method(args: &Args) -> Result<(), Error> {
         );
     }
     Ok(())
+}
+
+/// Fails for flags of activations on disk where nothing goes there.
+pub(super) fn check_cache(args: &Args, settings: &QuantizeSettings) -> Result<(), Error> {
+    let on_disk = [
+        ("--cache-dtype", args.cache_dtype.is_some()),
+        ("--cache-dir", args.cache_dir.is_some()),
+    ];
+    match on_disk.into_iter().find(|(_, given)| *given) {
+        Some((flag, _)) if settings.cache.memory.is_none() => Err(Error::Setting(format!(
+            "{flag} has no effect without --cache-memory: all activations are in memory"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Fails for flags that have no effect with a packed model.
@@ -173,7 +175,7 @@ pub(super) fn settings(
             Some(_) => 1,
             None => preset.grad_accum,
         }),
-        recompute: args.recompute || args.offload,
+        recompute: args.offload || args.recompute.unwrap_or(preset.recompute),
         offload: args.offload,
     };
     let rates = chosen.rates(scheme.bits);
@@ -189,7 +191,7 @@ pub(super) fn settings(
             0
         },
         cache: CacheConfig::new()
-            .with_memory(args.cache_memory.map(|size| size.0))
+            .with_memory(args.cache_memory.map(|size| size.0).or(preset.cache_memory))
             .with_dtype(args.cache_dtype.unwrap_or_default())
             .with_dir(args.cache_dir.clone()),
         e2e_qp: (args.method() == Method::EfficientQat).then_some(e2e_qp),
