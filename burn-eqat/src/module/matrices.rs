@@ -113,6 +113,13 @@ pub(crate) fn selected_under<M: Module>(
     with_schemes(found, weights, schemes)
 }
 
+/// Whether a matrix at or below a path is selected.
+pub(crate) fn has_selected<M: Module>(module: &M, weights: &Weights, under: &str) -> bool {
+    let found = matrices(module);
+    let mut inside = found.iter().filter(|matrix| is_under(&matrix.path, under));
+    inside.any(|matrix| weights.select(matrix))
+}
+
 /// The selected ones of these matrices.
 fn with_schemes(
     found: Vec<Matrix>,

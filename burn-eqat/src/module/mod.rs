@@ -25,7 +25,7 @@ pub use weights::Weights;
 pub(crate) use attached::packed_weights;
 pub(crate) use listed::list_params;
 pub(crate) use matrices::{
-    Selected, check_overrides, is_under, select, selected_under, some_paths,
+    Selected, check_overrides, has_selected, is_under, select, selected_under, some_paths,
 };
 pub(crate) use quantize::{attach_fake_quant, attach_skeletons, map_scales, place_scales};
 pub(crate) use trained::pack_trained;

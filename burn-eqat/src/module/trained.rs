@@ -98,10 +98,12 @@ impl ModuleMapper for Values<'_> {
     fn exit_module(&mut self, _name: &str, _container: &str) {
         self.walk.exit();
     }
-    // New parameters: mapping the old ones would give data to those that have none.
+    // New parameters in the place of those that have no data: mapping them would make it.
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         match self.take::<Tensor<D>>() {
-            Some(value) => Param::initialized(param.id, value),
+            Some(value) if param.is_initialized() => param.map(|_| value),
+            // As it would be made.
+            Some(value) => Param::initialized(param.id, value).set_require_grad(true),
             None => param,
         }
     }

@@ -1,8 +1,8 @@
 use super::rtn::{forget, round_to_nearest};
 use super::{Comparison, EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName};
 use crate::train::{
-    Blockwise, DataSplit, LearningRates, StepLoss, TrainError, TrainEvent, is_packed,
-    known_selection, layer_sizes_by_block, load_blocks, size_by_block,
+    Blockwise, DataSplit, LearningRates, StepLoss, TrainError, TrainEvent, is_loaded, is_packed,
+    known_selection, layer_sizes_by_block, load_blocks, no_store, size_by_block,
 };
 use crate::{Quantize, RunDir, Scheme, SizeReport};
 use burn::module::Module;
@@ -45,6 +45,11 @@ impl EfficientQat {
     /// The observer gets the model in full precision, rounded to nearest (for comparison; this model is then dropped),
     /// after Block-AP, and after E2E-QP. A model that is packed already is observed and goes straight to E2E-QP.
     ///
+    /// With a [run directory](Self::with_run_dir), a model that implements [`Blockwise::store_block`] has its blocks in files after
+    /// Block-AP, and in the end unless E2E-QP ran without `offload`: it needs the run directory. Write it with
+    /// [`save_model_by_block`](crate::files::save_model_by_block), or bring its blocks back with
+    /// [`load_blocks`](crate::train::load_blocks).
+    ///
     /// Where E2E-QP has validation data, what it got and what it made are measured on it. A model that it made worse is observed
     /// but not returned: the one before it is, and [`Stage::kept`] says so.
     ///
@@ -72,7 +77,7 @@ impl EfficientQat {
         if config.offload {
             self.check_offload(&model)?;
         }
-        let packed = if !is_packed(&model)? {
+        let packed = if !is_packed(&model, &config.weights)? {
             if config.method >= Method::BlockAp {
                 config.block_ap().init().check(&model)?;
             } else {
@@ -123,6 +128,9 @@ impl EfficientQat {
             return Ok(packed);
         }
         let packed = if config.offload {
+            if is_loaded(&packed) {
+                return Err(no_store::<M>());
+            }
             packed
         } else {
             load_blocks(packed)?
@@ -162,7 +170,7 @@ impl EfficientQat {
     fn check_offload<M: Blockwise>(&self, model: &M) -> Result<(), TrainError> {
         let missing = if self.run_dir.is_none() {
             "a run directory to read blocks from"
-        } else if (0..model.blocks().len()).all(|index| model.is_loaded(index)) {
+        } else if is_loaded(model) {
             "a model whose blocks are in files"
         } else if self.devices.len() > 1 {
             "a single device"
@@ -230,6 +238,12 @@ impl Timer {
     {
         if let TrainEvent::PhaseStart { rates, .. } = event {
             self.rates = Some(*rates);
+        }
+        if let TrainEvent::Resumed {
+            best: Some(best), ..
+        } = event
+        {
+            self.validated = Some(*best);
         }
         if let TrainEvent::SplitEnd {
             split: DataSplit::Valid,

@@ -22,6 +22,8 @@ pub(super) fn round_to_nearest<M: Blockwise>(
         let fake = attach_fake_quant(model.clone(), &selected);
         model = pack_trained(model, &fake, &|_| true, true)?;
     }
+    // Until the model says that it keeps its blocks.
+    let mut keeps = run_dir;
     for (index, path) in blocks.iter().enumerate() {
         if model.is_loaded(index) {
             continue;
@@ -33,17 +35,16 @@ pub(super) fn round_to_nearest<M: Blockwise>(
             model = pack_trained(model, &fake, &|param| is_under(param, path), true)?;
         }
         selected.extend(found);
-        if let Some(run) = run_dir
-            && model.stored_block(index).is_none()
-        {
+        if let Some(run) = keeps {
             let role = role(index);
             run.store_block(&role, &model, path, Value::Null)?;
-            let kept = match run.stored_block(&role, path)? {
+            let leaves = match run.stored_block(&role, path)? {
                 Some(stored) => model.store_block(index, stored),
                 None => false,
             };
-            if !kept {
+            if !leaves {
                 run.discard(&role)?;
+                keeps = None;
             }
         }
         on_event(&TrainEvent::Pass {

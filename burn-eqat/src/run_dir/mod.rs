@@ -22,7 +22,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A directory that keeps what a quantization has finished, so that a run that was stopped, or killed, can go on.
 ///
-/// It holds the settings that the run began with, each block that Block-AP has finished, and the state of E2E-QP. A phase
+/// It holds the settings that the run began with, each block that Block-AP has finished, and the state of E2E-QP; for models whose
+/// blocks need not stay in memory ([`StoredBlock`]) also the blocks that were rounded for comparison, while they are measured, and
+/// those of a packed model. A phase
 /// with a run directory ([`BlockAp::with_run_dir`](crate::train::BlockAp::with_run_dir),
 /// [`E2eQp::with_run_dir`](crate::train::E2eQp::with_run_dir),
 /// [`EfficientQat::with_run_dir`](crate::EfficientQat::with_run_dir)) loads what is finished and does the rest. On the same
@@ -209,7 +211,8 @@ impl RunDir {
         Ok(self.stored(name)?.map(|stored| stored.path))
     }
 
-    /// Ends the run: removes what it has written, and the directory when nothing else is in it.
+    /// Ends the run: removes what it has written, and the directory when nothing else is in it. A model that reads its blocks from
+    /// there ([`StoredBlock`]) is of no use from then on: save it first.
     ///
     /// # Errors
     ///

@@ -12,10 +12,13 @@ use std::sync::Arc;
 /// A finished block in a run directory, which is read when it is needed. Clones share everything.
 ///
 /// A phase gives it to a model whose blocks need not stay in memory
-/// ([`Blockwise::store_block`](crate::train::Blockwise::store_block)). It is of use for as long as the run directory is there.
+/// ([`Blockwise::store_block`](crate::train::Blockwise::store_block)). It holds the run directory open, and is of use until that is
+/// [removed](RunDir::remove).
 #[derive(Clone)]
 pub struct StoredBlock {
     file: Arc<PartFile>,
+    /// No other process may write there while this is read.
+    _run: RunDir,
     /// What the names in the file begin with.
     prefix: String,
     scales: Option<Arc<HostScales>>,
@@ -99,6 +102,7 @@ impl RunDir {
         };
         Ok(Some(StoredBlock {
             file: Arc::new(PartFile::open(&stored.path)?),
+            _run: self.clone(),
             prefix: format!("{path}."),
             scales: None,
         }))

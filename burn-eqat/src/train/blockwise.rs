@@ -182,9 +182,6 @@ pub trait Blockwise: Module {
         Ok(())
     }
 
-    /// Drops block `index` from memory, if [`load_block`](Self::load_block) can load it again. By default it stays.
-    fn unload_block(&mut self, _index: usize) {}
-
     /// Puts a block of the same shape without data in the place of block `index`, which is in memory, if the model can make one:
     /// Block-AP trains a copy of the block, and needs the original's numbers no more. By default they stay in memory.
     fn outline_block(&mut self, _index: usize) {}

@@ -26,12 +26,22 @@ impl DeviceList {
     /// The devices, once the model is on the first; the model's own where none were given.
     pub fn of_model<M: Module>(&self, model: &M) -> Result<Vec<Device>, TrainError> {
         let own = model.devices().into_iter().next().map(Device::inner);
-        match (self.0.first(), own) {
-            (Some(first), Some(own)) if *first != own => Err(TrainError::Setting(format!(
+        if let Some(own) = &own {
+            self.check_main(own)?;
+        }
+        Ok(match self.0.is_empty() {
+            true => own.into_iter().collect(),
+            false => self.0.clone(),
+        })
+    }
+
+    /// Fails where a model on a device is not on the first.
+    pub fn check_main(&self, own: &Device) -> Result<(), TrainError> {
+        match self.0.first() {
+            Some(first) if first != own => Err(TrainError::Setting(format!(
                 "the model is on {own:?}, expected it on {first:?}, the first of the devices to train on"
             ))),
-            (None, own) => Ok(own.into_iter().collect()),
-            (Some(_), _) => Ok(self.0.clone()),
+            _ => Ok(()),
         }
     }
 

@@ -92,6 +92,8 @@ pub enum TrainEvent {
         phase: Phase,
         /// Blocks (Block-AP) or optimizer steps (E2E-QP) that were done before.
         done: usize,
+        /// The validation loss of the best epoch so far, where the phase stops early.
+        best: Option<f64>,
     },
     /// An epoch begins to train, or to validate.
     SplitStart {

@@ -38,7 +38,9 @@ pub use flow_tensors::{FlowMapper, FlowTensors};
 pub use hidden::{Flow, Hidden};
 pub use output::{QatOutput, Reconstruction, StepLoss};
 pub use phase_progress::PhaseProgress;
-pub use pieces::{for_each_piece, layer_sizes_by_block, schemes_by_block, size_by_block};
+pub use pieces::{
+    for_each_piece, layer_sizes_by_block, load_blocks, schemes_by_block, size_by_block,
+};
 pub use progress_lines::ProgressLines;
 pub use rates::LearningRates;
 pub use schedule::CosineSchedule;
@@ -48,6 +50,6 @@ pub use time_left::TimeLeft;
 pub(crate) use cache::StateCache;
 pub(crate) use devices::DeviceList;
 pub(crate) use error::catch_ops;
-pub(crate) use pieces::{is_packed, load_blocks, with_block};
+pub(crate) use pieces::{is_loaded, is_packed, no_store, with_block};
 pub(crate) use selection::known_selection;
 pub(crate) use validation::validation_loss;

@@ -2,8 +2,8 @@
 
 use super::{Blockwise, TrainError};
 use crate::files::PackedSchemes;
-use crate::module::{is_under, packed_weights};
-use crate::{LayerSize, SizeReport};
+use crate::module::{has_selected, is_under, packed_weights};
+use crate::{LayerSize, SizeReport, Weights};
 
 /// What gets each piece: the model that has it, and which paths are those of the piece.
 type Take<'a, M, E> = &'a mut dyn FnMut(&M, &dyn Fn(&str) -> bool) -> Result<(), E>;
@@ -69,19 +69,45 @@ pub fn schemes_by_block<M: Blockwise>(model: &M) -> Result<Option<PackedSchemes>
     Ok(PackedSchemes::of_weights(schemes.collect()))
 }
 
-/// Whether weights of a model are packed: of those in memory, or in its first block.
-pub(crate) fn is_packed<M: Blockwise>(model: &M) -> Result<bool, TrainError> {
+/// Whether the selected weights of a model are packed already. Blocks in files are read until one has a selected weight.
+pub(crate) fn is_packed<M: Blockwise>(model: &M, weights: &Weights) -> Result<bool, TrainError> {
     if !packed_weights(model).is_empty() {
         return Ok(true);
     }
-    if model.blocks().is_empty() || model.is_loaded(0) {
-        return Ok(false);
+    for (index, path) in model.blocks().iter().enumerate() {
+        if model.is_loaded(index) {
+            continue;
+        }
+        let loaded = with_block(model, index)?;
+        if !packed_weights(&loaded).is_empty() {
+            return Ok(true);
+        }
+        if has_selected(&loaded, weights, path) {
+            break;
+        }
     }
-    Ok(!packed_weights(&with_block(model, 0)?).is_empty())
+    Ok(false)
+}
+
+/// Whether all blocks of a model are in memory.
+pub(crate) fn is_loaded<M: Blockwise>(model: &M) -> bool {
+    (0..model.blocks().len()).all(|index| model.is_loaded(index))
+}
+
+/// The error of a model that keeps its blocks, where they are to be in files.
+pub(crate) fn no_store<M>() -> TrainError {
+    TrainError::Setting(format!(
+        "{} keeps its blocks in memory: implement Blockwise::store_block, which E2E-QP with blocks in files needs",
+        core::any::type_name::<M>()
+    ))
 }
 
 /// A model with all of its blocks in memory.
-pub(crate) fn load_blocks<M: Blockwise>(mut model: M) -> Result<M, TrainError> {
+///
+/// # Errors
+///
+/// When a block cannot be loaded: the run directory that it is in is gone, say.
+pub fn load_blocks<M: Blockwise>(mut model: M) -> Result<M, TrainError> {
     for index in 0..model.blocks().len() {
         model.load_block(index).map_err(TrainError::Model)?;
     }

@@ -149,7 +149,7 @@ impl ProgressLines {
                 };
                 self.line(&format!("{phase}: learning rates {rates}"));
             }
-            TrainEvent::Resumed { phase, done } => {
+            TrainEvent::Resumed { phase, done, .. } => {
                 let unit = match phase {
                     Phase::BlockAp => "blocks",
                     Phase::E2eQp => "steps",

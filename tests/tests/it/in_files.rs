@@ -1,13 +1,14 @@
 //! Blocks that leave memory once they are finished: everything comes out as where they stay.
 
 use burn::data::dataloader::DataLoader;
+use burn::module::Module;
 use burn::tensor::Device;
 use burn_eqat::files::{
     StagedDir, save_model, save_model_by_block, saved_size, saved_size_by_block,
 };
 use burn_eqat::lm::{LmError, TokenBatch, TokenWindows, perplexity, perplexity_by_block};
 use burn_eqat::train::{
-    Blockwise, CacheConfig, DataSplit, TrainError, TrainEvent, layer_sizes_by_block,
+    CacheConfig, DataSplit, TrainError, TrainEvent, layer_sizes_by_block, load_blocks,
     schemes_by_block, size_by_block,
 };
 use burn_eqat::{
@@ -75,21 +76,8 @@ fn bytes(model: &Llama) -> Vec<u8> {
     bytes
 }
 
-fn loaded(mut model: Llama) -> Llama {
-    for index in 0..model.blocks_in_all() {
-        model.load_block(index).unwrap();
-    }
-    model
-}
-
-trait BlocksInAll {
-    fn blocks_in_all(&self) -> usize;
-}
-
-impl BlocksInAll for Llama {
-    fn blocks_in_all(&self) -> usize {
-        self.model.layers.len()
-    }
+fn loaded(model: Llama) -> Llama {
+    load_blocks(model).unwrap()
 }
 
 fn in_memory(model: &Llama) -> usize {
@@ -136,6 +124,13 @@ fn finished_blocks_are_not_in_memory_and_are_the_same() {
         // As with the model as a whole, which is saved in the same way.
         let all = loaded(leaves);
         assert_eq!(in_memory(&all), 6);
+        // Norms train as they did before.
+        for model in [stays.clone(), all.clone()] {
+            let model = model.train();
+            let norms = model.model.layers.iter().flatten();
+            let mut norms = norms.map(|block| block.input_layernorm.gamma.is_require_grad());
+            assert!(norms.all(|trains| trains), "{method}");
+        }
         let parent = tempfile::tempdir().unwrap();
         let staged = StagedDir::begin(&parent.path().join("model"), false).unwrap();
         save_model(&all, &serde_json::json!({}), dtype, &staged).unwrap();

@@ -4,7 +4,7 @@ use super::any_model::{Batch, Encoder, Mlp, Sample, loader, samples, shuffled};
 use burn::module::Module;
 use burn::tensor::Device;
 use burn::train::{InferenceStep, LearnerModel, TrainStep};
-use burn_eqat::train::{Blockwise, QatOutput, TrainError, TrainEvent};
+use burn_eqat::train::{Blockwise, DataSplit, Phase, QatOutput, TrainError, TrainEvent};
 use burn_eqat::{
     EfficientQatConfig, Observer, PhaseLoaders, Quantize, RunDir, RunDirError, Weights,
 };
@@ -17,6 +17,8 @@ struct StopAt {
     events: usize,
     at: usize,
     resumed: bool,
+    /// Validation losses of E2E-QP's epochs.
+    losses: Vec<f64>,
 }
 
 impl StopAt {
@@ -25,6 +27,7 @@ impl StopAt {
             events: 0,
             at,
             resumed: false,
+            losses: Vec::new(),
         }
     }
 }
@@ -34,6 +37,11 @@ impl<M> Observer<M> for StopAt {
         // Passes come again in every process, until they are through.
         self.events += usize::from(!matches!(event, TrainEvent::Pass { .. }));
         self.resumed |= matches!(event, TrainEvent::Resumed { .. });
+        if let TrainEvent::SplitEnd { epoch, split, loss } = event
+            && (epoch.phase, *split) == (Phase::E2eQp, DataSplit::Valid)
+        {
+            self.losses.push(*loss);
+        }
         if self.events > self.at {
             return Err(TrainError::Interrupted);
         }
@@ -63,7 +71,12 @@ fn bytes<M: Module>(model: &M) -> Vec<u8> {
 }
 
 /// On so many devices.
-fn ends_the_same_however_often_it_is_stopped<M>(new: fn(&Device) -> M, seed: u64, devices: usize)
+fn ends_the_same_however_often_it_is_stopped<M>(
+    new: fn(&Device) -> M,
+    seed: u64,
+    devices: usize,
+    config: fn() -> EfficientQatConfig,
+) -> Vec<f64>
 where
     M: LearnerModel
         + Blockwise<Batch = Batch>
@@ -117,13 +130,28 @@ where
     drop(recipe);
     run.remove().unwrap();
     assert!(!path.exists());
+    all.losses
 }
 
 #[test]
 fn a_stopped_run_ends_as_one_that_was_not() {
-    ends_the_same_however_often_it_is_stopped(Mlp::new, 81, 1);
-    ends_the_same_however_often_it_is_stopped(Encoder::new, 82, 1);
-    ends_the_same_however_often_it_is_stopped(Mlp::new, 85, 2);
+    ends_the_same_however_often_it_is_stopped(Mlp::new, 81, 1, config);
+    ends_the_same_however_often_it_is_stopped(Encoder::new, 82, 1, config);
+    ends_the_same_however_often_it_is_stopped(Mlp::new, 85, 2, config);
+}
+
+/// The epoch that is gone back to is one of a process before.
+#[test]
+fn the_best_epoch_of_before_a_stop_is_kept() {
+    let config = || {
+        config()
+            .with_e2e_learning_rate(Some(2e-2))
+            .with_e2e_epochs(5)
+    };
+    let losses = ends_the_same_however_often_it_is_stopped(Mlp::new, 86, 1, config);
+    println!("{losses:?}");
+    let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(losses.last().unwrap() > &best, "{losses:?}");
 }
 
 /// A run that has finished two blocks of three.

@@ -190,7 +190,11 @@ impl BlockAp {
         on_event(self.start(&blocks, rates))?;
         if done > 0 {
             let phase = Phase::BlockAp;
-            on_event(TrainEvent::Resumed { phase, done })?;
+            on_event(TrainEvent::Resumed {
+                phase,
+                done,
+                best: None,
+            })?;
         }
         let (schemes, mut quantized) = (config.schemes(), Vec::new());
         for index in 0..blocks.len() {
@@ -201,8 +205,9 @@ impl BlockAp {
             let mut targets = Counter::new(Pass::Targets, index, train.steps() + valid.len());
             for split in [&mut train, &mut valid] {
                 split.advance_targets(index, copies.models(), |hidden, context| {
+                    let target = run(&model, index, hidden, context)?;
                     targets.next(on_event)?;
-                    run(&model, index, hidden, context)
+                    Ok(target)
                 })?;
             }
             drop(copies);
@@ -235,8 +240,9 @@ impl BlockAp {
             let mut inputs = Counter::new(Pass::Inputs, index, train.steps() + valid.len());
             for split in [&mut train, &mut valid] {
                 split.advance_inputs(index, copies.models(), |hidden, context| {
+                    let input = run(&model, index, hidden, context)?;
                     inputs.next(on_event)?;
-                    run(&model, index, hidden, context)
+                    Ok(input)
                 })?;
             }
             finished.unload(&mut model, index)?;
@@ -279,11 +285,11 @@ impl Counter {
         }
     }
 
-    /// One more batch comes.
+    /// One more batch is done.
     fn next(&mut self, on_event: OnEvent<'_>) -> Result<(), TrainError> {
         let (pass, block) = (self.pass, Some(self.block));
-        let (done, total) = (self.done, self.total);
         self.done += 1;
+        let (done, total) = (self.done, self.total);
         on_event(TrainEvent::Pass {
             pass,
             block,
@@ -301,7 +307,11 @@ fn load_all<M: Blockwise>(
     on_event: OnEvent<'_>,
 ) -> Result<M, TrainError> {
     let (phase, done) = (Phase::BlockAp, blocks.len());
-    on_event(TrainEvent::Resumed { phase, done })?;
+    on_event(TrainEvent::Resumed {
+        phase,
+        done,
+        best: None,
+    })?;
     for index in 0..done {
         model.load_block(index).map_err(TrainError::Model)?;
         blocks.check_loaded(&model, index)?;

@@ -8,6 +8,7 @@ use crate::train::{BlockSample, Blockwise, TrainError, catch_ops};
 use burn::data::dataloader::DataLoader;
 use burn::tensor::Device;
 use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::scope;
 
 /// The samples of a split, dealt to devices in turn: with `n` of them, sample `k` is on device `k % n`.
@@ -104,26 +105,71 @@ impl<M: Blockwise> Shards<M> {
         let Some((first, others)) = self.0.split_first_mut() else {
             return Ok(());
         };
+        // What ends the work of one device ends that of all.
+        let stop = Stop::default();
         scope(|scope| {
             let others = others.iter_mut().zip(copies);
             let others = others.map(|(shard, copy)| {
+                let stop = &stop;
                 scope.spawn(move || {
-                    catch_ops(|| {
-                        advance(shard, &mut |hidden, context| {
-                            let output = copy.run_block(index, hidden, context);
-                            output.map_err(TrainError::Model)
+                    stop.unless_done(|| {
+                        catch_ops(|| {
+                            advance(shard, &mut |hidden, context| {
+                                stop.check()?;
+                                let output = copy.run_block(index, hidden, context);
+                                output.map_err(TrainError::Model)
+                            })
                         })
                     })
                 })
             });
             let others: Vec<_> = others.collect();
-            let mut result = advance(first, &mut block);
+            let mut results = vec![stop.unless_done(|| {
+                advance(first, &mut |hidden, context| {
+                    stop.check()?;
+                    block(hidden, context)
+                })
+            })];
             for other in others {
                 let other = other.join().unwrap_or_else(|panic| resume_unwind(panic));
-                result = result.and(other);
+                results.push(other);
             }
-            result
+            // Those that were only stopped say less than what stopped them.
+            results.sort_by_key(|result| matches!(result, Err(TrainError::Interrupted)));
+            results.into_iter().collect()
         })
+    }
+}
+
+/// Whether the devices are to stop.
+#[derive(Default)]
+struct Stop(AtomicBool);
+
+impl Stop {
+    fn check(&self) -> Result<(), TrainError> {
+        match self.0.load(Ordering::Relaxed) {
+            true => Err(TrainError::Interrupted),
+            false => Ok(()),
+        }
+    }
+
+    /// Stops all where the work of a device fails, or panics.
+    fn unless_done<R>(
+        &self,
+        work: impl FnOnce() -> Result<R, TrainError>,
+    ) -> Result<R, TrainError> {
+        struct OnDrop<'a>(&'a Stop, bool);
+        impl Drop for OnDrop<'_> {
+            fn drop(&mut self) {
+                if !self.1 {
+                    self.0.0.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+        let mut guard = OnDrop(self, false);
+        let result = work();
+        guard.1 = result.is_ok();
+        result
     }
 }
 

@@ -247,7 +247,7 @@ impl<L> Fit<L> {
             let message = "early_stopping of E2E-QP needs validation data, and there is none";
             return Err(TrainError::Setting(message.to_string()));
         }
-        let device = trainee.model().devices()[0].clone();
+        let device = trainee.device()?;
         let inner = device.clone().inner();
         // Burn's loaders shuffle each copy in its own order: the first copy is trained on, another one counted.
         let loader = train.to_device(&device.autodiff());
@@ -277,6 +277,7 @@ impl<L> Fit<L> {
         let mut best = config.early_stopping.map(BestSoFar::new);
         if let Some((resumed, resumed_best)) = trainee.resume()? {
             position = resumed;
+            let best_loss = resumed_best.as_ref().map(|best| best.loss);
             if let (Some(patience), Some(resumed)) = (config.early_stopping, resumed_best) {
                 best = Some(BestSoFar::resume(
                     patience,
@@ -290,7 +291,12 @@ impl<L> Fit<L> {
                 drop((loader.iter(), valid.iter()));
             }
             let (phase, done) = (Phase::E2eQp, position.step);
-            self.listener.event(TrainEvent::Resumed { phase, done })?;
+            let resumed = TrainEvent::Resumed {
+                phase,
+                done,
+                best: best_loss,
+            };
+            self.listener.event(resumed)?;
         }
         self.step = position.step;
         for number in position.epoch..=config.epochs {

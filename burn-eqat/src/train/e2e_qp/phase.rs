@@ -113,7 +113,7 @@ impl E2eQp {
         let (model, schedule) = start(&self.config, model)?;
         if let Some(run) = &self.run_dir {
             let digest = run.digest(&model.valid(), &|_| true)?;
-            self.agree(run, digest.into())?;
+            self.agree(run, digest.into(), false)?;
         }
         let mut trainee = Resumable::new(model, schedule.clone(), self.run_dir.clone());
         let model = self.train(&mut trainee, schedule, train, valid, on_event, steps)?;
@@ -140,8 +140,14 @@ impl E2eQp {
         fit.run(trainee, train, valid, 1, steps)
     }
 
-    /// Fails where the run directory is that of another configuration or model, which has this digest.
-    pub(super) fn agree(&self, run: &RunDir, model: Value) -> Result<(), TrainError> {
+    /// Fails where the run directory is that of another configuration or model, which has this digest, or of one whose blocks
+    /// were elsewhere.
+    pub(super) fn agree(
+        &self,
+        run: &RunDir,
+        model: Value,
+        offload: bool,
+    ) -> Result<(), TrainError> {
         let config = E2eQpConfig {
             // It changes nothing of the result.
             save_every: 0,
@@ -150,6 +156,9 @@ impl E2eQp {
         let config = serde_json::to_value(&config);
         let mut config = config.map_err(|error| TrainError::Setting(error.to_string()))?;
         self.devices.add_to(&mut config);
+        if let (true, Value::Object(config)) = (offload, &mut config) {
+            config.insert("offload".to_string(), true.into());
+        }
         run.agree("e2e_qp", config)?;
         Ok(run.agree("packed_model", model)?)
     }

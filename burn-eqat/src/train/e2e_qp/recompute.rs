@@ -2,7 +2,7 @@ use super::E2eQp;
 use super::fit::{BatchStep, OneByOne};
 use super::offload::{Offloaded, Start};
 use crate::train::error::catch_ops;
-use crate::train::{Blockwise, StepLoss, TrainError, TrainEvent, backward_by_blocks};
+use crate::train::{Blockwise, StepLoss, TrainError, TrainEvent, backward_by_blocks, is_loaded};
 use burn::data::dataloader::DataLoader;
 use burn::train::{InferenceStep, LearnerModel, TrainStep};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl E2eQp {
         <M as InferenceStep>::Output: StepLoss,
     {
         catch_ops(|| {
-            if (0..model.blocks().len()).all(|index| model.is_loaded(index)) {
+            if is_loaded(&model) {
                 return self.fit_on_devices(model, train, valid, on_event, by_blocks);
             }
             if self.devices.are_several() {
@@ -48,9 +48,10 @@ impl E2eQp {
                 return Err(TrainError::Setting(message.to_string()));
             };
             let start = Start::new(&self.config, model, run)?;
-            self.agree(run, start.digests.clone().into())?;
+            self.devices.check_main(&start.device)?;
+            self.agree(run, start.digests.clone().into(), true)?;
             let schedule = start.schedule();
-            let mut trainee = Offloaded::new(start, run.clone())?;
+            let mut trainee = Offloaded::new(start, run.clone());
             let steps = OneByOne(by_blocks);
             let model = self.train(&mut trainee, schedule, train, valid, on_event, &steps)?;
             trainee.finish(model, self.config.round_scales)

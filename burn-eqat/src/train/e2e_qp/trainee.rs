@@ -11,6 +11,7 @@ use burn::lr_scheduler::LrScheduler;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ParamId};
 use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::tensor::Device;
 use burn::train::{Learner, LearnerModel, TrainStep};
 use std::collections::HashMap;
 
@@ -24,6 +25,12 @@ pub(super) trait Trainee<M: LearnerModel> {
 
     /// The model as it is now, where gradients are recorded.
     fn model(&self) -> M;
+
+    /// Where it is, with gradients recorded.
+    fn device(&self) -> Result<Device, TrainError> {
+        let device = self.model().devices().into_iter().next();
+        Ok(device.ok_or(TrainError::NoPackedWeights)?.autodiff())
+    }
 
     /// The parameters that train; their numbers need not be there.
     fn params(&self) -> Self::Params;

@@ -22,7 +22,7 @@ impl TrainingBar {
         self.progress.event(event);
         match event {
             TrainEvent::PhaseStart { phase, .. } => self.begin(name(*phase)),
-            TrainEvent::Resumed { phase, done } => {
+            TrainEvent::Resumed { phase, done, .. } => {
                 let unit = match phase {
                     Phase::BlockAp => "blocks",
                     Phase::E2eQp => "steps",

@@ -10,7 +10,7 @@ use burn_eqat::train::{Blockwise, ModelError, QatOutput};
 impl Llama {
     fn next_token_step(&self, batch: TokenBatch) -> QatOutput {
         let [windows, seq] = batch.tokens.dims();
-        // Burn's steps give no error back. A model that trains end to end is in memory as a whole.
+        // Burn's steps give no error back. A block is in a file here only where a run directory that was whole has lost it.
         let loss = self.loss(batch).unwrap_or_else(|error| panic!("{error}"));
         QatOutput::next_token(loss, windows * (seq - 1))
     }
@@ -90,12 +90,6 @@ impl Blockwise for Llama {
 
     fn load_block(&mut self, index: usize) -> Result<(), ModelError> {
         self.read_block(index).map_err(LlamaError::into_model)
-    }
-
-    fn unload_block(&mut self, index: usize) {
-        if self.files.is_some() {
-            self.model.layers[index] = None;
-        }
     }
 
     fn outline_block(&mut self, index: usize) {

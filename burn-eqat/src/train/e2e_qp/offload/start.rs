@@ -2,8 +2,10 @@ use super::piece::Piece;
 use crate::module::is_under;
 use crate::train::e2e_qp::E2eQpConfig;
 use crate::train::e2e_qp::fit::Schedule;
-use crate::train::{Blockwise, TrainError, layer_sizes_by_block, size_by_block, with_block};
-use crate::{Quantize, RunDir};
+use crate::train::{Blockwise, TrainError, no_store, with_block};
+use crate::{LayerSize, Quantize, RunDir, SizeReport, StoredBlock};
+use burn::module::Module;
+use burn::tensor::Device;
 use burn::train::LearnerModel;
 use serde_json::Value;
 
@@ -13,6 +15,8 @@ pub(in crate::train::e2e_qp) struct Start<M> {
     pub(super) model: M,
     pub(super) pieces: Vec<Piece>,
     pub(super) schedule: Schedule,
+    /// Where the model is.
+    pub device: Device,
     /// A digest of each piece, as it was.
     pub digests: Vec<Value>,
 }
@@ -21,46 +25,39 @@ impl<M: LearnerModel + Blockwise> Start<M> {
     /// Puts every block of a packed model into the run directory that is not there yet.
     pub fn new(config: &E2eQpConfig, model: M, run: &RunDir) -> Result<Self, TrainError> {
         let mut model = model.valid();
-        let params = size_by_block(&model)?;
-        let params = params.packed_weights + params.dense_params;
-        let schedule = Schedule::new(config, params, &layer_sizes_by_block(&model)?)?;
-        let mut blocks = Vec::new();
-        let mut digests = Vec::new();
+        let mut device = model.devices().into_iter().next();
+        let (mut pieces, mut digests) = (Vec::new(), Vec::new());
+        let (mut size, mut layers) = (SizeReport::default(), Vec::new());
         for (index, path) in model.blocks().iter().enumerate() {
             let loaded = with_block(&model, index)?;
+            device = device.or_else(|| loaded.devices().into_iter().next());
             let inside = |param: &str| is_under(param, path);
-            digests.push(run.digest(&loaded, &inside)?.into());
+            let digest = run.digest(&loaded, &inside)?;
+            size = size.and(SizeReport::of_part(&loaded, &inside));
+            layers.extend(LayerSize::of_part(&loaded, &inside));
             let piece = Piece::of(&loaded, Some(index), path);
             let stored = match model.stored_block(index) {
                 Some(stored) if !model.is_loaded(index) => stored,
-                _ => {
-                    let role = format!("packed-{index:04}");
-                    run.store_block(&role, &loaded, path, Value::Null)?;
-                    let stored = run.stored_block(&role, path)?;
-                    stored.ok_or_else(|| {
-                        let message = format!("{role} is gone since it was written");
-                        TrainError::Training(message)
-                    })?
-                }
+                _ => keep(run, &loaded, index, path, &digest)?,
             };
             drop(loaded);
             if !model.store_block(index, stored.with_scales(piece.scales.clone())) {
-                let name = core::any::type_name::<M>();
-                let message = format!(
-                    "{name} keeps its blocks in memory: implement Blockwise::store_block, which E2E-QP with blocks in files needs"
-                );
-                return Err(TrainError::Setting(message));
+                return Err(no_store::<M>());
             }
-            blocks.push(piece);
+            pieces.push(piece);
+            digests.push(digest.into());
         }
         // What is left in memory.
         digests.push(run.digest(&model, &|_| true)?.into());
-        let outside = Piece::of(&model, None, "");
-        blocks.push(outside);
+        size = size.and(SizeReport::of_part(&model, &|_| true));
+        layers.extend(LayerSize::of_part(&model, &|_| true));
+        pieces.push(Piece::of(&model, None, ""));
+        let params = size.packed_weights + size.dense_params;
         Ok(Self {
             model: model.train_scales_only().train(),
-            pieces: blocks,
-            schedule,
+            pieces,
+            schedule: Schedule::new(config, params, &layers)?,
+            device: device.ok_or(TrainError::NoPackedWeights)?.inner(),
             digests,
         })
     }
@@ -69,4 +66,21 @@ impl<M: LearnerModel + Blockwise> Start<M> {
     pub fn schedule(&self) -> Schedule {
         self.schedule.clone()
     }
+}
+
+/// Keeps a packed block, where a run that goes on has not kept it before.
+fn keep<M: Module>(
+    run: &RunDir,
+    model: &M,
+    index: usize,
+    path: &str,
+    digest: &str,
+) -> Result<StoredBlock, TrainError> {
+    let role = format!("packed-{index:04}");
+    let before = run.stored(&role)?;
+    if before.is_none_or(|before| before.facts != *digest) {
+        run.store_block(&role, model, path, digest.into())?;
+    }
+    let stored = run.stored_block(&role, path)?;
+    stored.ok_or_else(|| TrainError::Training(format!("{role} is gone since it was written")))
 }

@@ -28,16 +28,15 @@ pub(in crate::train::e2e_qp) struct Offloaded<M> {
 }
 
 impl<M: LearnerModel + Blockwise> Offloaded<M> {
-    pub fn new(start: Start<M>, run: RunDir) -> Result<Self, TrainError> {
-        let device = start.model.devices().into_iter().next();
-        Ok(Self {
-            device: device.ok_or(TrainError::NoPackedWeights)?,
+    pub fn new(start: Start<M>, run: RunDir) -> Self {
+        Self {
+            device: start.device.autodiff(),
             model: start.model,
             pieces: start.pieces,
             schedule: start.schedule,
             rates: 0.0.into(),
             run,
-        })
+        }
     }
 
     /// The model as it leaves the phase: `model` is this one, or as it was before.
@@ -106,6 +105,10 @@ impl<M: LearnerModel + Blockwise> Trainee<M> for Offloaded<M> {
 
     fn model(&self) -> M {
         self.model.clone()
+    }
+
+    fn device(&self) -> Result<Device, TrainError> {
+        Ok(self.device.clone())
     }
 
     fn params(&self) -> Self::Params {
