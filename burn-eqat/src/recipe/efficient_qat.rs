@@ -281,3 +281,41 @@ where
         comparison: timer.comparison,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::{Epoch, Phase};
+
+    #[test]
+    fn the_best_epoch_of_before_a_stop_counts() {
+        let mut timer = Timer::start();
+        timer.stops_early = true;
+        let epoch = Epoch {
+            phase: Phase::E2eQp,
+            block: None,
+            number: 2,
+            epochs: 3,
+        };
+        let resumed = TrainEvent::Resumed {
+            phase: Phase::E2eQp,
+            done: 4,
+            best: Some(2.0),
+        };
+        let valid = |loss| TrainEvent::SplitEnd {
+            epoch,
+            split: DataSplit::Valid,
+            loss,
+        };
+        let seen = |timer: &mut Timer, event| {
+            timer.event::<(), ()>(&event, &mut ()).unwrap();
+            timer.validated
+        };
+        assert_eq!(seen(&mut timer, resumed), Some(2.0));
+        assert_eq!(seen(&mut timer, valid(2.2)), Some(2.0));
+        assert_eq!(seen(&mut timer, valid(1.9)), Some(1.9));
+        // Without early stopping the phase ends with the last.
+        timer.stops_early = false;
+        assert_eq!(seen(&mut timer, valid(2.3)), Some(2.3));
+    }
+}
