@@ -44,8 +44,11 @@ fn paper(config: serde_json::Value, scheme: &str) -> PlanInputs {
             rates: Rates::default(),
             seed: 1,
         },
+        eval: 128,
         fused: true,
+        devices: 1,
         separate_device: true,
+        bf16: true,
         run_dir: true,
         output: true,
     }
