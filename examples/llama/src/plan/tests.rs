@@ -70,6 +70,7 @@ fn tiny() -> PlanInputs {
     });
     let mut inputs = paper(config, "w4g4");
     (inputs.settings.dtype, inputs.separate_device) = (ComputeType::F32, false);
+    inputs.eval = 1;
     let settings = &mut inputs.settings;
     (settings.seq_len, settings.val_size) = (3, 3);
     settings.cache = CacheConfig::new();
@@ -225,7 +226,9 @@ fn options_take_less() {
         let plan = plan(inputs).unwrap();
         plan.bytes(plan.phase(phase).unwrap(), place)
     };
-    let base = llama_2_7b();
+    let mut base = llama_2_7b();
+    // So that training takes the most, and not the evaluation.
+    base.eval = 1;
     let mut changed = base.clone();
     changed.settings.e2e_qp.as_mut().unwrap().recompute = false;
     let device = Place::Device;
