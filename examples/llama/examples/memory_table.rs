@@ -110,9 +110,12 @@ fn inputs(
             rates: Rates::default(),
             seed: 42,
         },
-        // In 16 bits, and on GPUs, the ops of a transformer are Burn's.
+        eval: 128,
+        // On GPUs the ops of a transformer are Burn's.
         fused: false,
+        devices: 1,
         separate_device: true,
+        bf16: true,
         run_dir: true,
         output: true,
     })

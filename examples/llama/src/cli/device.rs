@@ -166,13 +166,15 @@ impl DevicesArg {
         devices(self.device.as_ref())
     }
 
-    /// Whether they have a memory of their own, besides the host's.
+    /// Whether they have a memory of their own, besides the host's. A backend's default device is taken for one that has.
     pub(super) fn have_memory(&self) -> bool {
-        !["flex", "cpu", "tch", "ndarray"].contains(&self.backend())
+        let selected = self.device.as_ref().map(|names| &names.0[0].selector);
+        let selected = selected.and_then(Option::as_deref).unwrap_or_default();
+        has_memory(self.backend(), selected)
     }
 
-    /// Whether the ops of a transformer are fused in f32.
-    pub(super) fn fuse_f32(&self) -> bool {
+    /// Whether the ops of a transformer are fused.
+    pub(super) fn are_fused(&self) -> bool {
         self.backend() == "flex"
     }
 
@@ -187,6 +189,13 @@ impl DevicesArg {
     pub(super) fn count(&self) -> usize {
         self.device.as_ref().map_or(1, |names| names.0.len())
     }
+}
+
+/// Whether a device has a memory of its own: CPUs, GPUs in the same chip and all of Metal's share the host's.
+fn has_memory(backend: &str, selector: &str) -> bool {
+    !["flex", "cpu", "tch", "ndarray", "metal"].contains(&backend)
+        && selector != "cpu"
+        && !selector.starts_with("integrated")
 }
 
 /// The named devices; one of the first backend there is, where none are named.
@@ -230,6 +239,24 @@ mod tests {
             .unwrap();
             assert_eq!(found, vec![Device::flex(); count]);
             assert_eq!(DeviceArg { device }.device().is_ok(), count == 1);
+        }
+    }
+
+    #[test]
+    fn some_share_the_memory_of_the_host() {
+        for (name, own) in [
+            ("flex", false),
+            ("metal", false),
+            ("vulkan:cpu", false),
+            ("wgpu:cpu", false),
+            ("vulkan:integrated:0", false),
+            ("vulkan:discrete:1", true),
+            ("wgpu", true),
+            ("cuda:1", true),
+            ("rocm", true),
+        ] {
+            let (backend, selector) = name.split_once(':').unwrap_or((name, ""));
+            assert_eq!(has_memory(backend, selector), own, "{name}");
         }
     }
 

@@ -1,7 +1,7 @@
 use super::progress::say;
 use super::quantize::{self, Planned, main_device};
 use crate::error::Error;
-use crate::plan::{Place, Plan, PlannedTimes, measure, plan};
+use crate::plan::{Machine, Place, Plan, PlannedTimes, measure, plan};
 use burn_eqat::train::TimeLeft;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -10,12 +10,15 @@ use std::time::Duration;
 ///
 /// Takes the flags of `llama quantize` and the same settings, and prints memory, room on disk and optimizer steps of each phase, and
 /// the sizes before and after. Only config.json and the headers of the files are read; where there are no weights yet, config.json
-/// is enough.
+/// is enough. The sizes of a calibration text are those asked for, since it is not read.
+///
+/// A run that does not fit is said, and is no failure: the exit code is 0. It is 1 where there is no plan, such as for flags that make
+/// no sense.
 #[derive(clap::Args, Debug)]
 pub(super) struct PlanArgs {
     #[command(flatten)]
     run: quantize::Args,
-    /// Run a step of each phase on one block with random weights, and reckon how long the phases take
+    /// Run a step of each phase on one block with random weights, and reckon how long the phases take, on a single device
     #[arg(long)]
     measure: bool,
     /// Print the plan as JSON
@@ -24,9 +27,10 @@ pub(super) struct PlanArgs {
 }
 
 pub(super) fn run(args: PlanArgs) -> Result<(), Error> {
+    args.run.check_plan()?;
     let (flags, planned) = Planned::of(args.run)?;
     let plan = plan(&planned.inputs)?;
-    let fits = planned.check(&flags);
+    let fits = planned.check(&flags, Machine::look());
     let times = if args.measure {
         Some(measure(&planned.inputs, &main_device(&flags)?)?)
     } else {
@@ -46,6 +50,9 @@ pub(super) fn run(args: PlanArgs) -> Result<(), Error> {
         planned.chosen,
         quantize::sizes(&inputs.settings)
     ));
+    if !planned.counted {
+        say("these are the sizes asked for: a text that is shorter has fewer windows\n");
+    }
     if inputs.file_bytes.is_none() {
         say("there are no weights: sizes are those of config.json\n");
     }
@@ -57,7 +64,11 @@ pub(super) fn run(args: PlanArgs) -> Result<(), Error> {
         };
         let steps = times.steps;
         say(&format!(
-            "\ntime: block-ap {} (a step {:.3} s), e2e-qp {} (a batch through a block {:.3} s, through the output layer {:.3} s)\n",
+            "\ntime{}: block-ap {} (a step {:.3} s), e2e-qp {} (a batch through a block {:.3} s, through the output layer {:.3} s)\n",
+            match inputs.devices {
+                1 => "",
+                _ => " on one device alone",
+            },
             left(times.block_ap),
             steps.block_ap_step,
             left(times.e2e_qp),

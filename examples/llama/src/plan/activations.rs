@@ -23,8 +23,8 @@ struct Op {
 pub(super) struct Compute {
     /// Bytes of an activation.
     pub float: u64,
-    /// Whether norms, attention and the feed-forward activation are one op each, which keep only what they get and make. Else each
-    /// consists of Burn's ops, which keep what is between them, the attention weights above all.
+    /// Whether norms, attention and the feed-forward activation are one op each, which keep only what they get and make, in f32.
+    /// Else each consists of Burn's ops, which keep what is between them, the attention weights above all.
     pub fused: bool,
     pub windows: usize,
     pub seq_len: usize,
@@ -36,7 +36,7 @@ impl Compute {
         product([self.windows, self.seq_len, values]).saturating_mul(self.float)
     }
 
-    fn each_token_in_f32(self, values: usize) -> u64 {
+    pub fn each_token_in_f32(self, values: usize) -> u64 {
         product([self.windows, self.seq_len, values, 4])
     }
 }
@@ -62,13 +62,13 @@ impl Tape {
                 0
             }
         };
-        // What a norm keeps: its input; or the input in f32, and what it is before it is scaled.
+        // Norms, and what is fused, get f32, and keep that copy where activations have 16 bits.
+        let wide = |values| compute.each_token_in_f32(values);
+        // What a norm keeps: its input; or also what it is before it is scaled.
         let norm = if compute.fused {
-            hidden
+            wide(model.hidden)
         } else {
-            compute
-                .each_token_in_f32(model.hidden)
-                .saturating_add(hidden)
+            wide(2 * model.hidden)
         };
         // The gradient of the residual stream is there all the time.
         let op = |kept: &[u64], flows: &[u64], left: u64| Op {
@@ -84,8 +84,8 @@ impl Tape {
         };
         let attention = if compute.fused {
             let logs = compute.each_token_in_f32(model.heads);
-            let flowing = [2 * queries, 2 * keys];
-            op(&[2 * queries, 2 * keys, logs], &flowing, 0)
+            let ends = wide(2 * model.queries + 2 * model.keys);
+            op(&[ends, logs], &[ends], 0)
         } else {
             // Attention weights of each position and those before it, by tiles of 64 positions.
             let pairs = product([
@@ -103,10 +103,17 @@ impl Tape {
                 0,
             )
         };
-        // What the fused attention makes is the next layer's input as it is.
-        let attended = if compute.fused { 0 } else { queries };
+        // What the fused attention makes is the next layer's input as it is, in f32.
+        let attended = if compute.fused && compute.float == 4 {
+            0
+        } else {
+            queries
+        };
         // `silu(gate) * up` keeps both; in separate ops also the sigmoid and the product with it.
-        let swiglu = if compute.fused { 2 * inner } else { 4 * inner };
+        let (swiglu, flowing) = match compute.fused {
+            true => (wide(2 * model.inner), wide(3 * model.inner)),
+            false => (4 * inner, 3 * inner),
+        };
         let ops = vec![
             op(&[norm], &[hidden], 0),
             linear(0, hidden, sum([hidden, queries])),
@@ -117,7 +124,7 @@ impl Tape {
             op(&[norm], &[hidden], 0),
             linear(4, hidden, sum([hidden, inner])),
             linear(5, 0, sum([hidden, 2 * inner])),
-            op(&[swiglu], &[3 * inner], 0),
+            op(&[swiglu], &[flowing], 0),
             linear(6, inner, inner),
             // The difference to the target; behind a packed block the gradient comes from the next one.
             op(&[if dense { hidden } else { 0 }], &[hidden], 0),

@@ -1,4 +1,4 @@
-//! The activations that Block-AP keeps of all samples.
+//! The activations that Block-AP keeps of all samples, and the hidden states of windows that are evaluated by block.
 
 use super::PlanInputs;
 use super::memory::Term;
@@ -8,8 +8,17 @@ use burn_eqat::train::CacheDType;
 /// What they are called.
 pub(super) const ACTIVATIONS: &str = "activations of all samples";
 
+/// What the others are called.
+pub(super) const EVALUATED: &str = "hidden states of an evaluation";
+
+/// Windows of a batch that is evaluated.
+pub(super) const EVALUATED_AT_ONCE: usize = 8;
+
 /// Bytes of the head of a record, and of the shape in it.
 const HEAD: usize = 64;
+
+/// Records of a file that are in memory: two that wait, one that is read and one that is decoded.
+const READ: u64 = 4;
 
 /// What goes through the blocks, and where it is: a split is in memory as a whole where it fits in what is left of the budget,
 /// else in two files.
@@ -18,6 +27,9 @@ pub(super) struct Caches {
     pub disk: u64,
     /// Bytes of a record in a file; 0 where there is none.
     record: u64,
+    /// Devices that the samples are dealt to, and how many of them share a memory.
+    devices: u64,
+    copies: u64,
 }
 
 impl Caches {
@@ -27,6 +39,8 @@ impl Caches {
             memory: 0,
             disk: 0,
             record: 0,
+            devices: inputs.devices.max(1) as u64,
+            copies: inputs.copies(),
         };
         let Some(phase) = settings.block_ap else {
             return caches;
@@ -65,14 +79,48 @@ impl Caches {
 
     /// What is in memory: the caches, or what is read ahead of them.
     pub fn terms(&self) -> [Term; 2] {
-        /// Records of a file that are in memory: two that wait, one that is read and one that is decoded.
-        const READ: u64 = 4;
         [
-            Term::device(ACTIVATIONS, self.memory),
+            Term::device(ACTIVATIONS, self.memory.div_ceil(self.devices)).times(self.copies),
             Term::host(
                 "activations that are read ahead",
-                (2 * READ).saturating_mul(self.record),
+                (2 * READ * self.devices).saturating_mul(self.record),
             ),
         ]
+    }
+}
+
+/// The hidden states of all windows of an evaluation by block: in memory as a whole where they fit in its budget, else in a file.
+pub(super) struct EvaluatedStates {
+    pub memory: u64,
+    pub disk: u64,
+}
+
+impl EvaluatedStates {
+    pub fn new(inputs: &PlanInputs) -> Self {
+        /// Bytes that are in memory at most: it has a budget of its own.
+        const MOST: u64 = 1 << 28;
+        let settings = &inputs.settings;
+        let budget = settings
+            .cache
+            .memory
+            .map_or(MOST, |memory| memory.min(MOST));
+        // On disk nothing is rounded.
+        let float = inputs.compute().size();
+        let window = [settings.seq_len, inputs.config.hidden_size, float];
+        let of = |windows: usize| product([windows, window[0], window[1], window[2]]);
+        let all = of(inputs.eval);
+        if all <= budget {
+            return Self {
+                memory: all,
+                disk: 0,
+            };
+        }
+        let batches = inputs.eval.div_ceil(EVALUATED_AT_ONCE);
+        let record = of(EVALUATED_AT_ONCE).saturating_add(HEAD as u64);
+        Self {
+            // Records that are read ahead, and those that are written.
+            memory: record.saturating_mul(READ).min(all),
+            disk: product([batches]).saturating_mul(record),
+        }
     }
 }

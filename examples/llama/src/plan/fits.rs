@@ -1,12 +1,13 @@
 //! Whether a run fits on a machine.
 
-use super::caches::ACTIVATIONS;
+use super::caches::{ACTIVATIONS, EVALUATED};
 use super::machine::lacks_room;
+use super::phases::PACKED_MODEL;
 use super::relief::Relief;
 use super::shape::sum;
 use super::table::size;
-use super::{Machine, Place, Plan, PlanInputs, plan};
-use burn_eqat::QuantizeError;
+use super::{Disk, Machine, PhasePlan, Place, Plan, PlanInputs, plan};
+use crate::error::Error;
 use std::fmt;
 
 /// A run that does not fit.
@@ -57,8 +58,9 @@ pub fn check(
     inputs: &PlanInputs,
     machine: Machine<'_>,
     offered: &dyn Fn(&str) -> bool,
-) -> Result<Option<Lacking>, QuantizeError> {
-    let lacking = |inputs: &PlanInputs| Ok(lacking(&plan(inputs)?, machine));
+) -> Result<Option<Lacking>, Error> {
+    let lacking =
+        |inputs: &PlanInputs| -> Result<_, Error> { Ok(lacking(&plan(inputs)?, machine)) };
     let Some(mut found) = lacking(inputs)? else {
         return Ok(None);
     };
@@ -71,6 +73,7 @@ pub fn check(
     }
     let (mut with, mut changed, mut worst) = (Vec::new(), inputs.clone(), found.clone());
     for relief in reliefs {
+        let relief = relief.after(&changed);
         let next = relief.on(changed.clone());
         match lacking(&next)? {
             None => {
@@ -108,13 +111,9 @@ fn lacking(plan: &Plan, machine: Machine<'_>) -> Option<Lacking> {
         }
     }
     let disk = machine.disk?;
-    // Where there are activations on disk, there is the most.
-    let phase = plan.phase("block-ap")?;
-    let counted = phase
-        .disk
-        .iter()
-        .filter(|term| disk.run_dir || term.what == ACTIVATIONS);
-    let needed = sum(counted.map(|term| term.bytes));
+    let needs = |phase: &PhasePlan| needs_of_disk(phase, disk);
+    let phase = plan.phases.iter().max_by_key(|phase| needs(phase))?;
+    let needed = needs(phase);
     let there = lacks_room(disk.directory, needed)?;
     Some(Lacking {
         phase: phase.name,
@@ -123,4 +122,14 @@ fn lacking(plan: &Plan, machine: Machine<'_>) -> Option<Lacking> {
         there,
         with: Vec::new(),
     })
+}
+
+/// What a phase needs of the disk where activations go. Room for the packed model is looked for where that is saved.
+fn needs_of_disk(phase: &PhasePlan, disk: Disk<'_>) -> u64 {
+    let counted = phase.disk.iter().filter(|term| match term.what {
+        ACTIVATIONS | EVALUATED => true,
+        PACKED_MODEL => false,
+        _ => disk.run_dir,
+    });
+    sum(counted.map(|term| term.bytes))
 }

@@ -21,10 +21,17 @@ pub struct PlanInputs {
     pub writes_calibration: bool,
     /// How the run was asked to work.
     pub settings: QuantizeSettings,
-    /// Whether the device has the fused ops of a transformer, in that type: norms, attention and the feed-forward activation.
+    /// Windows that perplexity is measured on.
+    pub eval: usize,
+    /// Whether the device has the fused ops of a transformer: norms, attention and the feed-forward activation. They compute in f32,
+    /// also from 16 bits.
     pub fused: bool,
+    /// Devices that train at the same time.
+    pub devices: usize,
     /// Whether the device has a memory of its own.
     pub separate_device: bool,
+    /// Whether the device computes in bf16.
+    pub bf16: bool,
     /// Whether finished blocks are kept in a run directory, and in memory no longer.
     pub run_dir: bool,
     /// Whether the model is saved.
@@ -40,6 +47,24 @@ impl PlanInputs {
     /// Whether E2E-QP has one block at a time on the device.
     pub(super) fn offloads(&self) -> bool {
         self.settings.e2e_qp.is_some_and(|phase| phase.offload)
+    }
+
+    /// How many devices' shares of a step are in one memory.
+    pub(super) fn copies(&self) -> u64 {
+        match self.separate_device {
+            true => 1,
+            false => self.devices.max(1) as u64,
+        }
+    }
+
+    /// Whether Block-AP leaves its finished blocks in the run directory.
+    pub(super) fn keeps_blocks(&self) -> bool {
+        self.run_dir && !self.packed
+    }
+
+    /// Whether E2E-QP has its blocks in the run directory: those of Block-AP, or copies of a model that was packed before.
+    pub(super) fn has_stored_blocks(&self) -> bool {
+        self.keeps_blocks() || (self.packed && self.offloads())
     }
 
     /// How a step on that many windows computes.

@@ -1,17 +1,18 @@
 //! How long a run takes, from one step of one block.
 
 use super::PlanInputs;
+use super::shape::{Matrix, ModelShape};
 use crate::LlamaConfig;
 use crate::error::Error;
 use crate::model::Llama;
 use burn::module::Module;
-use burn::tensor::{Device, Distribution, Int, Tensor};
+use burn::tensor::{DType, Device, Distribution, FloatDType, Int, Tensor};
 use burn_eqat::lm::TokenBatch;
 use burn_eqat::train::{
     BlockApConfig, BlockRates, BlockSample, BlockStep, BlockTrainer, Blockwise, ModelError,
     TrainError,
 };
-use burn_eqat::{Quantize, Scheme};
+use burn_eqat::{Quantize, SchemeOverride, Schemes};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -42,7 +43,7 @@ pub struct PlannedTimes {
 }
 
 /// Runs a step of each phase on one block of the model's shape with random weights, and reckons what the phases take. Loading,
-/// saving and measuring perplexity come on top.
+/// saving and measuring perplexity come on top. Of several devices one is measured, as if it did all of the work.
 ///
 /// # Errors
 ///
@@ -53,23 +54,53 @@ pub fn measure(inputs: &PlanInputs, device: &Device) -> Result<PlannedTimes, Err
         num_hidden_layers: 1,
         ..inputs.config.clone()
     };
-    let scheme = inputs.schemes.of("model.layers.0.self_attn.q_proj.weight");
+    settings.dtype.check(device)?;
+    let (overrides, schemes) = of_first_block(inputs)?;
     let bench = Bench {
         inputs,
-        scheme,
+        overrides,
+        schemes,
         device,
     };
+    let model = || as_stored(config.init(device), inputs.file).with_compute_type(settings.dtype);
     let mut steps = MeasuredSteps::default();
     if let Some(phase) = settings.block_ap {
         let windows = phase.batch_size.min(phase.train_size);
-        (steps.block_ap_step, steps.block_ap_forward) =
-            bench.block_ap(config.init(device), windows)?;
+        (steps.block_ap_step, steps.block_ap_forward) = bench.block_ap(model(), windows)?;
     }
     if let Some(phase) = settings.e2e_qp {
         let windows = phase.e2e_batch.min(phase.e2e_size);
-        bench.e2e_qp(config.init(device), windows, &mut steps)?;
+        bench.e2e_qp(model(), windows, &mut steps)?;
     }
     Ok(steps.times(inputs))
+}
+
+/// The schemes of the first block: an override of another would match nothing in a model of one.
+fn of_first_block(inputs: &PlanInputs) -> Result<(Vec<SchemeOverride>, Schemes), Error> {
+    let shape = ModelShape::new(&inputs.config, &inputs.schemes)?;
+    let paths: Vec<&str> = match shape.blocks.first() {
+        Some(block) => block.matrices.iter().map(Matrix::path).collect(),
+        None => Vec::new(),
+    };
+    let mut overrides = inputs.settings.overrides.clone();
+    overrides.retain(|one| paths.iter().any(|path| one.matches(path)));
+    let schemes = paths
+        .iter()
+        .fold(Schemes::new(inputs.settings.scheme), |schemes, path| {
+            schemes.with_path(path, inputs.schemes.of(path))
+        });
+    Ok((overrides, schemes))
+}
+
+/// The model, whose embedding and output layer are in the type of the files.
+fn as_stored(mut llama: Llama, dtype: DType) -> Llama {
+    let cast = |weight: Tensor<2>| weight.cast(FloatDType::from(dtype));
+    let embedding = &mut llama.model.embed_tokens;
+    embedding.weight = embedding.weight.clone().map(cast);
+    if let Some(head) = &mut llama.lm_head {
+        head.weight = head.weight.clone().map(cast);
+    }
+    llama
 }
 
 impl MeasuredSteps {
@@ -105,7 +136,8 @@ impl MeasuredSteps {
 /// Where steps are measured.
 struct Bench<'a> {
     inputs: &'a PlanInputs,
-    scheme: Scheme,
+    overrides: Vec<SchemeOverride>,
+    schemes: Schemes,
     device: &'a Device,
 }
 
@@ -135,12 +167,14 @@ impl Bench<'_> {
             self.inputs.settings.seq_len,
             self.inputs.config.hidden_size,
         ];
-        Tensor::random(shape, Distribution::Normal(0.0, 1.0), self.device)
+        let hidden = Tensor::random(shape, Distribution::Normal(0.0, 1.0), self.device);
+        self.inputs.settings.dtype.cast(hidden)
     }
 
     fn block_ap(&self, llama: Llama, windows: usize) -> Result<(f64, f64), Error> {
-        let config = BlockApConfig::new(self.scheme, Llama::quantized_weights())
-            .with_overrides(self.inputs.settings.overrides.clone());
+        let scheme = self.inputs.settings.scheme;
+        let config = BlockApConfig::new(scheme, Llama::quantized_weights())
+            .with_overrides(self.overrides.clone());
         let (input, target) = (self.hidden(windows), self.hidden(windows));
         let forward = self.second(|| {
             let output = llama.run_block(0, input.clone(), &());
@@ -169,7 +203,7 @@ impl Bench<'_> {
     }
 
     fn e2e_qp(&self, llama: Llama, windows: usize, steps: &mut MeasuredSteps) -> Result<(), Error> {
-        let packed = llama.quantize_rtn(&Llama::quantized_weights(), &self.inputs.schemes)?;
+        let packed = llama.quantize_rtn(&Llama::quantized_weights(), &self.schemes)?;
         let input = self.hidden(windows);
         steps.e2e_qp_forward = self.second(|| {
             let output = packed.run_block(0, input.clone(), &());

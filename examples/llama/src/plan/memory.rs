@@ -37,6 +37,12 @@ impl Term {
         Self { what, place, bytes }
     }
 
+    /// As many of them.
+    pub(super) fn times(mut self, count: u64) -> Self {
+        self.bytes = self.bytes.saturating_mul(count);
+        self
+    }
+
     pub(super) fn disk(what: &'static str, bytes: u64) -> Self {
         let place = Place::Disk;
         Self { what, place, bytes }

@@ -27,7 +27,8 @@ pub use relief::Relief;
 pub use table::size;
 
 use crate::LlamaConfig;
-use burn_eqat::{Bits, GroupSize, QuantizeError, Scheme, Schemes};
+use crate::error::Error;
+use burn_eqat::{Bits, GroupSize, Scheme, Schemes};
 use phases::Phases;
 use serde::Serialize;
 use shape::ModelShape;
@@ -49,12 +50,17 @@ pub struct Plan {
     pub phases: Vec<PhasePlan>,
 }
 
-/// Plans a run.
+/// Plans a run. With several devices that have a memory of their own, it is that of the first, which has the most.
 ///
 /// # Errors
 ///
-/// When the groups of a scheme do not divide a weight.
-pub fn plan(inputs: &PlanInputs) -> Result<Plan, QuantizeError> {
+/// When the groups of a scheme do not divide a weight, or the windows of a step do not divide among the devices.
+pub fn plan(inputs: &PlanInputs) -> Result<Plan, Error> {
+    let share = PlanInputs {
+        settings: inputs.settings.share(inputs.devices)?,
+        ..inputs.clone()
+    };
+    let inputs = &share;
     let model = ModelShape::new(&inputs.config, &inputs.schemes)?;
     let float = inputs.file.size();
     let dense = model.dense_file(float);

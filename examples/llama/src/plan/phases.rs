@@ -2,7 +2,7 @@
 
 use super::PlanInputs;
 use super::activations::{Compute, Tape};
-use super::caches::{ACTIVATIONS, Caches};
+use super::caches::{ACTIVATIONS, Caches, EVALUATED, EVALUATED_AT_ONCE, EvaluatedStates};
 use super::memory::{Moment, Place, Term, bytes};
 use super::shape::{BlockShape, ModelShape, product, sum};
 use burn_eqat::Method;
@@ -17,8 +17,11 @@ const OPTIMIZER: u64 = 4;
 /// What is there only while step sizes train.
 const TRAINING: [&str; 2] = ["moments of the step sizes", "gradients of the step sizes"];
 
-/// Hidden state values that the evaluation of a model by block has in memory.
-const EVALUATED: u64 = 1 << 26;
+/// What the saved model is called.
+pub(super) const PACKED_MODEL: &str = "packed model";
+
+/// What is kept of finished blocks.
+const FINISHED: &str = "finished blocks in the run directory";
 
 /// Bytes of a file that are in memory before it is written; a larger model is written to several.
 const GATHERED: u64 = 1_000_000_000;
@@ -102,14 +105,23 @@ impl Phases<'_> {
 
     fn forward(&self, compute: Compute) -> u64 {
         let model = self.model;
-        let attended = if compute.fused {
-            0
+        // The fused ops have copies in f32 of what they get and make.
+        let wide = |values: usize| match compute.float {
+            4 => 0,
+            _ => compute.each_token_in_f32(values),
+        };
+        let (attended, activated) = if compute.fused {
+            (
+                wide(2 * model.queries + 2 * model.keys),
+                wide(3 * model.inner),
+            )
         } else {
             let tile = product([compute.windows, model.heads, compute.seq_len, 64]);
-            (3 * compute.float).saturating_mul(tile)
+            ((3 * compute.float).saturating_mul(tile), 0)
         };
         let attention = compute.each_token(3 * model.hidden + 2 * model.queries + 2 * model.keys);
         let fed = compute.each_token(2 * model.hidden + 3 * model.inner);
+        let fed = fed.saturating_add(activated);
         fed.max(attention.saturating_add(attended))
     }
 
@@ -130,24 +142,52 @@ impl Phases<'_> {
 
     /// Windows of an evaluation by block, a batch of which goes through a block at a time.
     fn evaluating(&self, streams: bool) -> Vec<Term> {
-        let float = self.inputs.compute().size() as u64;
-        let compute = self.inputs.on(8);
-        let hidden = if streams { EVALUATED * float } else { 0 };
+        let compute = self.inputs.on(EVALUATED_AT_ONCE.min(self.inputs.eval));
+        let hidden = match streams {
+            true => EvaluatedStates::new(self.inputs).memory,
+            false => 0,
+        };
         vec![
-            Term::device("hidden states of windows", hidden),
+            Term::device(EVALUATED, hidden),
             Term::device("activations of a forward pass", self.forward(compute)),
             Term::device("losses of the output layer", self.head(compute, false)),
         ]
     }
 
-    /// The loss of the output layer, by chunks of positions; with gradients those of all positions are collected.
+    /// The hidden states that an evaluation has on disk.
+    fn evaluated_on_disk(&self, streams: bool) -> Term {
+        let disk = match streams {
+            true => EvaluatedStates::new(self.inputs).disk,
+            false => 0,
+        };
+        Term::disk(EVALUATED, disk)
+    }
+
+    /// The loss of the output layer, by chunks of positions, in f32; with gradients those of all positions are collected. Of a
+    /// weight in 16 bits some columns are in f32 at a time, for more positions.
     fn head(&self, compute: Compute, gradients: bool) -> u64 {
         const LOGITS: usize = 1 << 20;
+        const CAST_ROWS: usize = 256;
+        const CAST: u64 = 1 << 23;
         let model = self.model;
-        let rows = (LOGITS / model.vocab.max(1)).max(16);
-        let logits = product([rows, model.vocab, 3, 4]);
+        let cast = self.inputs.shell_float() < 4;
+        let least = if cast { CAST_ROWS } else { 16 };
+        let positions = product([compute.windows, compute.seq_len]).max(16);
+        let rows = (LOGITS / model.vocab.max(1)).max(least) as u64;
+        let logits = rows
+            .min(positions)
+            .saturating_mul(product([model.vocab, 3, 4]));
+        let weight = product([model.vocab, model.hidden]);
+        let tile = if cast { 4 * weight.min(CAST) } else { 0 };
         let copies = if gradients { 5 } else { 2 };
-        logits.saturating_add(compute.each_token(copies * model.hidden))
+        let wide = compute.each_token_in_f32(copies * model.hidden);
+        // What the last norm makes, and its gradient.
+        let half = match (compute.float, gradients) {
+            (4, _) => 0,
+            (_, true) => compute.each_token(2 * model.hidden),
+            (_, false) => compute.each_token(model.hidden),
+        };
+        sum([logits, tile, wide, half])
     }
 
     /// The model writes text.
@@ -165,10 +205,17 @@ impl Phases<'_> {
         let keys = product([2, model.blocks.len(), model.keys]);
         let cache = inputs.on(WINDOWS).each_token(1).saturating_mul(keys);
         let logits = product([3 * WINDOWS, model.vocab, 4]);
+        // Beside what each phase has of them in the type of the file.
+        let wide = !inputs.packed && inputs.compute().size() == 4;
+        let tables = match wide {
+            true => (4 - inputs.shell_float().min(4)).saturating_mul(model.embedding),
+            false => 0,
+        };
         let terms = [
             Term::device("all blocks", blocks),
             Term::device("keys and values of earlier positions", cache),
             Term::device("logits", logits),
+            Term::device("embedding and output layer in f32", tables),
         ];
         let terms = self.base().into_iter().chain(terms);
         PhasePlan {
@@ -210,12 +257,28 @@ impl Phases<'_> {
         }
         terms.extend(self.evaluating(!stays));
         moments.push(Moment::new("evaluation", terms));
+        let rounded = match packs && self.inputs.run_dir {
+            true => self.model.packed_blocks(),
+            false => 0,
+        };
         PhasePlan {
             name,
             moments,
-            disk: Vec::new(),
+            disk: vec![
+                self.evaluated_on_disk(!stays),
+                Term::disk("rounded blocks in the run directory", rounded),
+            ],
             steps: 0,
         }
+    }
+
+    /// The packed blocks in the run directory, if there are any.
+    fn finished(&self, there: bool) -> Term {
+        let bytes = match there {
+            true => self.model.packed_blocks(),
+            false => 0,
+        };
+        Term::disk(FINISHED, bytes)
     }
 
     fn block_ap(&self) -> PhasePlan {
@@ -228,6 +291,9 @@ impl Phases<'_> {
         // Windows of a step; there may be fewer in all.
         let compute = inputs.on(batch.min(samples));
         let float = inputs.compute().size() as u64;
+        // What each device has is in one memory, or that of another comes to the first.
+        let copies = inputs.copies();
+        let gradients = copies.max((inputs.devices as u64).clamp(1, 2));
         let quantizer = |copies: u64| copies.saturating_mul(2 * 4 * self.block(BlockShape::steps));
         let plain = |copies: u64| {
             copies.saturating_mul(4 * self.block(|block| block.weights() + block.plain()))
@@ -236,15 +302,21 @@ impl Phases<'_> {
             true => 0,
             false => model.packed_blocks(),
         };
+        // Read for its turn where finished blocks are in files.
+        let packed_block = match inputs.run_dir {
+            true => Term::device("a packed block", self.block(BlockShape::packed)),
+            false => Term::device("a packed block", 0),
+        };
         let mut common = self.base().to_vec();
         common.extend(caches.terms());
         common.extend([
             Term::device("finished blocks", finished),
             // Its target; its input is what the first norm keeps.
-            Term::device("a target", compute.each_token(model.hidden)),
+            Term::device("a target", compute.each_token(model.hidden)).times(copies),
         ]);
         let trained = [
-            self.dense_block(),
+            // Where several devices have one memory, they have one block, or the one before the last step beside it.
+            self.dense_block().times(copies.min(2)),
             Term::device("moments of the weights", plain(2)),
             Term::device("step sizes and zero points, with moments", quantizer(3)),
         ];
@@ -269,19 +341,31 @@ impl Phases<'_> {
                     Term::device(
                         "activations, fake-quantized weights and gradients on their way",
                         tape(Tape::peak),
-                    ),
-                    Term::device("a fake-quantized weight in f32", cast),
+                    )
+                    .times(copies),
+                    Term::device("a fake-quantized weight in f32", cast).times(copies),
                 ]),
             ),
             Moment::new(
                 "gradients of the weights",
                 training(&[
-                    Term::device("gradients", plain(1)),
-                    Term::device("gradients of step sizes and zero points", quantizer(1)),
-                    Term::device("gradient of a fake-quantized weight", float * largest),
-                    Term::device("that gradient in f32", cast),
+                    Term::device("gradients", plain(gradients)),
+                    Term::device(
+                        "gradients of step sizes and zero points",
+                        quantizer(gradients),
+                    ),
+                    Term::device("gradient of a fake-quantized weight", float * largest)
+                        .times(copies),
+                    Term::device("that gradient in f32", cast).times(copies),
                 ]),
             ),
+            Moment::new("evaluation", {
+                let mut terms = self.base().to_vec();
+                terms.push(Term::device("finished blocks", finished));
+                terms.push(packed_block);
+                terms.extend(self.evaluating(inputs.run_dir));
+                terms
+            }),
             Moment::new(
                 "optimizer step",
                 training(&[
@@ -291,20 +375,20 @@ impl Phases<'_> {
                 ]),
             ),
         ];
-        let batches = samples.div_ceil(batch.max(1));
-        let kept = if inputs.run_dir {
-            model.packed_blocks()
-        } else {
-            0
+        let steps = samples
+            .div_ceil(batch.max(1))
+            .div_ceil(inputs.devices.max(1));
+        // The one comes after the other.
+        let evaluated = self.evaluated_on_disk(inputs.run_dir);
+        let activations = match evaluated.bytes > caches.disk {
+            true => evaluated,
+            false => Term::disk(ACTIVATIONS, caches.disk),
         };
         PhasePlan {
             name: "block-ap",
             moments,
-            disk: vec![
-                Term::disk(ACTIVATIONS, caches.disk),
-                Term::disk("finished blocks in the run directory", kept),
-            ],
-            steps: product([model.blocks.len(), epochs, batches]),
+            disk: vec![activations, self.finished(inputs.keeps_blocks())],
+            steps: product([model.blocks.len(), epochs, steps]),
         }
     }
 
@@ -321,8 +405,13 @@ impl Phases<'_> {
             None => (1, 0, 0, 1, false),
         };
         let compute = inputs.on(batch.min(samples));
-        // Gradients of a batch, and those that were added up before.
-        let gradients = if accumulation > 1 { 2 } else { 1 };
+        let copies = inputs.copies();
+        let devices = inputs.devices.max(1);
+        // Gradients of a batch on each device, or those that come from another; and those that were added up before.
+        let gradients = match devices {
+            1 => 1,
+            _ => copies.max(2),
+        } + u64::from(accumulation > 1);
         let of_steps = |copies: u64| copies.saturating_mul(4 * model.steps());
         let integers = sum(model.blocks.iter().map(BlockShape::packed_integers));
         let norms = sum(model.blocks.iter().map(|block| 4 * block.plain()));
@@ -357,7 +446,8 @@ impl Phases<'_> {
         let kept = match recompute {
             true => Term::device("what goes into each block", kept),
             false => Term::device("activations of all blocks", kept),
-        };
+        }
+        .times(copies);
         let pass = self.block(|block| {
             let tape = tape(block);
             match recompute {
@@ -375,14 +465,16 @@ impl Phases<'_> {
                     Term::device(
                         "losses and gradients of the output layer",
                         self.head(compute, true),
-                    ),
+                    )
+                    .times(copies),
                 ]),
             ),
             Moment::new(
                 "backward pass of a block",
                 with(&[
                     kept,
-                    Term::device("activations of a block and gradients on their way", pass),
+                    Term::device("activations of a block and gradients on their way", pass)
+                        .times(copies),
                 ]),
             ),
             Moment::new("evaluation", {
@@ -396,19 +488,13 @@ impl Phases<'_> {
         // Written beside the one before it.
         let saved = if inputs.run_dir { 2 * of_steps(4) } else { 0 };
         let batches = samples.div_ceil(batch.max(1));
-        let per_epoch = batches.div_ceil(accumulation.max(1));
+        let per_epoch = batches.div_ceil(accumulation.max(1).saturating_mul(devices));
         PhasePlan {
             name: "e2e-qp",
             moments,
             disk: vec![
-                Term::disk(
-                    "finished blocks in the run directory",
-                    if inputs.run_dir {
-                        model.packed_blocks()
-                    } else {
-                        0
-                    },
-                ),
+                self.evaluated_on_disk(inputs.offloads()),
+                self.finished(inputs.has_stored_blocks()),
                 Term::disk("state in the run directory", saved),
             ],
             steps: product([per_epoch, epochs]),
@@ -422,11 +508,10 @@ impl Phases<'_> {
         } else {
             0
         };
-        let kept = match (inputs.run_dir, inputs.packed) {
-            (true, false) => model.packed_blocks(),
-            _ => 0,
-        };
-        let loaded = if kept > 0 {
+        // Round to nearest and Block-AP leave their blocks in files; E2E-QP has them in memory, unless they take turns.
+        let trained = inputs.settings.e2e_qp.is_some();
+        let in_files = inputs.offloads() || (inputs.keeps_blocks() && !trained);
+        let loaded = if in_files {
             self.block(BlockShape::packed)
         } else {
             model.packed_blocks()
@@ -441,8 +526,8 @@ impl Phases<'_> {
             name: "save",
             moments: vec![Moment::new("writing", terms)],
             disk: vec![
-                Term::disk("finished blocks in the run directory", kept),
-                Term::disk("packed model", written),
+                self.finished(inputs.has_stored_blocks()),
+                Term::disk(PACKED_MODEL, written),
             ],
             steps: 0,
         }

@@ -20,8 +20,11 @@ pub enum Relief {
     E2eBatch(usize, usize),
     /// `--dtype`: activations in 16 bits.
     HalfPrecision,
-    /// `--offload`: one block at a time on the device in E2E-QP.
-    Offload,
+    /// `--offload`: one block at a time on the device in E2E-QP; also `--run` where there is no run directory to read blocks from.
+    Offload {
+        /// Whether it needs `--run`, too.
+        run: bool,
+    },
     /// `--cache-dtype`: activations on disk in 16 bits.
     CacheDType,
     /// `--calibration`: text that the model need not write.
@@ -31,17 +34,18 @@ pub enum Relief {
 impl Relief {
     /// What may help, what costs least first. `offered` tells which flags there are.
     pub(super) fn all(inputs: &PlanInputs, offered: &dyn Fn(&str) -> bool) -> Vec<Self> {
-        let settings = &inputs.settings;
+        let (settings, devices) = (&inputs.settings, inputs.devices.max(1));
         let mut all = Vec::new();
         if inputs.writes_calibration {
             all.push(Relief::Calibration);
         }
+        // Rounded blocks go there, too.
+        if !inputs.run_dir && !inputs.packed {
+            all.push(Relief::RunDir);
+        }
         if settings.block_ap.is_some() {
             if settings.cache.memory.is_none_or(|bytes| bytes > 0) {
                 all.push(Relief::CacheMemory(0));
-            }
-            if !inputs.run_dir {
-                all.push(Relief::RunDir);
             }
             if settings.cache.dtype == burn_eqat::train::CacheDType::F32 {
                 all.push(Relief::CacheDType);
@@ -50,7 +54,7 @@ impl Relief {
         if settings.e2e_qp.is_some_and(|phase| !phase.recompute) {
             all.push(Relief::Recompute);
         }
-        if inputs.settings.dtype == ComputeType::F32 {
+        if inputs.bf16 && inputs.settings.dtype == ComputeType::F32 {
             all.push(Relief::HalfPrecision);
         }
         if let Some(phase) = settings.e2e_qp
@@ -59,13 +63,18 @@ impl Relief {
             let accumulation = phase.grad_accum.saturating_mul(phase.e2e_batch);
             all.push(Relief::E2eBatch(1, accumulation));
         }
-        if settings.e2e_qp.is_some() && !inputs.offloads() {
-            all.push(Relief::Offload);
+        if settings.e2e_qp.is_some() && !inputs.offloads() && devices == 1 {
+            let run = !inputs.run_dir;
+            all.push(Relief::Offload { run });
         }
-        if settings.block_ap.is_some_and(|phase| phase.batch_size > 1) {
-            all.push(Relief::BatchSize(1));
+        if settings
+            .block_ap
+            .is_some_and(|phase| phase.batch_size > devices)
+        {
+            all.push(Relief::BatchSize(devices));
         }
-        all.retain(|relief| offered(relief.flag()));
+        let divides = |inputs: PlanInputs| inputs.settings.share(inputs.devices).is_ok();
+        all.retain(|relief| offered(relief.flag()) && divides(relief.on(inputs.clone())));
         all
     }
 
@@ -78,9 +87,19 @@ impl Relief {
             Relief::BatchSize(_) => "batch-size",
             Relief::E2eBatch(..) => "e2e-batch",
             Relief::HalfPrecision => "dtype",
-            Relief::Offload => "offload",
+            Relief::Offload { .. } => "offload",
             Relief::CacheDType => "cache-dtype",
             Relief::Calibration => "calibration",
+        }
+    }
+
+    /// The option for a run that has others by now.
+    pub(super) fn after(self, inputs: &PlanInputs) -> Self {
+        match self {
+            Relief::Offload { .. } => Relief::Offload {
+                run: !inputs.run_dir,
+            },
+            other => other,
         }
     }
 
@@ -105,12 +124,9 @@ impl Relief {
                     (phase.e2e_batch, phase.grad_accum) = (windows, accumulation);
                 }
             }
-            Relief::HalfPrecision => {
-                settings.dtype = ComputeType::Bf16;
-                // The fused ops of a CPU are in f32.
-                inputs.fused &= inputs.separate_device;
-            }
-            Relief::Offload => {
+            Relief::HalfPrecision => settings.dtype = ComputeType::Bf16,
+            Relief::Offload { run } => {
+                inputs.run_dir |= run;
                 if let Some(phase) = &mut settings.e2e_qp {
                     (phase.recompute, phase.offload) = (true, true);
                 }
@@ -134,7 +150,8 @@ impl fmt::Display for Relief {
                 write!(f, "--e2e-batch {windows} --grad-accum {accumulation}")
             }
             Relief::HalfPrecision => f.write_str("--dtype bf16"),
-            Relief::Offload => f.write_str("--offload"),
+            Relief::Offload { run: false } => f.write_str("--offload"),
+            Relief::Offload { run: true } => f.write_str("--offload --run DIR"),
             Relief::CacheDType => f.write_str("--cache-dtype bf16"),
             Relief::Calibration => f.write_str("--calibration FILE"),
         }

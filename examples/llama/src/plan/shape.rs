@@ -17,6 +17,7 @@ pub(super) fn sum(terms: impl IntoIterator<Item = u64>) -> u64 {
 /// A quantized weight, `[d_input, d_output]`.
 #[derive(Clone, Debug)]
 pub(super) struct Matrix {
+    path: String,
     d_input: usize,
     d_output: usize,
     scheme: Scheme,
@@ -25,6 +26,11 @@ pub(super) struct Matrix {
 }
 
 impl Matrix {
+    /// What its weight is called in the model.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     pub fn weights(&self) -> u64 {
         product([self.d_input, self.d_output])
     }
@@ -128,11 +134,15 @@ impl ModelShape {
             let matrices = parts.iter().map(|(name, d_input, d_output, bias)| {
                 let path = format!("model.layers.{index}.{name}.weight");
                 let scheme = schemes.of(&path);
-                let groups = scheme.groups(*d_input);
+                let groups = scheme.groups(*d_input).map_err(|error| {
+                    let path = path.clone();
+                    QuantizeError::Scheme { path, error }
+                })?;
                 Ok(Matrix {
+                    path,
                     d_input: *d_input,
                     d_output: *d_output,
-                    groups: groups.map_err(|error| QuantizeError::Scheme { path, error })?,
+                    groups,
                     scheme,
                     bias: *bias,
                 })

@@ -44,8 +44,11 @@ fn paper(config: serde_json::Value, scheme: &str) -> PlanInputs {
             rates: Rates::default(),
             seed: 1,
         },
+        eval: 128,
         fused: true,
+        devices: 1,
         separate_device: true,
+        bf16: true,
         run_dir: true,
         output: true,
     }
@@ -67,6 +70,7 @@ fn tiny() -> PlanInputs {
     });
     let mut inputs = paper(config, "w4g4");
     (inputs.settings.dtype, inputs.separate_device) = (ComputeType::F32, false);
+    inputs.eval = 1;
     let settings = &mut inputs.settings;
     (settings.seq_len, settings.val_size) = (3, 3);
     settings.cache = CacheConfig::new();
@@ -200,6 +204,10 @@ fn more_work_never_takes_less() {
     for inputs in [llama_2_7b(), tiny()] {
         let before = totals(&inputs);
         for (change, name) in changes {
+            // In 16 bits the fused ops have copies in f32.
+            if name == "separate ops" && inputs.settings.dtype.is_half() {
+                continue;
+            }
             let mut more = inputs.clone();
             change(&mut more);
             let after = totals(&more);
@@ -218,13 +226,15 @@ fn options_take_less() {
         let plan = plan(inputs).unwrap();
         plan.bytes(plan.phase(phase).unwrap(), place)
     };
-    let base = llama_2_7b();
+    let mut base = llama_2_7b();
+    // So that training takes the most, and not the evaluation.
+    base.eval = 1;
     let mut changed = base.clone();
     changed.settings.e2e_qp.as_mut().unwrap().recompute = false;
     let device = Place::Device;
-    // All blocks' activations instead of one's: some 15 GB more.
+    // All blocks' activations instead of one's: 230 KB a token and block, in 32 blocks of 4096 tokens, without what goes into them.
     let more = most(&changed, "e2e-qp", device) - most(&base, "e2e-qp", device);
-    assert!((10_000_000_000..25_000_000_000).contains(&more), "{more}");
+    assert!((25_000_000_000..32_000_000_000).contains(&more), "{more}");
     changed = base.clone();
     changed.settings.e2e_qp.as_mut().unwrap().offload = true;
     assert!(most(&changed, "e2e-qp", device) < most(&base, "e2e-qp", device) - 2_000_000_000);
@@ -417,16 +427,195 @@ fn sizes_are_those_of_the_model() {
 #[test]
 fn a_step_of_each_phase_is_measured() {
     use burn::tensor::Device;
-    let times = measure(&tiny(), &Device::flex()).unwrap();
-    let steps = times.steps;
-    for seconds in [
-        steps.block_ap_step,
-        steps.block_ap_forward,
-        steps.e2e_qp_step,
-        steps.e2e_qp_forward,
-        steps.e2e_qp_head,
-    ] {
-        assert!(seconds > 0.0 && seconds < 10.0, "{steps:?}");
+    let mut other_blocks = tiny();
+    let overrides = ["layers.1.mlp=w2g4", "layers.0.mlp.down_proj=w2g4"];
+    let overrides = overrides.map(|text| text.parse().unwrap());
+    other_blocks.schemes = other_blocks.schemes.with_overrides(overrides.clone());
+    other_blocks.settings.overrides = overrides.to_vec();
+    let mut half = tiny();
+    half.settings.dtype = ComputeType::Bf16;
+    for inputs in [tiny(), other_blocks, half] {
+        let times = measure(&inputs, &Device::flex()).unwrap();
+        let steps = times.steps;
+        for seconds in [
+            steps.block_ap_step,
+            steps.block_ap_forward,
+            steps.e2e_qp_step,
+            steps.e2e_qp_forward,
+            steps.e2e_qp_head,
+        ] {
+            assert!(seconds > 0.0 && seconds < 10.0, "{steps:?}");
+        }
+        assert!(times.block_ap > steps.block_ap_step && times.e2e_qp > steps.e2e_qp_step);
     }
-    assert!(times.block_ap > steps.block_ap_step && times.e2e_qp > steps.e2e_qp_step);
+}
+
+/// The bytes of a term on disk in a phase; 0 where there is none.
+fn on_disk(plan: &Plan, phase: &str, what: &str) -> u64 {
+    let mut terms = plan.phase(phase).unwrap().disk.iter();
+    terms
+        .find(|term| term.what == what)
+        .map_or(0, |term| term.bytes)
+}
+
+#[test]
+fn devices_share_a_step_and_a_memory_or_have_their_own() {
+    let one = llama_2_7b();
+    let mut two = one.clone();
+    two.devices = 2;
+    let backward = "forward and backward pass";
+    let (weights, tape) = (
+        "weights of a block",
+        "activations, fake-quantized weights and gradients on their way",
+    );
+    let of = |inputs: &PlanInputs, what| term(&plan(inputs).unwrap(), "block-ap", backward, what);
+    // Each has half of the batch, and all of the weights.
+    assert!(of(&two, tape) < of(&one, tape));
+    assert_eq!(of(&two, weights), of(&one, weights));
+    let steps =
+        |inputs: &PlanInputs, phase: &str| plan(inputs).unwrap().phase(phase).unwrap().steps;
+    for phase in ["block-ap", "e2e-qp"] {
+        assert_eq!(steps(&two, phase), steps(&one, phase), "{phase}");
+    }
+    // What each has is in one and the same memory.
+    let mut shared = two.clone();
+    shared.separate_device = false;
+    assert_eq!(of(&shared, tape), 2 * of(&two, tape));
+    let memory = |inputs: &PlanInputs, phase: &str| {
+        let plan = plan(inputs).unwrap();
+        plan.bytes(plan.phase(phase).unwrap(), Place::Host)
+    };
+    let mut alone = one.clone();
+    alone.separate_device = false;
+    for phase in ["block-ap", "e2e-qp"] {
+        assert!(memory(&shared, phase) > memory(&alone, phase), "{phase}");
+    }
+    // A batch of 2 is not dealt to 3, so there is no plan; and no option is named that could not be dealt.
+    two.devices = 3;
+    let error = plan(&two).unwrap_err().to_string();
+    assert!(error.contains("--batch-size is 2"), "{error}");
+    two.devices = 2;
+    let reliefs = Relief::all(&two, &|_| true);
+    let refused = |relief: &Relief| matches!(relief, Relief::BatchSize(1) | Relief::Offload { .. });
+    assert!(!reliefs.iter().any(refused), "{reliefs:?}");
+}
+
+#[test]
+fn options_are_only_named_where_they_can_be_used() {
+    let mut inputs = llama_2_7b();
+    inputs.settings.dtype = ComputeType::F32;
+    inputs.run_dir = false;
+    let all = |inputs: &PlanInputs| Relief::all(inputs, &|_| true);
+    let found = all(&inputs);
+    let offload = Relief::Offload { run: true };
+    assert!(found.contains(&offload) && found.contains(&Relief::HalfPrecision));
+    assert_eq!(offload.to_string(), "--offload --run DIR");
+    // Another option may have brought the run directory.
+    assert_eq!(
+        offload
+            .after(&Relief::RunDir.on(inputs.clone()))
+            .to_string(),
+        "--offload"
+    );
+    inputs.bf16 = false;
+    assert!(!all(&inputs).contains(&Relief::HalfPrecision));
+    // Rounded blocks leave memory, too.
+    inputs.settings.method = Method::Rtn;
+    (inputs.settings.block_ap, inputs.settings.e2e_qp) = (None, None);
+    assert_eq!(all(&inputs), [Relief::RunDir]);
+    let most = |inputs: &PlanInputs| {
+        let plan = plan(inputs).unwrap();
+        plan.bytes(plan.phase("rtn").unwrap(), Place::Device)
+    };
+    assert!(most(&Relief::RunDir.on(inputs.clone())) < most(&inputs));
+}
+
+#[test]
+fn what_is_on_disk_beside_activations() {
+    let mut inputs = llama_2_7b();
+    let block = 50_593_792 + 790_528 + 4 * 3_162_112 + 4 * 8192;
+    // 128 windows of 2048 tokens in 16 batches, in 16 bits.
+    let states = 16 * (8 * 2048 * 4096 * 2 + 64);
+    let found = plan(&inputs).unwrap();
+    let evaluated = "hidden states of an evaluation";
+    assert_eq!(on_disk(&found, "full-precision", evaluated), states);
+    assert_eq!(on_disk(&found, "rtn", evaluated), states);
+    assert_eq!(
+        on_disk(&found, "rtn", "rounded blocks in the run directory"),
+        32 * block
+    );
+    // All of the model is in memory then.
+    assert_eq!(on_disk(&found, "e2e-qp", evaluated), 0);
+    // A whole text may be more than the activations of the samples.
+    inputs.eval = 1 << 16;
+    let longer = plan(&inputs).unwrap();
+    assert_eq!(on_disk(&longer, "block-ap", evaluated), 512 * states);
+    let directory = Path::new(".");
+    let machine = Machine {
+        disk: Some(Disk {
+            directory,
+            run_dir: false,
+        }),
+        ..Machine::default()
+    };
+    inputs.eval = 1 << 36;
+    let lacking = check(&inputs, machine, &|_| false).unwrap().unwrap();
+    assert_eq!(lacking.place, Place::Disk);
+    // A few windows fit in the budget of an evaluation, which is none here.
+    inputs.eval = 8;
+    inputs.settings.cache = CacheConfig::new();
+    let small = plan(&inputs).unwrap();
+    assert_eq!(on_disk(&small, "full-precision", evaluated), 0);
+    assert_eq!(
+        term(&small, "full-precision", "evaluation", evaluated),
+        8 * 2048 * 4096 * 2
+    );
+}
+
+/// A model that was packed before is copied to the run directory where its blocks take turns, and saved from there.
+#[test]
+fn a_packed_model_is_saved_block_by_block_where_its_blocks_take_turns() {
+    let mut inputs = llama_2_7b();
+    inputs.packed = true;
+    inputs.settings.block_ap = None;
+    let block = 50_593_792 + 790_528 + 4 * 3_162_112 + 4 * 8192;
+    let finished = "finished blocks in the run directory";
+    for (offload, blocks, kept) in [(false, 32, 0), (true, 1, 32)] {
+        inputs.settings.e2e_qp.as_mut().unwrap().offload = offload;
+        let plan = plan(&inputs).unwrap();
+        let packed = term(&plan, "save", "writing", "packed blocks");
+        assert_eq!(packed, blocks * block, "{offload}");
+        for phase in ["e2e-qp", "save"] {
+            assert_eq!(on_disk(&plan, phase, finished), kept * block, "{phase}");
+        }
+    }
+}
+
+/// The output layer computes in f32, and on more positions at a time where its weight has 16 bits.
+#[test]
+fn the_output_layer_is_in_f32() {
+    let loss = |file, dtype| {
+        let mut inputs = llama_2_7b();
+        (inputs.file, inputs.settings.dtype) = (file, dtype);
+        let plan = plan(&inputs).unwrap();
+        let (when, what) = (
+            "loss of the output layer",
+            "losses and gradients of the output layer",
+        );
+        term(&plan, "e2e-qp", when, what)
+    };
+    let hidden = 2 * 2048 * 4096;
+    let chunk = |rows: u64| 3 * rows * 32000 * 4;
+    assert_eq!(
+        loss(DType::F32, ComputeType::F32),
+        chunk(32) + 5 * 4 * hidden
+    );
+    assert_eq!(
+        loss(DType::BF16, ComputeType::F32),
+        chunk(256) + 4 * (1 << 23) + 5 * 4 * hidden
+    );
+    assert_eq!(
+        loss(DType::BF16, ComputeType::Bf16),
+        chunk(256) + 4 * (1 << 23) + 5 * 4 * hidden + 2 * 2 * hidden
+    );
 }

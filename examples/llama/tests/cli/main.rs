@@ -546,10 +546,6 @@ fn settings_without_an_effect_are_refused() {
             "--cache-dtype has no effect",
         ),
         (
-            round(&["--cache-dir", "cache"]),
-            "--cache-dir has no effect",
-        ),
-        (
             quantize(&["--cache-dtype", "f32"]),
             "--cache-dtype has no effect without --cache-memory: all activations are in memory",
         ),
@@ -582,6 +578,15 @@ fn settings_without_an_effect_are_refused() {
             vec!["quantize", "--offload"],
             "--offload needs a run directory to read blocks from: give --run or --output",
         ),
+        (
+            vec!["plan", "--report", "report.json"],
+            "--report has no effect with llama plan: nothing is quantized",
+        ),
+        (
+            vec!["plan", "--force"],
+            "--force has no effect with llama plan",
+        ),
+        (vec!["plan", "--ignore-plan"], "--ignore-plan has no effect"),
         (
             round(&["--override", "down_proj"]),
             "override \"down_proj\"",
@@ -989,6 +994,11 @@ fn devices_that_cannot_be_used_are_refused() {
     refused(
         &quantize(&["--device", "flex,flex,flex", "--batch-size", "3"]),
         "--e2e-batch is 4 and --grad-accum 1, expected one of them to be a multiple of the 3 devices",
+    );
+    let offload = quantize(&["--device", "flex,flex", "--offload", "--run", "no/run"]);
+    refused(
+        &offload,
+        "--offload is for a single device: --device names 2, expected one",
     );
     refused(
         &round(&["--device", "flex,flex"]),

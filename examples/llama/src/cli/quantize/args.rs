@@ -2,6 +2,7 @@ use super::preset::Preset;
 use super::size::Size;
 use crate::cli::compute::ComputeArg;
 use crate::cli::device::DevicesArg;
+use crate::error::Error;
 use burn_eqat::train::CacheDType;
 use burn_eqat::{Method, Scheme, SchemeOverride};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -89,7 +90,7 @@ pub(in crate::cli) struct Args {
     /// Type of activations on disk, bf16 or f32; in memory they are not rounded [default: bf16]
     #[arg(long, value_name = "TYPE")]
     pub(super) cache_dtype: Option<CacheDType>,
-    /// Directory of activations on disk [default: in the run directory if there is
+    /// Directory of activations on disk, those of Block-AP and of a model that is measured block by block [default: in the run directory if there is
     /// one, else the system's temporary directory]
     #[arg(long, value_name = "DIR")]
     #[serde(skip)]
@@ -116,7 +117,7 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "YES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) recompute: Option<bool>,
     /// Keep the packed weights of one block at a time in memory in E2E-QP, and step sizes with their moments
-    /// on the host; includes --recompute and needs a run directory
+    /// on the host; includes --recompute, needs a run directory (--run or --output) and a single device
     #[arg(long)]
     pub(super) offload: bool,
     /// Seed of everything random [default: 42]
@@ -141,8 +142,8 @@ pub(in crate::cli) struct Args {
     #[arg(long)]
     #[serde(skip)]
     pub(super) ignore_plan: bool,
-    /// Show the training phases on Burn's dashboard, where the output is a terminal: press q to stop as with Ctrl-C (needs the
-    /// cargo feature tui)
+    /// Show the training phases on Burn's dashboard, where the output is a terminal: press q, then s, to stop as Ctrl-C does
+    /// elsewhere (needs the cargo feature tui)
     #[arg(long)]
     #[serde(skip)]
     pub(super) tui: bool,
@@ -157,6 +158,23 @@ pub(in crate::cli) struct Args {
 }
 
 impl Args {
+    /// Fails for flags that have no effect with `llama plan`.
+    pub(in crate::cli) fn check_plan(&self) -> Result<(), Error> {
+        let of_a_run = [
+            ("--force", self.force),
+            ("--ignore-plan", self.ignore_plan),
+            ("--tui", self.tui),
+            ("--report", self.report.is_some()),
+            ("--html", self.html.is_some()),
+        ];
+        match of_a_run.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(Error::Setting(format!(
+                "{flag} has no effect with llama plan: nothing is quantized"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// How far to go.
     pub(super) fn method(&self) -> Method {
         self.method.unwrap_or(Method::EfficientQat)

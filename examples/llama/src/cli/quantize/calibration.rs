@@ -39,17 +39,25 @@ pub(super) fn kept_calibration(
     let Some(run) = run else {
         return calibration(args, settings, loaded, device, None);
     };
-    if let (Some(path), Some(sizes)) = (run.kept_file(WINDOWS)?, run.note(SIZES)) {
-        let (used, available): (CalibrationSizes, usize) = serde_json::from_value(sizes)
-            .map_err(|error| Error::input(run.path(), format!("{SIZES}: {error}")))?;
-        let data = Calibration::from_tokens(&path, used, loaded.config.vocab_size)?;
-        return Ok(Calibration { available, ..data });
+    if let Some(data) = kept(run, loaded.config.vocab_size)? {
+        return Ok(data);
     }
     let data = calibration(args, settings, loaded, device, Some(run))?;
     // In this order: a file that is there has its sizes.
     run.set_note(SIZES, json!((data.used(), data.available)))?;
     run.keep_file(WINDOWS, |path| data.save(path))?;
     Ok(data)
+}
+
+/// The windows that a run has kept.
+pub(super) fn kept(run: &RunDir, vocab_size: usize) -> Result<Option<Calibration>, Error> {
+    let (Some(path), Some(sizes)) = (run.kept_file(WINDOWS)?, run.note(SIZES)) else {
+        return Ok(None);
+    };
+    let (used, available): (CalibrationSizes, usize) = serde_json::from_value(sizes)
+        .map_err(|error| Error::input(run.path(), format!("{SIZES}: {error}")))?;
+    let data = Calibration::from_tokens(&path, used, vocab_size)?;
+    Ok(Some(Calibration { available, ..data }))
 }
 
 /// Reads or writes what the settings ask for.
@@ -110,7 +118,7 @@ fn calibration(
 }
 
 /// The text to measure perplexity on, if it is not a part of the calibration.
-fn eval_path(args: &Args) -> Option<PathBuf> {
+pub(super) fn eval_path(args: &Args) -> Option<PathBuf> {
     let bundled = || args.model.is_none().then(bundled::eval_text);
     args.eval_text.clone().or_else(bundled)
 }
@@ -136,6 +144,25 @@ fn say_what_there_was(args: &Args, settings: &QuantizeSettings, data: &Calibrati
     }
 }
 
+/// How many windows a model writes for a run.
+fn written(sizes: CalibrationSizes) -> usize {
+    let wanted = match sizes.train.max(sizes.e2e) {
+        0 => ONLY_MEASURED,
+        trained => trained + sizes.valid,
+    };
+    (wanted * 10).div_ceil(9).max(10)
+}
+
+/// What a run has of the windows that a model writes, and how many are left to measure perplexity on. `None` where there are too many
+/// to deal them out for a plan.
+pub(super) fn sizes_of_written(sizes: CalibrationSizes) -> Option<(CalibrationSizes, usize)> {
+    const MOST: usize = 1 << 20;
+    let count = written(sizes);
+    let windows = (count <= MOST).then(|| TokenWindows::new(vec![0; count], 1))?;
+    let data = Calibration::split(&windows, sizes, 0).ok()?;
+    Some((data.used(), data.eval.len()))
+}
+
 /// Windows that the model writes itself: as many as the phases need, and a tenth for evaluation. A run keeps those that are
 /// finished.
 fn self_calibration(
@@ -145,12 +172,7 @@ fn self_calibration(
     device: &Device,
     run: Option<&RunDir>,
 ) -> Result<TokenWindows, Error> {
-    let sizes = settings.sizes();
-    let wanted = match sizes.train.max(sizes.e2e) {
-        0 => ONLY_MEASURED,
-        trained => trained + sizes.valid,
-    };
-    let count = (wanted * 10).div_ceil(9).max(10);
+    let count = written(settings.sizes());
     let config = &loaded.config;
     let bos = config.bos_token_id.or(config.eos_token()).unwrap_or(0);
     let shape = [count, settings.seq_len];

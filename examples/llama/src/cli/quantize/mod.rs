@@ -17,6 +17,7 @@ use super::training_progress::TrainingProgress;
 use crate::error::Error;
 use crate::load::{LoadedLlama, Tables};
 use crate::model::Llama;
+use crate::plan::Machine;
 use crate::quantize::{Hooks, MeasuredStage, QuantizeSettings, quantize};
 use crate::report::{Curves, HtmlReport};
 use burn::module::Module;
@@ -80,12 +81,18 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     }
     device.seed(args.seed());
     let dir = resolve(args.model.clone())?;
-    if !args.ignore_plan {
-        Planned::new(&args, &dir, &device)?.check(&args)?;
+    let machine = Machine::look();
+    let planned = Planned::new(&args, &dir, &device, resumed.as_ref())?;
+    // How many windows a text has is known when it is read.
+    if !args.ignore_plan && planned.counted {
+        planned.check(&args, machine)?;
     }
-    // A model that writes its calibration text must be in memory as a whole. Otherwise one block at a time is enough.
-    let writes = args.writes_calibration();
-    let mut loaded = if writes {
+    // A model that writes its calibration text must be in memory as a whole, and so must a packed one in E2E-QP. Otherwise one
+    // block at a time is enough.
+    let (packed, writes) = (planned.inputs.packed, planned.inputs.writes_calibration);
+    let loaded = if packed && (writes || !args.offload) {
+        LoadedLlama::open_with(&dir, &device, Tables::AsStored)?.with_compute_type(compute)
+    } else if writes {
         args.compute.open(&dir, &device)?
     } else {
         LoadedLlama::open_by_block_with(&dir, &device, Tables::AsStored)?
@@ -94,10 +101,6 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     let scheme = match &packed {
         Some(packed) => {
             check_packed(&args, packed).map_err(|message| Error::input(&dir, message))?;
-            if !args.offload {
-                loaded = LoadedLlama::open_with(&dir, &device, Tables::AsStored)?
-                    .with_compute_type(compute);
-            }
             if let Some(output) = &args.output {
                 check_room(output, loaded.checkpoint.bytes() as u64)?;
             }
@@ -119,13 +122,26 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     let settings = settings(&args, &chosen, scheme, packed.is_some(), compute);
     settings.share(args.device.count())?;
     check_cache(&args, &settings)?;
+    let resumes = resumed.is_some();
     let run = match resumed {
         Some(run) => Some(run),
         None => run::begin(&args)?,
     };
-    let result = work(&args, loaded, &dir, &chosen, settings, run.as_ref());
+    let job = Job {
+        args: &args,
+        dir: &dir,
+        chosen: &chosen,
+        planned,
+        machine,
+    };
+    let result = job.work(loaded, settings, run.as_ref());
     match (result, run) {
         (Ok(()), Some(run)) => run.end(),
+        // Nothing was done, and other flags will be.
+        (Err(error @ Error::Lacking(_)), Some(run)) if !resumes => {
+            run.dir.remove()?;
+            Err(error)
+        }
         (Err(error), Some(run)) => {
             run.say_how_to_go_on();
             Err(error)
@@ -135,87 +151,107 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
 }
 
 /// The job itself, once everything that it was asked for makes sense.
-fn work(
-    args: &Args,
-    mut loaded: LoadedLlama,
-    dir: &Path,
-    chosen: &ChosenPreset,
-    mut settings: QuantizeSettings,
-    run: Option<&Run>,
-) -> Result<(), Error> {
-    let (device, devices) = (main_device(args)?, args.device.devices()?);
-    let run_dir = run.map(|run| run.dir.clone());
-    if settings.cache.dir.is_none() {
-        settings.cache.dir = run.map(Run::activations);
-    }
-    let data = kept_calibration(args, &settings, &loaded, &device, run_dir.as_ref())?;
-    if args.writes_calibration() && (loaded.schemes.is_none() || args.offload) {
-        // Its text is written; from here on a block at a time will do.
-        loaded = LoadedLlama::open_by_block_with(dir, &device, Tables::AsStored)?;
-    }
+struct Job<'a> {
+    args: &'a Args,
+    dir: &'a Path,
+    chosen: &'a ChosenPreset,
+    planned: Planned,
+    /// What was free before the model was there.
+    machine: Machine<'a>,
+}
 
-    let shown = match &loaded.schemes {
-        Some(packed) => packed.to_string(),
-        None => schemes(args, settings.scheme).to_string(),
-    };
-    println!("{}  {shown}", dir.display());
-    settings = settings.with_sizes(data.used());
-    settings.seq_len = planned::windows(&data).seq_len();
-    println!("{chosen}: {}", sizes(&settings));
-    println!("{}", table_head());
-    let (mut evaluation, training) = (None, RefCell::new(TrainingProgress::new(args.tui)));
-    let mut curves = Curves::default();
-    let mut hooks = Hooks {
-        training: &mut |event| {
-            if args.html.is_some() {
-                curves.event(event);
-            }
-            training.borrow_mut().event(event)
-        },
-        evaluating: &mut |stage, done, total| {
-            training.borrow_mut().clear();
-            show_evaluation(&mut evaluation, stage, done, total)
-        },
-        finished: &mut |stage, _model| {
-            training.borrow_mut().clear();
-            println!("{}", table_row(stage));
-            Ok(())
-        },
-    };
-    let quantized = quantize(&loaded, &data, &settings, &devices, run_dir, &mut hooks)?;
-    if let Some(last) = quantized.stages.last().filter(|stage| stage.is_worse()) {
-        println!("{}", last.verdict(quantized.kept));
-    }
-    if let Some(output) = &args.output {
-        run.map_or(Ok(()), Run::saves)?;
-        loaded.save_packed_or_rescue(&quantized.model, output, args.force)?;
-        println!("saved to {}", output.display());
-    }
-    settings.rates = quantized.rates;
-    if let Some(path) = &args.report {
-        let report = Report {
-            model: dir,
-            scheme: schemes_by_block(&quantized.model)?,
-            preset: chosen.preset,
-            kept: quantized.kept,
-            stages: &quantized.stages,
-            settings: &settings,
+impl Job<'_> {
+    fn work(
+        self,
+        mut loaded: LoadedLlama,
+        mut settings: QuantizeSettings,
+        run: Option<&Run>,
+    ) -> Result<(), Error> {
+        let Self {
+            args,
+            dir,
+            chosen,
+            planned,
+            machine,
+        } = self;
+        let (device, devices) = (main_device(args)?, args.device.devices()?);
+        let run_dir = run.map(|run| run.dir.clone());
+        if settings.cache.dir.is_none() {
+            settings.cache.dir = run.map(Run::activations);
+        }
+        let data = kept_calibration(args, &settings, &loaded, &device, run_dir.as_ref())?;
+        let writes = planned.inputs.writes_calibration;
+        if !args.ignore_plan && !planned.counted {
+            planned.with_data(&data).check(args, machine)?;
+        }
+        if writes && (loaded.schemes.is_none() || args.offload) {
+            // Its text is written; from here on a block at a time will do.
+            loaded = LoadedLlama::open_by_block_with(dir, &device, Tables::AsStored)?;
+        }
+
+        let shown = match &loaded.schemes {
+            Some(packed) => packed.to_string(),
+            None => schemes(args, settings.scheme).to_string(),
         };
-        write_report(path, &report)?;
-    }
-    if let Some(path) = &args.html {
-        let name = dir.file_name().unwrap_or(dir.as_os_str());
-        let report = HtmlReport {
-            model: &name.to_string_lossy(),
-            facts: facts(dir, &loaded.config, chosen, &settings, &data),
-            stages: &quantized.stages,
-            kept: quantized.kept,
-            curves: &curves,
-            layers: &layer_sizes_by_block(&quantized.model)?,
+        println!("{}  {shown}", dir.display());
+        settings = settings.with_sizes(data.used());
+        settings.seq_len = planned::windows(&data).seq_len();
+        println!("{chosen}: {}", sizes(&settings));
+        println!("{}", table_head());
+        let (mut evaluation, training) = (None, RefCell::new(TrainingProgress::new(args.tui)));
+        let mut curves = Curves::default();
+        let mut hooks = Hooks {
+            training: &mut |event| {
+                if args.html.is_some() {
+                    curves.event(event);
+                }
+                training.borrow_mut().event(event)
+            },
+            evaluating: &mut |stage, done, total| {
+                training.borrow_mut().clear();
+                show_evaluation(&mut evaluation, stage, done, total)
+            },
+            finished: &mut |stage, _model| {
+                training.borrow_mut().clear();
+                println!("{}", table_row(stage));
+                Ok(())
+            },
         };
-        report.write(path)?;
+        let quantized = quantize(&loaded, &data, &settings, &devices, run_dir, &mut hooks)?;
+        if let Some(last) = quantized.stages.last().filter(|stage| stage.is_worse()) {
+            println!("{}", last.verdict(quantized.kept));
+        }
+        if let Some(output) = &args.output {
+            run.map_or(Ok(()), Run::saves)?;
+            loaded.save_packed_or_rescue(&quantized.model, output, args.force)?;
+            println!("saved to {}", output.display());
+        }
+        settings.rates = quantized.rates;
+        if let Some(path) = &args.report {
+            let report = Report {
+                model: dir,
+                scheme: schemes_by_block(&quantized.model)?,
+                preset: chosen.preset,
+                kept: quantized.kept,
+                stages: &quantized.stages,
+                settings: &settings,
+            };
+            write_report(path, &report)?;
+        }
+        if let Some(path) = &args.html {
+            let name = dir.file_name().unwrap_or(dir.as_os_str());
+            let report = HtmlReport {
+                model: &name.to_string_lossy(),
+                facts: facts(dir, &loaded.config, chosen, &settings, &data),
+                stages: &quantized.stages,
+                kept: quantized.kept,
+                curves: &curves,
+                layers: &layer_sizes_by_block(&quantized.model)?,
+            };
+            report.write(path)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn show_evaluation(

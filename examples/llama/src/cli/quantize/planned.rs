@@ -1,14 +1,16 @@
 //! What a run will take.
 
+use super::calibration::{eval_path, kept, sizes_of_written};
 use super::preset::ChosenPreset;
-use super::run::{begun_on, resume};
-use super::settings::{check_method, check_numbers, check_packed, settings};
+use super::run::{Run, begun_on, resume};
+use super::settings::{check_cache, check_method, check_numbers, check_packed, settings};
 use super::{Args, default_scheme, main_device, schemes};
 use crate::cli::model::resolve;
 use crate::error::Error;
 use crate::load::{Tables, describe, describe_config, float_type};
 use crate::model::Llama;
 use crate::plan::{Disk, Machine, PlanInputs, check};
+use crate::quantize::QuantizeSettings;
 use burn::module::Module;
 use burn::tensor::Device;
 use burn_eqat::ComputeType;
@@ -18,27 +20,39 @@ use burn_eqat::{Quantize, Schemes};
 use clap::Args as _;
 use std::path::{Path, PathBuf};
 
-/// A run whose settings are known, and that has not begun.
+/// Windows of an evaluation, where a part of the calibration text is held out for it.
+const HELD_OUT: usize = 128;
+
+/// A run whose settings are known, and that does not work yet.
 pub(in crate::cli) struct Planned {
     pub dir: PathBuf,
     pub inputs: PlanInputs,
     /// What the settings were chosen by.
     pub chosen: String,
+    /// Whether it has as many windows as the settings say. Those of a text file are known when it is read.
+    pub counted: bool,
 }
 
 impl Planned {
     /// The run that `llama quantize` would begin, or resume, with these flags.
     pub(in crate::cli) fn of(args: Args) -> Result<(Args, Self), Error> {
-        let (args, _) = resume(args)?;
+        let (args, run) = resume(args)?;
         check_numbers(&args)?;
         check_method(&args)?;
         let dir = resolve(args.model.clone())?;
-        let planned = Self::new(&args, &dir, &main_device(&args)?)?;
+        let planned = Self::new(&args, &dir, &main_device(&args)?, run.as_ref())?;
+        check_cache(&args, &planned.inputs.settings)?;
         Ok((args, planned))
     }
 
-    /// The run with flags that are right, on the model of a directory: its weights need not be there.
-    pub(super) fn new(args: &Args, dir: &Path, device: &Device) -> Result<Self, Error> {
+    /// The run with flags that are right, on the model of a directory: its weights need not be there. A run that goes on has its
+    /// windows, if they are kept by then.
+    pub(super) fn new(
+        args: &Args,
+        dir: &Path,
+        device: &Device,
+        run: Option<&Run>,
+    ) -> Result<Self, Error> {
         let (contents, config) = describe_config(dir)?;
         let model = config.init(device);
         let params = model.num_params();
@@ -68,10 +82,29 @@ impl Planned {
         let compute = args.compute.on(device)?;
         let chosen = ChosenPreset::new(args, params, config.positions());
         let mut settings = settings(args, &chosen, scheme, packed.is_some(), compute);
-        if let Some(path) = &args.calibration_tokens {
-            let data = Calibration::from_tokens(path, settings.sizes(), config.vocab_size)?;
-            settings = settings.with_sizes(data.used());
-            settings.seq_len = windows(&data).seq_len();
+        let kept = match run {
+            Some(run) => kept(&run.dir, config.vocab_size)?,
+            None => None,
+        };
+        let writes_calibration = args.writes_calibration() && kept.is_none();
+        let data = match (kept, &args.calibration_tokens) {
+            (None, Some(path)) => Some(Calibration::from_tokens(
+                path,
+                settings.sizes(),
+                config.vocab_size,
+            )?),
+            (kept, _) => kept,
+        };
+        let text = eval_path(args).map(|path| about(&path, settings.seq_len));
+        let mut eval = text.unwrap_or(HELD_OUT);
+        let counted = data.is_some() || writes_calibration || !args.needs_calibration();
+        if let Some(data) = data {
+            (settings, eval) = with_windows(settings, &data);
+        } else if let Some((sizes, held_out)) = sizes_of_written(settings.sizes())
+            && writes_calibration
+        {
+            settings = settings.with_sizes(sizes);
+            eval = text.unwrap_or(held_out);
         }
         let (seq_len, limit) = (settings.seq_len, config.positions());
         if seq_len > limit {
@@ -84,9 +117,12 @@ impl Planned {
             file_bytes,
             packed: packed.is_some(),
             schemes,
-            writes_calibration: args.writes_calibration(),
+            writes_calibration,
             settings,
-            fused: compute == ComputeType::F32 && args.device.fuse_f32(),
+            eval,
+            fused: args.device.are_fused(),
+            devices: args.device.count(),
+            bf16: ComputeType::Bf16.check(device).is_ok(),
             separate_device: args.device.have_memory(),
             run_dir: args.run.is_some() || args.output.is_some() || args.resume.is_some(),
             output: args.output.is_some(),
@@ -95,12 +131,30 @@ impl Planned {
             dir: dir.to_path_buf(),
             inputs,
             chosen: chosen.to_string(),
+            counted,
         })
     }
 
-    /// Fails where the run does not fit on the machine.
-    pub(in crate::cli) fn check(&self, args: &Args) -> Result<(), Error> {
-        let mut machine = Machine::look();
+    /// The same run, once its windows are there.
+    pub(super) fn with_data(mut self, data: &Calibration) -> Self {
+        (self.inputs.settings, self.inputs.eval) = with_windows(self.inputs.settings, data);
+        self.counted = true;
+        self
+    }
+
+    /// Fails where the run does not fit on the machine, with what was free there before anything of the run was in memory.
+    pub(in crate::cli) fn check(&self, args: &Args, machine: Machine<'_>) -> Result<(), Error> {
+        let run = args.run.as_ref().or(args.output.as_ref());
+        let directory = args.cache_dir.as_ref().or(run).cloned();
+        let directory = directory.unwrap_or_else(std::env::temp_dir);
+        let mut machine = Machine {
+            // Of a run that goes on, some is on disk already.
+            disk: args.resume.is_none().then_some(Disk {
+                directory: &directory,
+                run_dir: args.cache_dir.is_none(),
+            }),
+            ..machine
+        };
         if let Some(memory) = args.memory {
             let there = match self.inputs.separate_device {
                 true => &mut machine.device,
@@ -109,18 +163,11 @@ impl Planned {
             *there = Some(memory.0);
         }
         let flags = Args::augment_args(clap::Command::new("quantize"));
+        // A run that goes on does so with the settings that it began with.
         let offered = |flag: &str| {
             let mut flags = flags.get_arguments();
-            flags.any(|argument| argument.get_long() == Some(flag))
+            args.resume.is_none() && flags.any(|argument| argument.get_long() == Some(flag))
         };
-        let run = args.run.as_ref().or(args.output.as_ref());
-        let directory = args.cache_dir.as_ref().or(run).cloned();
-        let directory = directory.unwrap_or_else(std::env::temp_dir);
-        // Of a run that goes on, some is on disk already.
-        machine.disk = args.resume.is_none().then_some(Disk {
-            directory: &directory,
-            run_dir: args.cache_dir.is_none(),
-        });
         match check(&self.inputs, machine, &offered)? {
             None => Ok(()),
             Some(lacking) => Err(lacking.into()),
@@ -135,6 +182,21 @@ pub(in crate::cli) fn is_large(args: &Args) -> bool {
     let model = resumed.unwrap_or(args.model.clone());
     let config = model.and_then(|dir| describe_config(&dir).ok());
     config.is_some_and(|(_, config)| crate::plan::params(&config) >= LearningRates::LARGE as u64)
+}
+
+/// The settings for the windows that there are, and how many of them perplexity is measured on.
+fn with_windows(settings: QuantizeSettings, data: &Calibration) -> (QuantizeSettings, usize) {
+    let mut settings = settings.with_sizes(data.used());
+    settings.seq_len = windows(data).seq_len();
+    (settings, data.eval.len())
+}
+
+/// About how many windows a text has.
+fn about(path: &Path, seq_len: usize) -> usize {
+    /// Bytes of text for a token, as tokenizers of Llamas need for English.
+    const BYTES: usize = 4;
+    let bytes = std::fs::metadata(path).map_or(0, |data| data.len() as usize);
+    (bytes / BYTES / seq_len.max(1)).max(1)
 }
 
 /// The windows of a run that are as long as those of its phases.

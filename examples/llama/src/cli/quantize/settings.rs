@@ -19,7 +19,7 @@ fn given(args: &Args) -> [(&'static str, bool, Use); 17] {
         ("--weight-lr", args.weight_lr.is_some(), BlockAp),
         ("--cache-memory", args.cache_memory.is_some(), BlockAp),
         ("--cache-dtype", args.cache_dtype.is_some(), BlockAp),
-        ("--cache-dir", args.cache_dir.is_some(), BlockAp),
+        ("--cache-dir", args.cache_dir.is_some(), ByBlock),
         ("--override", !args.overrides.is_empty(), FullPrecision),
         ("--val-size", args.val_size.is_some(), Training),
         ("--e2e-size", args.e2e_size.is_some(), E2eQp),
@@ -37,6 +37,8 @@ fn given(args: &Args) -> [(&'static str, bool, Use); 17] {
 enum Use {
     /// Models that are not packed.
     FullPrecision,
+    /// Models that are measured block by block.
+    ByBlock,
     /// Block-AP.
     BlockAp,
     /// Either phase.
@@ -66,6 +68,12 @@ pub(super) fn check_method(args: &Args) -> Result<(), Error> {
     if args.device.count() > 1 && method == Method::Rtn {
         return refuse("--device with several devices", "nothing is trained");
     }
+    let devices = args.device.count();
+    if args.offload && devices > 1 {
+        let message =
+            format!("--offload is for a single device: --device names {devices}, expected one");
+        return Err(Error::Setting(message));
+    }
     if args.offload && args.run.is_none() && args.resume.is_none() && args.output.is_none() {
         let message = "--offload needs a run directory to read blocks from: give --run or --output";
         return Err(Error::Setting(message.to_string()));
@@ -79,18 +87,15 @@ pub(super) fn check_method(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
-/// Fails for flags of activations on disk where nothing goes there.
+/// Fails for the type of activations on disk where none of Block-AP go there. (Those of an evaluation do, whatever their directory,
+/// and are not rounded.)
 pub(super) fn check_cache(args: &Args, settings: &QuantizeSettings) -> Result<(), Error> {
-    let on_disk = [
-        ("--cache-dtype", args.cache_dtype.is_some()),
-        ("--cache-dir", args.cache_dir.is_some()),
-    ];
-    match on_disk.into_iter().find(|(_, given)| *given) {
-        Some((flag, _)) if settings.cache.memory.is_none() => Err(Error::Setting(format!(
-            "{flag} has no effect without --cache-memory: all activations are in memory"
-        ))),
-        _ => Ok(()),
+    if args.cache_dtype.is_some() && settings.cache.memory.is_none() {
+        let message =
+            "--cache-dtype has no effect without --cache-memory: all activations are in memory";
+        return Err(Error::Setting(message.to_string()));
     }
+    Ok(())
 }
 
 /// Fails for flags that have no effect with a packed model.
@@ -107,7 +112,9 @@ pub(super) fn check_packed(args: &Args, packed: &PackedSchemes) -> Result<(), St
         ));
     }
     for (flag, given, used) in given(args) {
-        if given && matches!(used, Use::FullPrecision | Use::BlockAp) {
+        // Its blocks are in memory, unless they take turns.
+        let in_memory = used == Use::ByBlock && !args.offload;
+        if given && (in_memory || matches!(used, Use::FullPrecision | Use::BlockAp)) {
             return Err(format!(
                 "is packed already ({packed}), expected full precision for {flag}"
             ));
