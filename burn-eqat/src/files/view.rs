@@ -2,7 +2,7 @@
 
 use super::layout::Role;
 use super::transpose::transpose;
-use burn::tensor::{BoolStore, DType, TensorData};
+use burn::tensor::{BoolStore, DType, TensorData, bf16, f16};
 use safetensors::tensor::{Dtype, View};
 use std::borrow::Cow;
 
@@ -21,6 +21,7 @@ impl Floats {
     /// `data` in the type.
     pub fn convert(self, data: TensorData) -> TensorData {
         match self {
+            Floats::Lossless(dtype) if data.dtype() == dtype => data,
             Floats::Lossless(dtype) => narrow(data.convert_dtype(DType::F32), dtype),
             Floats::Rounded(dtype) => data.convert_dtype(dtype),
             Floats::AsIs => data,
@@ -86,17 +87,22 @@ impl TensorView {
     }
 }
 
-/// `data` in `dtype` if that type can hold every value, else unchanged.
+/// `data`, which is in f32, in a 16-bit `dtype` if that type can hold every value, else unchanged.
 fn narrow(data: TensorData, dtype: DType) -> TensorData {
-    if dtype == DType::F32 {
-        return data;
-    }
-    let narrow = data.clone().convert_dtype(dtype);
-    let back = narrow.clone().convert_dtype(DType::F32);
-    if back.as_bytes() == data.as_bytes() {
-        narrow
-    } else {
-        data
+    // Value by value: a copy of an embedding is large.
+    let keeps = |keep: fn(f32) -> f32| {
+        let kept = |value: &f32| keep(*value).to_bits() == value.to_bits();
+        data.as_slice::<f32>()
+            .is_ok_and(|values| values.iter().all(kept))
+    };
+    let fits = match dtype {
+        DType::F16 => keeps(|value| f16::from_f32(value).to_f32()),
+        DType::BF16 => keeps(|value| bf16::from_f32(value).to_f32()),
+        _ => false,
+    };
+    match fits {
+        true => data.convert_dtype(dtype),
+        false => data,
     }
 }
 
