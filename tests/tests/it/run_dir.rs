@@ -164,9 +164,11 @@ fn a_phase_that_goes_on_knows_its_best_epoch() {
             loader(&set[..8], 8),
             &mut |event| {
                 match event {
-                    TrainEvent::SplitEnd { split, loss, .. } if split == DataSplit::Valid => {
-                        validated.push(loss);
-                    }
+                    TrainEvent::SplitEnd {
+                        split: DataSplit::Valid,
+                        loss,
+                        ..
+                    } => validated.push(loss),
                     TrainEvent::Resumed { best, .. } => resumed.push(best),
                     // The second epoch begins.
                     TrainEvent::SplitStart { epoch, .. } if begins && epoch.number == 2 => {
