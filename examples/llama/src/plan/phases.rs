@@ -23,6 +23,9 @@ pub(super) const PACKED_MODEL: &str = "packed model";
 /// What is kept of finished blocks.
 const FINISHED: &str = "finished blocks in the run directory";
 
+/// Pages of files that are mapped to be read.
+const FILES: &str = "files as they are read";
+
 /// Bytes of a file that are in memory before it is written; a larger model is written to several.
 const GATHERED: u64 = 1_000_000_000;
 
@@ -71,7 +74,9 @@ impl Phases<'_> {
         if self.inputs.writes_calibration {
             phases.push(self.calibration());
         }
-        if !self.inputs.packed {
+        if self.inputs.packed {
+            phases.push(self.packed());
+        } else {
             phases.push(self.by_block("full-precision", false));
             phases.push(self.by_block("rtn", true));
             if method >= Method::BlockAp {
@@ -242,18 +247,10 @@ impl Phases<'_> {
         let mut terms = self.base().to_vec();
         terms.push(packed);
         if !packs {
-            // A matrix outside the blocks is read, turned round and moved to the device; files that are read count as memory.
-            let matrix = 4 * self.model.hidden as u64 * self.model.vocab as u64;
-            let files = self.model.embedding * self.inputs.file.size() as u64;
-            let loading = [
-                Term::host("a matrix as it is read", 2 * matrix),
-                Term::host("files as they are read", files),
-            ];
-            moments.push(Moment::new(
-                "loading",
-                self.base().into_iter().chain(loading),
-            ));
-            terms.extend([self.dense_block(), self.reading()]);
+            moments.push(self.loading(self.shell_files(), 0));
+            let file = self.inputs.file.size() as u64;
+            let block = self.block(|block| file.saturating_mul(block.weights()));
+            terms.extend([self.dense_block(), self.reading(), Term::host(FILES, block)]);
         }
         terms.extend(self.evaluating(!stays));
         moments.push(Moment::new("evaluation", terms));
@@ -270,6 +267,44 @@ impl Phases<'_> {
             ],
             steps: 0,
         }
+    }
+
+    /// A packed model is loaded: a block at a time, or all of it.
+    fn packed(&self) -> PhasePlan {
+        let (inputs, model) = (self.inputs, self.model);
+        let moment = match inputs.offloads() {
+            true => self.loading(self.shell_files(), 0),
+            false => {
+                let files = model.packed_file(inputs.file.size());
+                self.loading(inputs.file_bytes.unwrap_or(files), model.packed_blocks())
+            }
+        };
+        PhasePlan {
+            name: "packed",
+            moments: vec![moment],
+            disk: Vec::new(),
+            steps: 0,
+        }
+    }
+
+    /// A matrix outside the blocks is read, turned round and moved to the device; files that are read count as memory.
+    fn loading(&self, files: u64, blocks: u64) -> Moment {
+        let loading = [
+            Term::host("a matrix as it is read", 2 * self.matrix()),
+            Term::host(FILES, files),
+            Term::device("packed blocks", blocks),
+        ];
+        Moment::new("loading", self.base().into_iter().chain(loading))
+    }
+
+    /// Bytes in files of what is outside the blocks.
+    fn shell_files(&self) -> u64 {
+        self.model.embedding * self.inputs.file.size() as u64
+    }
+
+    /// Bytes of the embedding, or of the output layer.
+    fn matrix(&self) -> u64 {
+        self.inputs.shell_float() * self.model.hidden as u64 * self.model.vocab as u64
     }
 
     /// The packed blocks in the run directory, if there are any.
@@ -519,7 +554,7 @@ impl Phases<'_> {
         let mut terms = self.base().to_vec();
         terms.extend([
             Term::device("packed blocks", loaded),
-            Term::host("a tensor as it is written", 2 * 4 * self.model.embedding),
+            Term::host("a tensor as it is written", self.matrix()),
             Term::host("a file as it is gathered", written.min(GATHERED)),
         ]);
         PhasePlan {
