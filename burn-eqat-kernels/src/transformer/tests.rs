@@ -68,6 +68,11 @@ fn fused_kernels_are_for_half_precision_in_whole_tiles() {
 /// Every device but Flex runs half precision on tiles. Their softmax is in f32.
 #[test]
 fn tiles_in_half_precision() {
+    let on_cpu_runtime = std::env::var("BURN_DEVICE").as_deref() == Ok("cpu");
+    if on_cpu_runtime && cfg!(not(feature = "autotune")) {
+        println!("skipped: without autotune Burn refuses some matmuls on CubeCL's CPU runtime");
+        return;
+    }
     for dtype in [DType::F16, DType::BF16] {
         if !crate::supports(&device(), dtype) {
             println!("skipped: no {dtype:?}");
