@@ -12,6 +12,7 @@ use burn_eqat::files::{
     Checkpoint, FileError, PackedSchemes, StagedDir, check_room, copy_side_files, expected_size,
     read_json, save_model_by_block,
 };
+use burn_eqat::kernels::supports;
 use burn_eqat::lm::{BlockFiles, TokenWindows, encode_windows, load_tokenizer, read_documents};
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
@@ -36,8 +37,18 @@ pub enum Tables {
     /// f32: what is taken out of them is used as it is.
     #[default]
     F32,
-    /// As the file has them: less memory, where they are not trained.
+    /// As the file has them: less memory, where they are not trained. In f32 where the device has not the type.
     AsStored,
+}
+
+impl Tables {
+    /// What a device can have of tables that files have in a type.
+    fn on(self, device: &Device, stored: DType) -> Self {
+        match stored {
+            DType::BF16 | DType::F16 if supports(device, stored) => self,
+            _ => Tables::F32,
+        }
+    }
 }
 
 impl LoadedLlama {
@@ -57,7 +68,7 @@ impl LoadedLlama {
     ///
     /// As [`open`](Self::open).
     pub fn open_with(dir: &Path, device: &Device, tables: Tables) -> Result<Self, Error> {
-        let (checkpoint, config) = describe(dir, tables)?;
+        let (checkpoint, config) = describe(dir, tables, Some(device))?;
         let model = config.init(device);
         let schemes = checkpoint.schemes(&model)?;
         let tied = config.tie_word_embeddings;
@@ -81,7 +92,7 @@ impl LoadedLlama {
     ///
     /// As [`open`](Self::open).
     pub fn open_by_block_with(dir: &Path, device: &Device, tables: Tables) -> Result<Self, Error> {
-        let (checkpoint, config) = describe(dir, tables)?;
+        let (checkpoint, config) = describe(dir, tables, Some(device))?;
         let schemes = checkpoint.schemes(&config.init(device))?;
         let (shape, on) = (config.clone(), device.clone());
         let block = move |index| DecoderBlock::new(&shape, index, &on);
@@ -243,8 +254,12 @@ pub(crate) fn describe_config(dir: &Path) -> Result<(serde_json::Value, LlamaCon
     Ok((contents, config))
 }
 
-/// The headers of a directory's files, and the shape of its model.
-pub(crate) fn describe(dir: &Path, tables: Tables) -> Result<(Checkpoint, LlamaConfig), Error> {
+/// The headers of a directory's files, and the shape of its model; with a device, for what it can have.
+pub(crate) fn describe(
+    dir: &Path,
+    tables: Tables,
+    device: Option<&Device>,
+) -> Result<(Checkpoint, LlamaConfig), Error> {
     let checkpoint = Checkpoint::open(dir)?;
     let path = dir.join("config.json");
     let mut config: LlamaConfig = serde_json::from_value(checkpoint.config().clone())
@@ -253,6 +268,8 @@ pub(crate) fn describe(dir: &Path, tables: Tables) -> Result<(Checkpoint, LlamaC
         .check()
         .map_err(|error| Error::Config { path, error })?;
     let mut checkpoint = checkpoint.with_naming(&config.naming());
+    let stored = float_type(checkpoint.config());
+    let tables = device.map_or(tables, |device| tables.on(device, stored));
     if tables == Tables::AsStored {
         checkpoint = checkpoint.with_stored_types(r"^(model\.embed_tokens|lm_head)\.weight$")?;
     }

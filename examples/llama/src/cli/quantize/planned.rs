@@ -57,7 +57,7 @@ impl Planned {
         let model = config.init(device);
         let params = model.num_params();
         let (file_bytes, packed) = if has_weights(dir) {
-            let (checkpoint, _) = describe(dir, Tables::AsStored)?;
+            let (checkpoint, _) = describe(dir, Tables::AsStored, None)?;
             (Some(checkpoint.bytes() as u64), checkpoint.schemes(&model)?)
         } else {
             (None, None)
