@@ -1,5 +1,5 @@
 use crate::module::{attach_fake_quant, check_overrides, is_under, pack_trained, selected_under};
-use crate::train::{Blockwise, Pass, TrainError, TrainEvent};
+use crate::train::{Blockwise, Pass, TrainError, TrainEvent, is_loaded};
 use crate::{Quantize, QuantizeError, RunDir, Schemes, Weights};
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ pub(super) fn round_to_nearest<M: Blockwise>(
     on_event: &mut dyn FnMut(&TrainEvent) -> Result<(), TrainError>,
 ) -> Result<M, TrainError> {
     let blocks = model.blocks();
-    if (0..blocks.len()).all(|index| model.is_loaded(index)) {
+    if is_loaded(&model) {
         return Ok(model.quantize_rtn(weights, schemes)?);
     }
     // What is in memory.

@@ -1,6 +1,6 @@
 //! What is selected in a model, blocks that are still in files among it.
 
-use super::Blockwise;
+use super::{Blockwise, is_loaded};
 use crate::module::{Selected, select, selected_under};
 use crate::{QuantizeError, Schemes, Weights};
 
@@ -16,7 +16,7 @@ pub(crate) fn known_selection<M: Blockwise>(
     weights: &Weights,
     schemes: &Schemes,
 ) -> Result<Vec<Selected>, QuantizeError> {
-    if (0..model.blocks().len()).all(|index| model.is_loaded(index)) {
+    if is_loaded(model) {
         return select(model, weights, schemes);
     }
     match model.outline() {

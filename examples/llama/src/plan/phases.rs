@@ -93,7 +93,7 @@ impl Phases<'_> {
     /// What every phase has: the process, and what is outside the blocks.
     fn base(&self) -> [Term; 2] {
         let model = self.model;
-        let shell = model.embedding.saturating_mul(self.inputs.shell_float());
+        let shell = self.shell();
         [
             Term::host("process", PROCESS),
             Term::device(
@@ -247,7 +247,7 @@ impl Phases<'_> {
         let mut terms = self.base().to_vec();
         terms.push(packed);
         if !packs {
-            moments.push(self.loading(self.shell_files(), 0));
+            moments.push(self.loading(self.shell(), 0));
             let file = self.inputs.file.size() as u64;
             let block = self.block(|block| file.saturating_mul(block.weights()));
             terms.extend([self.dense_block(), self.reading(), Term::host(FILES, block)]);
@@ -273,7 +273,7 @@ impl Phases<'_> {
     fn packed(&self) -> PhasePlan {
         let (inputs, model) = (self.inputs, self.model);
         let moment = match inputs.offloads() {
-            true => self.loading(self.shell_files(), 0),
+            true => self.loading(self.shell(), 0),
             false => {
                 let files = model.packed_file(inputs.file.size());
                 self.loading(inputs.file_bytes.unwrap_or(files), model.packed_blocks())
@@ -297,9 +297,10 @@ impl Phases<'_> {
         Moment::new("loading", self.base().into_iter().chain(loading))
     }
 
-    /// Bytes in files of what is outside the blocks.
-    fn shell_files(&self) -> u64 {
-        self.model.embedding * self.inputs.file.size() as u64
+    /// Bytes of the embedding and the output layer, in files and in memory.
+    fn shell(&self) -> u64 {
+        let float = self.inputs.shell_float();
+        self.model.embedding.saturating_mul(float)
     }
 
     /// Bytes of the embedding, or of the output layer.

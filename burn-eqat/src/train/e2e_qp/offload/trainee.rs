@@ -53,8 +53,8 @@ impl<M: LearnerModel + Blockwise> Offloaded<M> {
     /// Puts the step sizes of now into the model.
     fn place(&mut self) {
         for piece in &self.pieces {
-            if piece.index.is_some() {
-                self.model = with_scales(self.model.clone(), piece, &piece.scales);
+            if let Some(index) = piece.index {
+                store_scales(&mut self.model, index, &piece.scales);
             } else if !piece.scales.is_empty() {
                 let model = with_scales(self.model.valid(), piece, &piece.scales);
                 self.model = model.train_scales_only().train();
@@ -86,13 +86,18 @@ fn scales_of<M: Blockwise>(model: &M, piece: &Piece) -> Arc<HostScales> {
     }
 }
 
+/// Has a block in a file come with other step sizes.
+fn store_scales<M: Blockwise>(model: &mut M, index: usize, scales: &Arc<HostScales>) {
+    if let Some(stored) = model.stored_block(index) {
+        model.store_block(index, stored.with_scales(scales.clone()));
+    }
+}
+
 /// A model, where no gradients are recorded, with other step sizes of a piece.
 fn with_scales<M: Blockwise>(mut model: M, piece: &Piece, scales: &Arc<HostScales>) -> M {
     match piece.index {
         Some(index) => {
-            if let Some(stored) = model.stored_block(index) {
-                model.store_block(index, stored.with_scales(scales.clone()));
-            }
+            store_scales(&mut model, index, scales);
             model
         }
         None if scales.is_empty() => model,

@@ -194,8 +194,7 @@ impl Job<'_> {
             None => schemes(args, settings.scheme).to_string(),
         };
         println!("{}  {shown}", dir.display());
-        settings = settings.with_sizes(data.used());
-        settings.seq_len = planned::windows(&data).seq_len();
+        (settings, _) = planned::with_windows(settings, &data);
         println!("{chosen}: {}", sizes(&settings));
         println!("{}", table_head());
         let (mut evaluation, training) = (None, RefCell::new(TrainingProgress::new(args.tui)));

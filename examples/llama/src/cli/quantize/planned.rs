@@ -185,7 +185,10 @@ pub(in crate::cli) fn is_large(args: &Args) -> bool {
 }
 
 /// The settings for the windows that there are, and how many of them perplexity is measured on.
-fn with_windows(settings: QuantizeSettings, data: &Calibration) -> (QuantizeSettings, usize) {
+pub(super) fn with_windows(
+    settings: QuantizeSettings,
+    data: &Calibration,
+) -> (QuantizeSettings, usize) {
     let mut settings = settings.with_sizes(data.used());
     settings.seq_len = windows(data).seq_len();
     (settings, data.eval.len())
@@ -200,7 +203,7 @@ fn about(path: &Path, seq_len: usize) -> usize {
 }
 
 /// The windows of a run that are as long as those of its phases.
-pub(super) fn windows(data: &Calibration) -> &TokenWindows {
+fn windows(data: &Calibration) -> &TokenWindows {
     let windows = [&data.train, &data.e2e];
     let mut windows = windows.into_iter().filter(|windows| !windows.is_empty());
     windows.next().unwrap_or(&data.eval)
