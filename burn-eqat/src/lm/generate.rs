@@ -27,6 +27,13 @@ pub trait NextTokenLogits {
         tokens: Tensor<2, Int>,
         cache: &mut Self::Cache,
     ) -> Result<Tensor<2>, ModelError>;
+
+    /// The windows of `seq_len` tokens that [`sample_windows`](super::sample_windows) writes at a time: 64 unless the model
+    /// says how many of its caches fit in memory. Another number writes other windows from the same seed.
+    fn windows_at_a_time(&self, seq_len: usize) -> usize {
+        let _ = seq_len;
+        64
+    }
 }
 
 /// Where [`generate`] ends.

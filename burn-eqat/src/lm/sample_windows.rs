@@ -1,9 +1,6 @@
 use super::{LmError, NextTokenLogits, Sampler, TokenWindows};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// The number of windows generated at a time.
-const BATCH: usize = 64;
-
 /// Lets a model generate its own text of `shape` (windows, tokens per window), at temperature 1, each window
 /// starting with `bos`. Such text resembles the model's training data. The callback `progress` gets the number of
 /// tokens done and in all, and may stop with an error.
@@ -51,16 +48,17 @@ pub fn sample_more_windows<M: NextTokenLogits>(
         let message = format!("goes on with windows of {found} tokens, expected {seq_len}");
         return Err(LmError::Model(message.into()));
     }
+    let at_a_time = model.windows_at_a_time(seq_len).max(1);
     // Whole batches of it, as the others are made together.
-    let begun = begun.range(0..begun.len().min(count) / BATCH * BATCH);
+    let begun = begun.range(0..begun.len().min(count) / at_a_time * at_a_time);
     let mut sampler = Sampler::new(1.0, 1.0, seed);
     sampler.skip(begun.len() * seq_len.saturating_sub(1));
     let first_new = begun.len();
     let mut tokens = begun.tokens().to_vec();
-    let total = count.div_ceil(BATCH) * seq_len;
-    for first in (first_new..count).step_by(BATCH) {
-        let batch = first / BATCH;
-        let rows = BATCH.min(count - first);
+    let total = count.div_ceil(at_a_time) * seq_len;
+    for first in (first_new..count).step_by(at_a_time) {
+        let batch = first / at_a_time;
+        let rows = at_a_time.min(count - first);
         let mut windows = vec![vec![bos as i32]; rows];
         let mut cache = model.new_cache();
         for position in 1..seq_len {

@@ -59,6 +59,11 @@ impl Attention {
         }
     }
 
+    /// The values that a cache keeps of each position: keys and values of all heads.
+    pub(super) fn cached_values(&self) -> usize {
+        2 * self.kv_heads * self.head_dim
+    }
+
     /// Attends over the input and the positions in the cache.
     ///
     /// # Shapes
