@@ -13,6 +13,12 @@ fn device() -> Device {
     }
 }
 
+/// The allowed difference of results in f32. Burn's matmul is in TF32, of 11 significant bits, on CUDA's matrix units.
+fn finest() -> f32 {
+    let cuda = std::env::var("BURN_DEVICE").is_ok_and(|device| device.starts_with("cuda"));
+    if cuda { 4e-3 } else { 1e-5 }
+}
+
 fn random(shape: [usize; 4], dtype: DType) -> Tensor<4> {
     let uniform = Distribution::Uniform(-1.0, 1.0);
     Tensor::<4>::random(shape, uniform, &device()).cast(FloatDType::from(dtype))
@@ -42,14 +48,14 @@ fn burns_attention_sees_what_tiles_see() {
         let tiles = tiled::causal(q.clone(), k.clone(), v.clone(), None);
         let fused = fused::causal(q.clone(), k.clone(), v.clone());
         assert!(
-            difference(fused, tiles.clone()) < 1e-5,
+            difference(fused, tiles.clone()) < finest(),
             "{queries} of {keys}"
         );
         // The first positions by one, the rest by the other.
         let first = queries / 2;
         let both = attention::split(q, k, v, None, first);
         assert!(
-            difference(both, tiles) < 1e-5,
+            difference(both, tiles) < finest(),
             "{first} of {queries} of {keys}"
         );
     }

@@ -21,6 +21,11 @@ fn device() -> Device {
     }
 }
 
+/// Whether Burn's own matmul of f32 is in TF32, of 11 significant bits: on CUDA's matrix units.
+fn multiplies_in_tf32() -> bool {
+    std::env::var("BURN_DEVICE").is_ok_and(|device| device.starts_with("cuda"))
+}
+
 /// Whether the tested device is one of CubeCL's.
 #[cfg(feature = "cube")]
 fn is_cube(device: &Device) -> bool {

@@ -1,6 +1,6 @@
 //! Random problems and their operands, on the tested device and on Flex.
 
-use crate::device;
+use crate::{device, multiplies_in_tf32};
 use burn::tensor::{DType, Device, Distribution, FloatDType, Int, Tensor};
 use burn_eqat_kernels::{AffineWeight, Bits, pack, supports};
 use proptest::prelude::*;
@@ -37,6 +37,7 @@ impl Problem {
         let of = |dtype| match dtype {
             FloatDType::F16 => 2e-3,
             FloatDType::BF16 => 1.5e-2,
+            FloatDType::F32 if multiplies_in_tf32() => 2e-3,
             _ => 3e-5,
         };
         [

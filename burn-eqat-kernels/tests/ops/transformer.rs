@@ -1,7 +1,7 @@
 //! Compares the ops between a transformer's matmuls with Burn's own ops on the device: values and gradients.
 
 use crate::operands::{assert_within, config, values};
-use crate::{device, is_cube};
+use crate::{device, is_cube, multiplies_in_tf32};
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Bool, DType, Device, Distribution, Tensor};
 use burn_eqat_kernels::supports;
@@ -13,6 +13,7 @@ fn tolerance(dtype: DType) -> f32 {
     match dtype {
         DType::F16 => 1e-2,
         DType::BF16 => 8e-2,
+        DType::F32 if multiplies_in_tf32() => 4e-3,
         _ => 2e-6,
     }
 }
