@@ -17,7 +17,7 @@ pub fn time(
         Tensor::<2>::random(shape, Distribution::Uniform(-1.0, 1.0), device).cast(dtype)
     };
     let (left, right): (Tensor<2>, Vec<Tensor<2>>) = match op {
-        Op::Forward => {
+        Op::Packed | Op::Forward => {
             let weights = (0..copies(k * n * 2)).map(|_| tensor([k, n]));
             (tensor([m, k]), weights.collect())
         }

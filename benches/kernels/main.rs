@@ -40,11 +40,11 @@ struct Options {
         value_parser = at_least_one
     )]
     rows: Vec<usize>,
-    /// Parts to measure: forward, input (its gradient), scale (its gradient), fake (quantization)
+    /// Parts to measure: packed (inference), forward, input (its gradient), scale (its gradient), fake (quantization)
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "forward,input,scale,fake"
+        default_value = "packed,forward,input,scale,fake"
     )]
     ops: Vec<Op>,
     /// Bytes that a copy moves to measure the bandwidth, in MiB

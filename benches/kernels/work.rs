@@ -8,7 +8,9 @@ use burn_eqat::kernels::{Bits, QuantOps};
 /// A part to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Op {
-    /// `quant_linear`.
+    /// `quant_linear_packed`: the layer as it is run, with packed zero points.
+    Packed,
+    /// `quant_linear`: the layer as it is trained, with zero points as numbers.
     Forward,
     /// Its gradient by the input.
     Input,
@@ -52,6 +54,13 @@ impl Work {
         (s, z)
     }
 
+    /// Packed zero points, along the columns. Any words are zero points.
+    fn zero_words(&self, device: &Device) -> Tensor<2, Int> {
+        let all = f64::from(i32::MAX);
+        let shape = [self.groups, self.bits.words(self.n)];
+        self.random(shape, -all, all, device).int()
+    }
+
     /// Enough packed weights for a working set.
     fn weights(&self, device: &Device) -> Vec<(Tensor<2, Int>, Tensor<2>, Tensor<2>)> {
         let words = self.bits.words(self.k);
@@ -77,6 +86,26 @@ impl Work {
         let (x, y) = (self.m * self.k * half, self.m * self.n * half);
         let activations = |shape| self.random(shape, -1.0, 1.0, device).cast(self.dtype);
         match self.op {
+            Op::Packed => {
+                let weights: Vec<_> = (self.weights(device).into_iter())
+                    .map(|(words, s, _)| (words, s, self.zero_words(device)))
+                    .collect();
+                let input = activations([self.m, self.k]);
+                let seconds = median(device, budget, |call| {
+                    let (words, s, zeros) = weights[call % weights.len()].clone();
+                    drop(Tensor::<2>::from_dispatch(Dispatch::quant_linear_packed(
+                        input.clone().into_dispatch(),
+                        words.into_dispatch(),
+                        s.into_dispatch(),
+                        zeros.into_dispatch(),
+                        self.bits,
+                    )));
+                });
+                let numbers = self.groups * self.n * half;
+                let zeros = self.groups * self.bits.words(self.n) * 4;
+                let bytes = x + self.weight_bytes() - numbers + zeros + y;
+                vec![("quant_linear_packed", bytes, seconds)]
+            }
             Op::Forward => {
                 let (weights, input) = (self.weights(device), activations([self.m, self.k]));
                 let seconds = median(device, budget, |call| {

@@ -10,7 +10,7 @@ use super::linear::select;
 use super::plan::limits::Limits;
 use super::tensors::{self, dims, rows};
 use super::unpack;
-use super::weight::DeviceWeight;
+use super::weight::{DeviceWeight, ZeroPoints};
 use crate::check::{
     PackedShapes, ZeroPointShape, expect_matrix, expect_quantizer, expect_shape, required,
 };
@@ -27,18 +27,25 @@ fn expect_packed(
     op: &'static str,
     codes: &CubeTensor,
     scales: &CubeTensor,
-    zero_points: &CubeTensor,
+    zero_points: ZeroPoints,
     bits: Bits,
     d_input: usize,
-) {
+) -> ZeroPoints {
+    let shape = match &zero_points {
+        ZeroPoints::Numbers(zero_points) | ZeroPoints::Words(zero_points) => zero_points.shape(),
+    };
     let shapes = PackedShapes {
         codes: &codes.shape(),
         scales: &scales.shape(),
-        zero_points: ZeroPointShape::Numbers(&zero_points.shape()),
+        zero_points: match &zero_points {
+            ZeroPoints::Numbers(_) => ZeroPointShape::Numbers(&shape),
+            ZeroPoints::Words(_) => ZeroPointShape::Packed(&shape),
+        },
         bits,
         d_input,
     };
     required(shapes.expect(op));
+    zero_points
 }
 
 /// Panics unless `tensor` has this shape.
@@ -51,13 +58,13 @@ fn linear(
     x: FloatTensor<CubeBackend>,
     codes: IntTensor<CubeBackend>,
     scales: FloatTensor<CubeBackend>,
-    zero_points: FloatTensor<CubeBackend>,
+    zero_points: ZeroPoints,
     bias: Option<FloatTensor<CubeBackend>>,
     bits: Bits,
 ) -> FloatTensor<CubeBackend> {
     const OP: &str = "quant_linear";
     let [_, k] = required(expect_matrix(OP, "x", &x.shape()));
-    expect_packed(OP, &codes, &scales, &zero_points, bits, k);
+    let zero_points = expect_packed(OP, &codes, &scales, zero_points, bits, k);
     if let Some(bias) = &bias {
         expect(OP, "bias", bias, &[dims(&scales)[1]]);
     }
@@ -119,7 +126,8 @@ impl QuantOps for CubeBackend {
         const OP: &str = "unpack_columns";
         let [rows, _] = required(expect_matrix(OP, "codes", &codes.shape()));
         expect(OP, "codes", &codes, &[rows, bits.words(len)]);
-        unpack::unpack_columns(codes, bits, len)
+        let dtype = codes.dtype;
+        unpack::unpack_columns(codes, bits, len, dtype)
     }
 
     fn quant_dequantize(
@@ -129,7 +137,8 @@ impl QuantOps for CubeBackend {
         bits: Bits,
         d_input: usize,
     ) -> FloatTensor<Self> {
-        expect_packed("dequantize", &codes, &scales, &zero_points, bits, d_input);
+        let zero_points = ZeroPoints::Numbers(zero_points);
+        let zero_points = expect_packed("dequantize", &codes, &scales, zero_points, bits, d_input);
         let dtype = scales.dtype;
         let weight = DeviceWeight::new(codes, scales, zero_points, bits, [0, d_input], dtype);
         let region = Region::all(d_input, weight.problem.n);
@@ -145,7 +154,8 @@ impl QuantOps for CubeBackend {
         d_input: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         const OP: &str = "dequantize (backward)";
-        expect_packed(OP, &codes, &scales, &zero_points, bits, d_input);
+        let zero_points = ZeroPoints::Numbers(zero_points);
+        let zero_points = expect_packed(OP, &codes, &scales, zero_points, bits, d_input);
         expect(OP, "grad", &grad, &[d_input, dims(&scales)[1]]);
         let dtype = scales.dtype;
         let weight = DeviceWeight::new(codes, scales, zero_points, bits, [0, d_input], dtype);
@@ -159,7 +169,14 @@ impl QuantOps for CubeBackend {
         zero_points: FloatTensor<Self>,
         bits: Bits,
     ) -> FloatTensor<Self> {
-        linear(x, codes, scales, zero_points, None, bits)
+        linear(
+            x,
+            codes,
+            scales,
+            ZeroPoints::Numbers(zero_points),
+            None,
+            bits,
+        )
     }
 
     fn quant_linear_bias(
@@ -170,7 +187,42 @@ impl QuantOps for CubeBackend {
         bias: FloatTensor<Self>,
         bits: Bits,
     ) -> FloatTensor<Self> {
-        linear(x, codes, scales, zero_points, Some(bias), bits)
+        linear(
+            x,
+            codes,
+            scales,
+            ZeroPoints::Numbers(zero_points),
+            Some(bias),
+            bits,
+        )
+    }
+
+    fn quant_linear_packed(
+        x: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        zero_points: IntTensor<Self>,
+        bits: Bits,
+    ) -> FloatTensor<Self> {
+        linear(x, codes, scales, ZeroPoints::Words(zero_points), None, bits)
+    }
+
+    fn quant_linear_packed_bias(
+        x: FloatTensor<Self>,
+        codes: IntTensor<Self>,
+        scales: FloatTensor<Self>,
+        zero_points: IntTensor<Self>,
+        bias: FloatTensor<Self>,
+        bits: Bits,
+    ) -> FloatTensor<Self> {
+        linear(
+            x,
+            codes,
+            scales,
+            ZeroPoints::Words(zero_points),
+            Some(bias),
+            bits,
+        )
     }
 
     fn quant_linear_backward_input(
@@ -182,7 +234,8 @@ impl QuantOps for CubeBackend {
         d_input: usize,
     ) -> FloatTensor<Self> {
         const OP: &str = "quant_linear (backward)";
-        expect_packed(OP, &codes, &scales, &zero_points, bits, d_input);
+        let zero_points = ZeroPoints::Numbers(zero_points);
+        let zero_points = expect_packed(OP, &codes, &scales, zero_points, bits, d_input);
         let [m, _] = required(expect_matrix(OP, "grad", &grad.shape()));
         let n = dims(&scales)[1];
         expect(OP, "grad", &grad, &[m, n]);
@@ -206,7 +259,8 @@ impl QuantOps for CubeBackend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         const OP: &str = "quant_linear (backward)";
         let [m, k] = required(expect_matrix(OP, "x", &x.shape()));
-        expect_packed(OP, &codes, &scales, &zero_points, bits, k);
+        let zero_points = ZeroPoints::Numbers(zero_points);
+        let zero_points = expect_packed(OP, &codes, &scales, zero_points, bits, k);
         let n = dims(&scales)[1];
         expect(OP, "grad", &grad, &[m, n]);
         let dtype = x.dtype;

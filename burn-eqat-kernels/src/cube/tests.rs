@@ -8,12 +8,14 @@ use super::plan::gemv::GemvPlan;
 use super::plan::limits::Limits;
 use super::plan::strategy::Strategy;
 use super::plan::tile::Engine;
-use super::tensors::rows;
-use super::weight::DeviceWeight;
+use super::tensors::{rows, word_rows};
+use super::weight::{DeviceWeight, ZeroPoints};
 use crate::{Bits, Fields, QuantOps, pack_codes, portable};
 use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::backend::{Backend, DispatchDevice, Flex, TensorMetadata};
 use burn::tensor::{DType, Device, TensorData, try_read_sync};
+use burn_cubecl::cubecl::client::Client;
+use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 use proptest::prelude::{ProptestConfig, any, prop};
@@ -76,6 +78,8 @@ struct HostValues {
     codes: TensorData,
     scales: TensorData,
     zero_points: TensorData,
+    /// The zero points, packed along the columns.
+    zero_words: TensorData,
     x: TensorData,
     bias: TensorData,
     grad: TensorData,
@@ -104,10 +108,16 @@ impl HostValues {
                 .collect();
             TensorData::new(values, shape.to_vec()).convert_dtype(dtype)
         };
+        let scales = floats(&[case.groups, n], 0.01, 0.2, false, case.scale_dtype);
+        let zero_points = floats(&[case.groups, n], 0.0, code_count, true, case.scale_dtype);
+        let zeros: Vec<i64> = zero_points.iter::<i64>().collect();
+        let zeros = pack_codes(&zeros, [case.groups, n], 1, case.bits, Fields::Dense).unwrap();
+        let zeros: Vec<i32> = zeros.into_iter().map(|word| word as i32).collect();
         HostValues {
             codes: TensorData::new(words, [case.bits.words(k), n]),
-            scales: floats(&[case.groups, n], 0.01, 0.2, false, case.scale_dtype),
-            zero_points: floats(&[case.groups, n], 0.0, code_count, true, case.scale_dtype),
+            scales,
+            zero_points,
+            zero_words: TensorData::new(zeros, [case.groups, case.bits.words(n)]),
             x: floats(&[m, k], -1.0, 1.0, false, case.dtype),
             bias: floats(&[n], -1.0, 1.0, false, case.dtype),
             grad: floats(&[m, n], -1.0, 1.0, false, case.dtype),
@@ -140,6 +150,16 @@ fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
     }
 }
 
+/// The allowed error of Burn's own matmul, which is in TF32 where the device has it.
+fn slab_tolerance(client: &Client) -> f32 {
+    let tf32 = ElemType::Float(FloatKind::TF32);
+    if client.properties().supports_type(tf32) {
+        2e-3
+    } else {
+        0.0
+    }
+}
+
 /// The allowed error of rounding inputs and outputs to their types.
 fn tolerance(dtypes: &[DType]) -> f32 {
     let of = |dtype: &DType| match dtype {
@@ -154,7 +174,7 @@ fn weight(values: &HostValues, case: &Case, device: &CubeDevice) -> DeviceWeight
     DeviceWeight::new(
         CubeBackend::int_from_data(values.codes.clone(), device),
         floats::<CubeBackend>(&values.scales, device),
-        floats::<CubeBackend>(&values.zero_points, device),
+        ZeroPoints::Numbers(floats::<CubeBackend>(&values.zero_points, device)),
         case.bits,
         [case.m, case.group * case.groups],
         case.dtype,
@@ -172,6 +192,11 @@ const STRATEGIES: [Strategy; 5] = [
 fn check(case: &Case, device: &CubeDevice, strategies: &[Strategy]) {
     let host = HostValues::random(case);
     let (weight, k) = (weight(&host, case, device), case.group * case.groups);
+    let zero_words = CubeBackend::int_from_data(host.zero_words.clone(), device);
+    let packed = DeviceWeight {
+        zero_points: ZeroPoints::Words(word_rows(zero_words)),
+        ..weight.clone()
+    };
     let on_device = |data: &TensorData| rows(floats::<CubeBackend>(data, device), case.dtype);
     let words = || Flex::int_from_data(host.codes.clone(), &Default::default());
     let (x, grad, bias) = (
@@ -207,18 +232,25 @@ fn check(case: &Case, device: &CubeDevice, strategies: &[Strategy]) {
     let activations = tolerance(&[case.dtype]);
     let scales = tolerance(&[case.dtype, case.scale_dtype]);
     for &strategy in strategies {
-        let what = |name: &str| format!("{name} by {strategy:?}");
-        let forward = Forward {
-            x: x.clone(),
-            weight: weight.clone(),
-            bias: Some(bias.clone()),
+        let slab = match strategy {
+            Strategy::Slab => slab_tolerance(&device.client()),
+            _ => 0.0,
         };
-        match forward.run(strategy) {
-            Ok(made) => {
-                assert_eq!(made.dtype(), case.dtype);
-                assert_close(&what("y"), &read(made), &y, activations);
+        let (activations, scales) = (activations.max(slab), scales.max(slab));
+        let what = |name: &str| format!("{name} by {strategy:?}");
+        for (name, weight) in [("y", &weight), ("y, packed zero points", &packed)] {
+            let forward = Forward {
+                x: x.clone(),
+                weight: weight.clone(),
+                bias: Some(bias.clone()),
+            };
+            match forward.run(strategy) {
+                Ok(made) => {
+                    assert_eq!(made.dtype(), case.dtype);
+                    assert_close(&what(name), &read(made), &y, activations);
+                }
+                Err(why) => assert!(may_be_unavailable(strategy, weight), "{why}"),
             }
-            Err(why) => assert!(may_be_unavailable(strategy, &weight), "{why}"),
         }
         let input = InputGradient {
             grad: grad.clone(),

@@ -163,3 +163,45 @@ pub(crate) fn row_codes<N: Size>(
     }
     Vector::<f32, N>::cast_from(bits & Vector::new(comptime!((1u32 << block.bits) - 1)))
 }
+
+/// The codes of column vector `column` in row `row` of words that are packed along the columns, `vectors` vectors a row.
+#[cube]
+#[allow(clippy::collapsible_if)] // the first is decided when the kernel is compiled
+pub(crate) fn column_codes<N: Size>(
+    words: &[u32],
+    row: usize,
+    vectors: usize,
+    column: usize,
+    #[comptime] block: Block,
+) -> Vector<f32, N> {
+    let width = N::value();
+    let mask = comptime!((1u32 << block.bits) - 1);
+    let vector_bits = comptime!(width * block.bits);
+    let first = row * (vectors * vector_bits).div_ceil(32);
+    let mut codes = Vector::<f32, N>::new(0.0f32);
+    if comptime!(32 % vector_bits == 0) {
+        // The codes of a vector lie in one word.
+        let bit = column * vector_bits;
+        let bits = words[first + bit / 32] >> u32::cast_from(bit % 32);
+        #[unroll]
+        for i in 0..width {
+            let code = (bits >> comptime!((i * block.bits) as u32)) & mask;
+            codes.insert(i, f32::cast_from(code));
+        }
+    } else {
+        #[unroll]
+        for i in 0..width {
+            let bit = column * vector_bits + comptime!(i * block.bits);
+            let word = first + bit / 32;
+            let shift = u32::cast_from(bit % 32);
+            let mut bits = words[word] >> shift;
+            if comptime!(32 % block.bits != 0) {
+                if shift + comptime!(block.bits as u32) > 32u32 {
+                    bits |= words[word + 1] << (32u32 - shift);
+                }
+            }
+            codes.insert(i, f32::cast_from(bits & mask));
+        }
+    }
+    codes
+}

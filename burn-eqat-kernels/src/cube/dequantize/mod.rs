@@ -52,7 +52,7 @@ pub(crate) fn dequantize(weight: &DeviceWeight, region: Region, dtype: DType) ->
             weight.width,
             weight.codes.clone().into_buffer_arg(),
             weight.scales.clone().into_buffer_arg(),
-            weight.zero_points.clone().into_buffer_arg(),
+            weight.zero_points().into_buffer_arg(),
             out.clone().into_buffer_arg(),
             weight.sizes(),
             PartLaunch::new(
@@ -99,7 +99,7 @@ pub(crate) fn dequantize_backward(
                 weight.width,
                 weight.codes.clone().into_buffer_arg(),
                 weight.scales.clone().into_buffer_arg(),
-                weight.zero_points.clone().into_buffer_arg(),
+                weight.zero_points().into_buffer_arg(),
                 grad.clone().into_buffer_arg(),
                 ds.clone().into_buffer_arg(),
                 dz.clone().into_buffer_arg(),

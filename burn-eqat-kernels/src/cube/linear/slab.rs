@@ -49,7 +49,8 @@ pub(crate) fn forward(
     weight: &DeviceWeight,
     bias: Option<CubeTensor>,
 ) -> Result<CubeTensor> {
-    let (problem, dtype) = (&weight.problem, x.dtype);
+    let (weight, dtype) = (&weight.with_numbers(), x.dtype);
+    let problem = &weight.problem;
     let shape = [dims(&x)[0], problem.n];
     let mut y = None;
     for range in slabs(problem.n, problem.k * dtype.size(), DEPTH) {

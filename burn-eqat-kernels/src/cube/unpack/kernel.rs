@@ -37,15 +37,15 @@ pub(crate) fn unpack_kernel<I: Int, N: Size>(
 
 /// Unpacks words that are packed along the columns of `out [rows, len]`; one unit unpacks one block.
 #[cube(launch_unchecked)]
-pub(crate) fn unpack_columns_kernel<I: Int, N: Size>(
+pub(crate) fn unpack_columns_kernel<T: Numeric, N: Size>(
     words: &[Vector<u32, N>],
-    out: &mut [Vector<I, N>],
+    out: &mut [Vector<T, N>],
     len: usize,
     row_words: usize,
     blocks: usize,
     total: usize,
     #[comptime] block: Block,
-    #[define(I)] _dtype: ElemType,
+    #[define(T)] _dtype: ElemType,
 ) {
     if ABSOLUTE_POS >= total {
         terminate!();

@@ -9,6 +9,7 @@ use crate::cube::plan::column::ColumnPlan;
 use crate::cube::plan::limits::Limits;
 use crate::cube::tensors::{column_width, dims, elementwise, empty, word_rows};
 use crate::cube::words::WeightSizesLaunch;
+use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use kernel::{unpack_columns_kernel, unpack_kernel};
 
@@ -43,9 +44,13 @@ pub(crate) fn unpack(codes: CubeTensor, bits: Bits, len: usize, limits: &Limits)
     out
 }
 
-/// The codes `[rows, len]` of words that are packed along the columns, in the type of the words.
-pub(crate) fn unpack_columns(codes: CubeTensor, bits: Bits, len: usize) -> CubeTensor {
-    let dtype = codes.dtype;
+/// The codes `[rows, len]` of words that are packed along the columns, in `dtype`.
+pub(crate) fn unpack_columns(
+    codes: CubeTensor,
+    bits: Bits,
+    len: usize,
+    dtype: DType,
+) -> CubeTensor {
     let codes = word_rows(codes);
     let [rows, row_words] = dims(&codes);
     let block = Block::of(bits);

@@ -10,7 +10,9 @@
 
 use crate::block::Block;
 use crate::cube::plan::gemv::GemvPlan;
-use crate::cube::words::{WeightSizes, block_weights, load_blocks, scaled_code, window};
+use crate::cube::words::{
+    WeightSizes, block_weights, column_codes, load_blocks, scaled_code, window,
+};
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
@@ -19,7 +21,8 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
     x: &[X],
     words: &[Vector<u32, N>],
     scales: &[Vector<S, N>],
-    zero_points: &[Vector<S, N>],
+    zero_points: ComptimeOption<&[Vector<S, N>]>,
+    zero_words: ComptimeOption<&[u32]>,
     bias: ComptimeOption<&[Vector<O, N>]>,
     out: &mut [Vector<O, N>],
     weight: WeightSizes,
@@ -100,10 +103,20 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
             let run_row = first_row + run * run_rows;
             if run_row < weight.rows {
                 if comptime!(plan.aligned) {
+                    let group = run_row / weight.group;
+                    let mut zero = Vector::<f32, N>::new(0.0f32);
+                    #[comptime]
+                    if let ComptimeOption::Some(zero_points) = zero_points {
+                        zero = Vector::cast_from(zero_points[group * weight.vectors + column]);
+                    }
+                    #[comptime]
+                    if let ComptimeOption::Some(zero_words) = zero_words {
+                        zero = column_codes::<N>(zero_words, group, weight.vectors, column, block);
+                    }
                     add_run::<S, N>(
                         words,
                         scales,
-                        zero_points,
+                        zero,
                         &input,
                         &input_sums,
                         &mut totals,
@@ -115,19 +128,22 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
                         block,
                     );
                 } else {
-                    add_block::<S, N>(
-                        words,
-                        scales,
-                        zero_points,
-                        &input,
-                        &mut totals,
-                        &weight,
-                        run,
-                        run_row,
-                        column,
-                        plan,
-                        block,
-                    );
+                    #[comptime]
+                    if let ComptimeOption::Some(zero_points) = zero_points {
+                        add_block::<S, N>(
+                            words,
+                            scales,
+                            zero_points,
+                            &input,
+                            &mut totals,
+                            &weight,
+                            run,
+                            run_row,
+                            column,
+                            plan,
+                            block,
+                        );
+                    }
                 }
             }
         }
@@ -179,7 +195,7 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
 fn add_run<S: Float, N: Size>(
     words: &[Vector<u32, N>],
     scales: &[Vector<S, N>],
-    zero_points: &[Vector<S, N>],
+    zero: Vector<f32, N>,
     input: &Shared<[f32]>,
     input_sums: &Shared<[f32]>,
     totals: &mut Array<Vector<f32, N>>,
@@ -194,7 +210,6 @@ fn add_run<S: Float, N: Size>(
     let run_stride = comptime!(plan.run_stride(run_rows));
     let place = run_row / weight.group * weight.vectors + column;
     let scale = Vector::<f32, N>::cast_from(scales[place]);
-    let zero = Vector::<f32, N>::cast_from(zero_points[place]);
     let first_block = run_row / block.fields;
     let loaded = load_blocks::<N>(words, weight, first_block, column, plan.run, block, true);
     let mut products = Array::<Vector<f32, N>>::new(plan.rows);

@@ -6,7 +6,7 @@ use crate::cube::limits::elem;
 use crate::cube::plan::gemv::GemvPlan;
 use crate::cube::reduce::{Parts, reduce};
 use crate::cube::tensors::{cube_count, dims, empty};
-use crate::cube::weight::DeviceWeight;
+use crate::cube::weight::{DeviceWeight, ZeroPoints};
 use burn::tensor::DType;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
@@ -28,6 +28,11 @@ pub(crate) fn gemv(
     } else {
         (DType::F32, None, bias)
     };
+    // Words are read where a run of blocks has one zero point.
+    let (numbers, words) = match &weight.zero_points {
+        ZeroPoints::Words(words) if plan.aligned => (None, Some(words.clone())),
+        _ => (Some(weight.zero_points()), None),
+    };
     let out = empty(&x, [plan.splits * m, n], out_dtype);
     let cubes = weight.vectors().div_ceil(plan.lanes) * plan.splits;
     // SAFETY: cubes past `cubes` return; rows, columns and words past the last are not touched.
@@ -40,7 +45,8 @@ pub(crate) fn gemv(
             x.into_buffer_arg(),
             weight.codes.clone().into_buffer_arg(),
             weight.scales.clone().into_buffer_arg(),
-            weight.zero_points.clone().into_buffer_arg(),
+            numbers.map(CubeTensor::into_buffer_arg).into(),
+            words.map(CubeTensor::into_buffer_arg).into(),
             bias.map(CubeTensor::into_buffer_arg).into(),
             out.clone().into_buffer_arg(),
             weight.sizes(),
