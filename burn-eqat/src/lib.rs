@@ -18,7 +18,8 @@
 //! # Cargo features
 //!
 //! One for each Burn backend: `flex` (default), `ndarray`, `tch`, `wgpu`, `vulkan`, `metal`, `cuda`, `rocm`, `cpu`; Burn's
-//! `fusion` and `autotune`; `tui` for Burn's terminal dashboard; and `lm` for the module `lm`.
+//! `fusion`, `autotune` and `persistence`, which keeps what was tuned and compiled on a GPU for the next run; `cuda-cpp`, CubeCL's
+//! C++ compiler for CUDA; `tui` for Burn's terminal dashboard; and `lm` for the module `lm`.
 #![deny(missing_docs)]
 
 mod compute_type;

@@ -4,6 +4,8 @@ use burn::tensor::Device;
 use core::fmt;
 use core::str::FromStr;
 use serde::{Deserialize, Serialize};
+use std::panic;
+use std::sync::{Arc, Mutex};
 
 /// A device as people write it: a backend, `flex`, or one of its devices, `cuda:1`, `vulkan:integrated:0`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,7 +214,37 @@ fn devices(names: Option<&DeviceNames>) -> Result<Vec<Device>, Error> {
             })
             .map(|device| vec![device]),
     };
-    devices.map_err(|error: DeviceError| Error::Setting(format!("--device: {error}")))
+    let devices: Vec<Device> =
+        devices.map_err(|error: DeviceError| Error::Setting(format!("--device: {error}")))?;
+    for device in &devices {
+        open(device).map_err(|why| {
+            let name = names.map_or_else(|| format!("{device:?}"), DeviceNames::to_string);
+            Error::Setting(format!("--device: cannot open {name}: {why}"))
+        })?;
+    }
+    Ok(devices)
+}
+
+/// Opens a device. Burn panics where the machine has no such device or no driver for it, in a thread of its own and then in this
+/// one: the first message says why.
+fn open(device: &Device) -> Result<(), String> {
+    let first = Arc::new(Mutex::new(None));
+    let hook = panic::take_hook();
+    let kept = first.clone();
+    panic::set_hook(Box::new(move |info| {
+        let message = info.payload_as_str().unwrap_or("no message").to_string();
+        if let Ok(mut first) = kept.lock() {
+            first.get_or_insert(message);
+        }
+    }));
+    let opened = panic::catch_unwind(|| device.sync());
+    panic::set_hook(hook);
+    let first = first.lock().ok().and_then(|mut first| first.take());
+    match opened {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(first.unwrap_or_else(|| "Burn cannot".into())),
+    }
 }
 
 #[cfg(all(test, feature = "flex"))]

@@ -120,6 +120,17 @@ fn another_device_ends_where_flex_does() {
     }
 }
 
+/// A device that the machine does not have is an error that says so.
+#[test]
+fn another_device_that_is_not_there_is_named() {
+    if std::env::var("BURN_DEVICE").as_deref() != Ok("wgpu") {
+        println!("skipped: BURN_DEVICE is not wgpu");
+        return;
+    }
+    let error = fails(&["eval", "--device", "wgpu:discrete:99"]);
+    assert!(error.contains("cannot open wgpu:discrete:99"), "{error}");
+}
+
 /// Both phases in half precision end where f32 does, within 2 %, with the tables as the file has them.
 #[test]
 fn half_precision_ends_where_f32_does() {
