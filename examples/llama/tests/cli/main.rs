@@ -127,7 +127,7 @@ fn another_device_that_is_not_there_is_named() {
         println!("skipped: BURN_DEVICE is not wgpu");
         return;
     }
-    let error = fails(&["eval", "--device", "wgpu:discrete:99"]);
+    let error = fails(&["quantize", "--device", "wgpu:discrete:99"]);
     assert!(error.contains("cannot open wgpu:discrete:99"), "{error}");
 }
 
