@@ -6,6 +6,7 @@ use crate::load::LoadedLlama;
 use burn_eqat::lm::{Example, LmError, SpecialTokens, encode};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::slice;
 use tokenizers::Tokenizer;
 
 /// Writes conversations in the tokens of a model: in its own chat template, or in the Alpaca prompt if it has none.
@@ -61,7 +62,7 @@ impl<'a> Prompts<'a> {
         let exchanges = of_messages(messages).map_err(|why| Error::input(&self.dir, why))?;
         for exchange in exchanges {
             let answer = exchange.answer.as_deref().unwrap_or_default();
-            let text = exchange.question + answer;
+            let text = exchange.question + answer.trim();
             tokens.extend(encode(self.tokenizer, &text)?);
             if exchange.answer.is_some() {
                 tokens.extend(self.special.eos);
@@ -91,7 +92,8 @@ impl<'a> Prompts<'a> {
             let answer = exchange.answer.unwrap_or_default();
             let begins = exchange.question.len();
             let text = exchange.question + answer.trim();
-            self.push(&text, &[begins..text.len()], &mut tokens, &mut answers)?;
+            let range = begins..text.len();
+            self.push(&text, slice::from_ref(&range), &mut tokens, &mut answers)?;
             if let Some(eos) = self.special.eos {
                 answers.push(tokens.len());
                 tokens.push(eos as i32);

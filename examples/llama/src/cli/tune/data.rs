@@ -53,9 +53,14 @@ impl Data {
             let example = prompts.example(conversation).map_err(|error| {
                 Error::input(path, format!("conversation {}: {error}", index + 1))
             })?;
-            counts.cut += usize::from(example.as_ref().is_some_and(|e| e.tokens().len() > seq_len));
+            let long = example
+                .as_ref()
+                .is_some_and(|example| example.tokens().len() > seq_len);
             match example.and_then(|example| example.cut(seq_len)) {
-                Some(example) => examples.push(example),
+                Some(example) => {
+                    counts.cut += usize::from(long);
+                    examples.push(example);
+                }
                 None => counts.left_out += 1,
             }
         }
