@@ -9,7 +9,8 @@
 //!    implements [`train::Blockwise`] to run block by block.
 //! 3. [`train::E2eQp`] then trains the step sizes of the packed model end to end.
 //! 4. [`files`] reads and writes checkpoint directories in the Hugging Face layout.
-//! 5. `lm` (with the cargo feature `lm`) has parts for language models: token windows, the next-token loss, perplexity,
+//! 5. [`adapter`] keeps several sets of step sizes for one packed model.
+//! 6. `lm` (with the cargo feature `lm`) has parts for language models: token windows, the next-token loss, perplexity,
 //!    generation.
 //!
 //! Both phases are strategies of Burn's `SupervisedTraining`. [`QuantLinear`] replaces `nn::Linear`: it runs from packed
@@ -22,6 +23,7 @@
 //! C++ compiler for CUDA; `tui` for Burn's terminal dashboard; and `lm` for the module `lm`.
 #![deny(missing_docs)]
 
+pub mod adapter;
 mod compute_type;
 pub mod files;
 mod inference;

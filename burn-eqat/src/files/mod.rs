@@ -14,6 +14,7 @@ mod gptq;
 mod json;
 mod layout;
 mod load;
+mod metadata;
 mod naming;
 mod parameters;
 mod quantization;
@@ -45,5 +46,6 @@ pub use staged::StagedDir;
 pub use staged_file::StagedFile;
 pub use stored::Format;
 
+pub(crate) use metadata::read_metadata;
 pub(crate) use single::{PartFile, digest_part, load_module, load_part, save_module, save_part};
 pub(crate) use view::stored_scales;

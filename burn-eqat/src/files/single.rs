@@ -3,6 +3,7 @@
 use super::error::FileError;
 use super::layout::{Role, slots};
 use super::load::{LoadedFloats, Source};
+use super::metadata::read_metadata;
 use super::parameters::{each_parameter_of, view};
 use super::quantization::{Overrides, Quantization};
 use super::schemes::PackedSchemes;
@@ -12,11 +13,8 @@ use super::tensor_file::{Located, locate};
 use super::view::Floats;
 use crate::Scheme;
 use burn::module::Module;
-use safetensors::tensor::Metadata;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The name of our entry in a file's metadata.
@@ -97,7 +95,8 @@ pub(crate) struct PartFile {
 impl PartFile {
     /// Reads the header of a file.
     pub fn open(path: &Path) -> Result<Self, FileError> {
-        let Entry { version, schemes } = read_entry(path)?;
+        let expected = "a file that was saved by this library";
+        let Entry { version, schemes } = read_metadata(path, ENTRY, expected)?;
         if version != VERSION {
             let message = format!("has version {version} of the format, expected {VERSION}");
             return Err(FileError::invalid(path, message));
@@ -154,35 +153,4 @@ pub(crate) fn digest_part<M: Module>(
         hasher.update(data.as_bytes());
         Ok(())
     })
-}
-
-/// The entry of a file's metadata.
-fn read_entry(path: &Path) -> Result<Entry, FileError> {
-    let header = read_header(path).map_err(FileError::io(path))?;
-    let header: Metadata = serde_json::from_slice(&header)
-        .map_err(|error| FileError::invalid(path, format!("not a safetensors file: {error}")))?;
-    let entry = header
-        .metadata()
-        .as_ref()
-        .and_then(|metadata| metadata.get(ENTRY));
-    let Some(entry) = entry else {
-        let message =
-            format!("has no {ENTRY:?} entry, expected a file that was saved by this library");
-        return Err(FileError::invalid(path, message));
-    };
-    serde_json::from_str(entry)
-        .map_err(|error| FileError::invalid(path, format!("{ENTRY} entry: {error}")))
-}
-
-/// The JSON header of a safetensors file.
-fn read_header(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length)?;
-    /// The limit of safetensors readers.
-    const MOST: u64 = 100_000_000;
-    let mut header = Vec::new();
-    let length = u64::from_le_bytes(length).min(MOST);
-    file.take(length).read_to_end(&mut header)?;
-    Ok(header)
 }

@@ -1,4 +1,5 @@
 use super::head::{is_cast, logits, times_rows};
+use super::loss::{rows_before, targets_of};
 use crate::compute_type::{in_type, widen};
 use crate::kernels::transformer::exp;
 use burn::tensor::{Int, Tensor};
@@ -26,7 +27,29 @@ pub fn frozen_head_loss(hidden: Tensor<3>, head: Tensor<2>, tokens: Tensor<2, In
     let [batch, seq, width] = hidden.dims();
     let rows = batch * (seq - 1);
     let hidden = widen(hidden.slice_dim(1, 0..seq - 1)).reshape([rows, width]);
-    let targets = tokens.slice_dim(1, 1..seq).reshape([rows]).inner();
+    loss_of_rows(hidden, head, tokens.slice_dim(1, 1..seq).reshape([rows]))
+}
+
+/// [`answer_loss`](super::answer_loss) in the way of [`frozen_head_loss`]: there are logits for the answers only.
+///
+/// # Shapes
+///
+/// - `hidden`, `head` and `tokens`: as in [`frozen_head_loss`]
+/// - `answers`: `[answers]`, as in [`TokenBatch::answers`](super::TokenBatch::answers)
+/// - output: `[1]`; products and losses are in f32
+pub fn frozen_head_answer_loss(
+    hidden: Tensor<3>,
+    head: Tensor<2>,
+    tokens: Tensor<2, Int>,
+    answers: Tensor<1, Int>,
+) -> Tensor<1> {
+    let targets = targets_of(tokens, answers.clone());
+    loss_of_rows(widen(rows_before(hidden, answers)), head, targets)
+}
+
+/// The mean loss of `targets [rows]` from `hidden [rows, width]`, with its gradient by `hidden`.
+fn loss_of_rows(hidden: Tensor<2>, head: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    let ([rows, _], targets) = (hidden.dims(), targets.inner());
     let tracked = hidden.is_autodiff();
     let (loss, gradients) = in_chunks(hidden.clone().inner(), head.inner(), targets, tracked);
     if !tracked {
@@ -72,50 +95,92 @@ fn in_chunks(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lm::next_token_loss;
+    use crate::lm::{answer_loss, next_token_loss};
     use burn::tensor::{Device, Distribution};
 
-    #[test]
-    fn it_is_the_loss_of_all_logits_with_its_gradient() {
+    /// A loss from hidden states, the head and tokens.
+    type Loss<'a> = &'a dyn Fn(Tensor<3>, Tensor<2>, Tensor<2, Int>) -> Tensor<1>;
+
+    /// Checks that two losses, and their gradients by the hidden states, are the same.
+    fn assert_same(shape: [usize; 4], whole: Loss<'_>, chunked: Loss<'_>) {
         let device = Device::flex();
         device.seed(5);
-        // More positions than one chunk has.
-        let (batch, seq, width, vocab) = (2, 35, 8, 1 << 15);
+        let [batch, seq, width, vocab] = shape;
         let uniform = Distribution::Uniform(-1.0, 1.0);
         let hidden = Tensor::<3>::random([batch, seq, width], uniform, &device);
         let head = Tensor::<2>::random([width, vocab], uniform, &device);
         let ids = Distribution::Uniform(0.0, vocab as f64 - 1.0);
         let tokens = Tensor::<2>::random([batch, seq], ids, &device).int();
 
-        let leaf = || Tensor::from_inner(hidden.clone()).require_grad();
-        let (whole, chunked) = (leaf(), leaf());
-        let tracked = || {
-            (
+        let run = |loss: Loss<'_>| {
+            let leaf = Tensor::from_inner(hidden.clone()).require_grad();
+            let (head, tokens) = (
                 Tensor::from_inner(head.clone()),
                 Tensor::from_inner(tokens.clone()),
-            )
-        };
-        let (all_head, all_tokens) = tracked();
-        let expected = next_token_loss(whole.clone().matmul(all_head.unsqueeze()), all_tokens);
-        let (all_head, all_tokens) = tracked();
-        let actual = frozen_head_loss(chunked.clone(), all_head, all_tokens);
-        let close = |actual: &Tensor<1>, expected: &Tensor<1>| {
-            let value = |tensor: &Tensor<1>| tensor.clone().into_scalar::<f64>();
-            let (actual, expected) = (value(actual), value(expected));
-            assert!(
-                (actual - expected).abs() < 1e-5 * expected.abs(),
-                "{actual} {expected}"
             );
+            let loss = loss(leaf.clone(), head, tokens);
+            let grads = loss.backward();
+            (loss.into_scalar::<f64>(), leaf.grad(&grads).unwrap())
         };
-        close(&actual, &expected);
-        let plain = frozen_head_loss(hidden, head, tokens);
+        let ((expected, gradient), (actual, chunked_gradient)) = (run(whole), run(chunked));
+        let close = |actual: f64| {
+            let error = (actual - expected).abs();
+            assert!(error < 1e-5 * expected.abs(), "{actual} {expected}");
+        };
+        close(actual);
+        let plain = chunked(hidden, head, tokens);
         assert!(!plain.is_autodiff());
-        close(&plain, &expected);
-
-        let (expected, actual) = (expected.backward(), actual.backward());
-        let expected = whole.grad(&expected).unwrap();
-        let difference = chunked.grad(&actual).unwrap() - expected.clone();
+        close(plain.into_scalar());
         let size = |tensor: Tensor<3>| tensor.abs().max().into_scalar::<f64>();
-        assert!(size(difference) < 1e-5 * size(expected));
+        let difference = chunked_gradient - gradient.clone();
+        assert!(size(difference) < 1e-5 * size(gradient));
+    }
+
+    /// More positions than one chunk has.
+    const SHAPE: [usize; 4] = [2, 35, 8, 1 << 15];
+
+    #[test]
+    fn it_is_the_loss_of_all_logits_with_its_gradient() {
+        assert_same(
+            SHAPE,
+            &|hidden, head, tokens| next_token_loss(hidden.matmul(head.unsqueeze()), tokens),
+            &frozen_head_loss,
+        );
+    }
+
+    #[test]
+    fn answers_have_the_loss_of_their_logits_with_its_gradient() {
+        // The second token of the first window and the last of both among them, in no order.
+        let places = [
+            69, 1, 34, 36, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53,
+        ];
+        let answers = |tokens: &Tensor<2, Int>| Tensor::from_data(places, &tokens.device());
+        assert_same(
+            SHAPE,
+            &|hidden, head, tokens| {
+                let answers = answers(&tokens);
+                answer_loss(hidden.matmul(head.unsqueeze()), tokens, answers)
+            },
+            &|hidden, head, tokens| {
+                let answers = answers(&tokens);
+                frozen_head_answer_loss(hidden, head, tokens, answers)
+            },
+        );
+    }
+
+    #[test]
+    fn all_answers_are_all_next_tokens() {
+        let [batch, seq, ..] = SHAPE;
+        let places: Vec<i32> = (0..(batch * seq) as i32)
+            .filter(|place| place % seq as i32 != 0)
+            .collect();
+        assert_same(
+            SHAPE,
+            &|hidden, head, tokens| next_token_loss(hidden.matmul(head.unsqueeze()), tokens),
+            &|hidden, head, tokens| {
+                let answers = Tensor::from_data(places.as_slice(), &tokens.device());
+                frozen_head_answer_loss(hidden, head, tokens, answers)
+            },
+        );
     }
 }

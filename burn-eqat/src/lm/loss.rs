@@ -24,6 +24,36 @@ pub fn next_token_loss(logits: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<1> {
     next_token_log_probs(logits, tokens).mean().neg()
 }
 
+/// Mean cross-entropy of some tokens, in nats: [`next_token_loss`] of the answers of a [`TokenBatch`] alone.
+///
+/// # Shapes
+///
+/// - `logits`: `[batch, seq, vocab]`
+/// - `tokens`: `[batch, seq]`
+/// - `answers`: `[answers]`, as in [`TokenBatch::answers`]
+/// - output: `[1]`, in f32 if the logits are in half precision
+pub fn answer_loss(
+    logits: Tensor<3>,
+    tokens: Tensor<2, Int>,
+    answers: Tensor<1, Int>,
+) -> Tensor<1> {
+    let targets = targets_of(tokens, answers.clone()).unsqueeze_dim(1);
+    let logits = widen(rows_before(logits, answers));
+    log_softmax(logits, 1).gather(1, targets).mean().neg()
+}
+
+/// The rows `[answers, width]` that predict some tokens, of `[batch, seq, width]`.
+pub(super) fn rows_before(rows: Tensor<3>, answers: Tensor<1, Int>) -> Tensor<2> {
+    let [batch, seq, width] = rows.dims();
+    rows.reshape([batch * seq, width]).select(0, answers - 1)
+}
+
+/// These tokens, `[answers]`.
+pub(super) fn targets_of(tokens: Tensor<2, Int>, answers: Tensor<1, Int>) -> Tensor<1, Int> {
+    let [batch, seq] = tokens.dims();
+    tokens.reshape([batch * seq]).select(0, answers)
+}
+
 /// Log-probability of each position's next token.
 ///
 /// # Shapes

@@ -2,7 +2,10 @@
 //!
 //! - Text: [`read_documents`], [`load_tokenizer`] and [`encode_windows`] make [`TokenWindows`]; [`Calibration`]
 //!   splits them, [`Calibration::phase_loaders`] feeds the recipe, and [`TokenWindows::loader`] Burn's training.
-//! - Loss: [`next_token_loss`], and [`frozen_head_loss`] if the output layer is not trained.
+//! - Instructions: [`Examples`] are texts of which only the answers are learned; their batches are padded, of texts of about one
+//!   length, or packed.
+//! - Loss: [`next_token_loss`], and [`frozen_head_loss`] if the output layer is not trained; [`answer_loss`] and
+//!   [`frozen_head_answer_loss`] of the answers only.
 //! - [`perplexity`] of any model that implements [`NextTokenLoss`].
 //! - [`generate`] and [`sample_windows`] for any model that implements [`NextTokenLogits`].
 //! - [`BlockFiles`] for models that are larger than memory.
@@ -70,6 +73,7 @@ mod calibration;
 mod documents;
 mod encode;
 mod error;
+mod examples;
 mod frozen_head;
 mod generate;
 mod head;
@@ -90,10 +94,11 @@ pub use calibration::{Calibration, CalibrationSizes};
 pub use documents::{END_OF_TEXT, read_documents};
 pub use encode::{SpecialTokens, encode, encode_windows};
 pub use error::{LmError, ModelError};
-pub use frozen_head::frozen_head_loss;
+pub use examples::{Example, Examples};
+pub use frozen_head::{frozen_head_answer_loss, frozen_head_loss};
 pub use generate::{Generated, GenerationLimits, NextTokenLogits, generate};
 pub use head::head_logits;
-pub use loss::{NextTokenLoss, next_token_log_probs, next_token_loss};
+pub use loss::{NextTokenLoss, answer_loss, next_token_log_probs, next_token_loss};
 pub use perplexity::{perplexity, perplexity_by_block};
 pub use phase_loaders::BatchSizes;
 pub use sample_windows::{sample_more_windows, sample_windows};

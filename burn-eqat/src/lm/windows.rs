@@ -2,11 +2,14 @@ use super::LmError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use std::ops::Range;
 
-/// A batch of token windows.
+/// A batch of token windows, and which of their tokens the loss is the mean over.
 #[derive(Clone, Debug)]
 pub struct TokenBatch {
     /// The tokens, `[windows, seq_len]`.
     pub tokens: Tensor<2, Int>,
+    /// The tokens to predict, `[answers]`: their places `window * seq_len + position`, none of them at position 0. `None` for all
+    /// tokens but the first of each window.
+    pub answers: Option<Tensor<1, Int>>,
 }
 
 impl TokenBatch {
@@ -17,8 +20,34 @@ impl TokenBatch {
     /// When the number of tokens is not a multiple of `seq_len`.
     pub fn new(tokens: Vec<i32>, seq_len: usize, device: &Device) -> Self {
         let shape = [tokens.len() / seq_len.max(1), seq_len];
+        let tokens: Tensor<2, Int> = Tensor::from_data(TensorData::new(tokens, shape), device);
+        tokens.into()
+    }
+
+    /// The number of tokens that the loss is the mean over.
+    pub fn predicted(&self) -> usize {
+        let [windows, seq_len] = self.tokens.dims();
+        match &self.answers {
+            Some(answers) => answers.dims()[0],
+            None => windows * seq_len.saturating_sub(1),
+        }
+    }
+
+    /// The same batch on another device.
+    pub fn to_device(self, device: &Device) -> Self {
         Self {
-            tokens: Tensor::from_data(TensorData::new(tokens, shape), device),
+            tokens: self.tokens.to_device(device),
+            answers: self.answers.map(|answers| answers.to_device(device)),
+        }
+    }
+}
+
+/// Windows all of whose tokens are predicted, but for the first of each.
+impl From<Tensor<2, Int>> for TokenBatch {
+    fn from(tokens: Tensor<2, Int>) -> Self {
+        Self {
+            tokens,
+            answers: None,
         }
     }
 }

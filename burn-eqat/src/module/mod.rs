@@ -3,6 +3,7 @@
 mod attached;
 mod error;
 mod fake_quant;
+mod floats;
 mod layer_size;
 mod listed;
 mod matrices;
@@ -22,7 +23,8 @@ pub use quantize::Quantize;
 pub use size::SizeReport;
 pub use weights::Weights;
 
-pub(crate) use attached::packed_weights;
+pub(crate) use attached::{Attached, attached, packed_weights};
+pub(crate) use floats::{float_data, float_shapes, place_floats};
 pub(crate) use listed::list_params;
 pub(crate) use matrices::{
     Selected, check_overrides, has_selected, is_under, select, selected_under, some_paths,

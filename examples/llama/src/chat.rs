@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A turn of a conversation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
@@ -67,6 +67,19 @@ impl ChatTemplate {
     ///
     /// When the template is invalid or rejects the conversation.
     pub fn render(&self, messages: &[Message]) -> Result<String, Error> {
+        self.render_with(messages, true)
+    }
+
+    /// The text of a conversation that is over.
+    ///
+    /// # Errors
+    ///
+    /// As [`render`](Self::render).
+    pub fn render_whole(&self, messages: &[Message]) -> Result<String, Error> {
+        self.render_with(messages, false)
+    }
+
+    fn render_with(&self, messages: &[Message], prompts: bool) -> Result<String, Error> {
         let failed = |error: minijinja::Error| {
             Error::from(FileError::invalid(
                 &self.path,
@@ -93,7 +106,7 @@ impl ChatTemplate {
         let messages: Vec<_> = messages.iter().map(fields).collect();
         let rendered = template.render(context! {
             messages => messages,
-            add_generation_prompt => true,
+            add_generation_prompt => prompts,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
         });
@@ -161,11 +174,14 @@ mod tests {
             Message::new("system", "Be brief."),
             Message::new("user", " Hi "),
         ];
-        let text = template.unwrap().render(&messages).unwrap();
+        let template = template.unwrap();
+        let text = template.render(&messages).unwrap();
         assert_eq!(
             text,
             "<s><|system|>Be brief.</s><|user|>Hi</s><|assistant|>"
         );
+        let text = template.render_whole(&messages).unwrap();
+        assert_eq!(text, "<s><|system|>Be brief.</s><|user|>Hi</s>");
     }
 
     #[test]

@@ -163,7 +163,7 @@ fn scores(
         padded.extend_from_slice(tokens);
         padded.extend(std::iter::repeat_n(0, longest - tokens.len()));
     }
-    let TokenBatch { tokens } = TokenBatch::new(padded, longest, device);
+    let tokens = TokenBatch::new(padded, longest, device).tokens;
     let log_probs = next_token_log_probs(model.forward(tokens.clone())?, tokens);
     let log_probs: Vec<f64> = log_probs.into_data().iter::<f64>().collect();
     Ok(rows

@@ -1,5 +1,6 @@
 use crate::ConfigError;
 use crate::model::LlamaError;
+use burn_eqat::adapter::AdapterError;
 use burn_eqat::files::FileError;
 use burn_eqat::lm::LmError;
 use burn_eqat::train::TrainError;
@@ -41,6 +42,9 @@ pub enum Error {
     /// A model has no lossless form in GGUF.
     #[error(transparent)]
     Gguf(#[from] crate::export::GgufError),
+    /// A set of step sizes.
+    #[error(transparent)]
+    Adapter(AdapterError),
     /// A run directory.
     #[error("{0}{hint}", hint = run_hint(.0))]
     Run(#[from] RunDirError),
@@ -114,6 +118,15 @@ impl From<LlamaError> for Error {
         match error {
             LlamaError::File(error) => Error::File(error),
             error => Error::Model(error),
+        }
+    }
+}
+
+impl From<AdapterError> for Error {
+    fn from(error: AdapterError) -> Self {
+        match error {
+            AdapterError::File(error) => Error::File(error),
+            error => Error::Adapter(error),
         }
     }
 }

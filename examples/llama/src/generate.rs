@@ -39,8 +39,8 @@ pub fn generate(
     continue_tokens(loaded, &ids, max_new_tokens, sampler, device, text, show)
 }
 
-/// Answers a conversation that is formatted already, with its special tokens. Like [`generate`], but shows and
-/// returns only the new text.
+/// Answers a conversation whose tokens are there, such as those of [`Prompts`](crate::tune::Prompts). Like [`generate`], but
+/// shows and returns only the new text.
 ///
 /// # Errors
 ///
@@ -48,15 +48,22 @@ pub fn generate(
 pub fn answer(
     loaded: &LoadedLlama,
     tokenizer: &Tokenizer,
-    conversation: &str,
+    conversation: &[u32],
     max_new_tokens: usize,
     sampler: &mut Sampler,
     device: &Device,
     show: &mut dyn FnMut(&str) -> Result<(), LmError>,
 ) -> Result<Generated, Error> {
-    let ids = lm::encode(tokenizer, conversation)?;
     let text = TextStream::new(tokenizer);
-    continue_tokens(loaded, &ids, max_new_tokens, sampler, device, text, show)
+    continue_tokens(
+        loaded,
+        conversation,
+        max_new_tokens,
+        sampler,
+        device,
+        text,
+        show,
+    )
 }
 
 fn continue_tokens(

@@ -18,6 +18,7 @@ pub mod pretrain;
 mod quantize;
 mod report;
 mod rescue;
+pub mod tune;
 
 pub use cli::Cli;
 pub use config::{ConfigError, Family, LlamaConfig, RopeParameters, TokenIds};

@@ -24,7 +24,7 @@ fn by_block() -> Llama {
 
 fn data(count: usize) -> Arc<dyn DataLoader<TokenBatch>> {
     let tokens = Tensor::<2, Int>::from_data([[0, 40, 42, 41, 7, 300, 9, 12]], &Device::flex());
-    batches(vec![TokenBatch { tokens }; count])
+    batches(vec![TokenBatch::from(tokens); count])
 }
 
 fn config(weights: Weights, overrides: &[&str]) -> BlockApConfig {

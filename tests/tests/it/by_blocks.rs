@@ -106,9 +106,7 @@ fn gradients_of_a_llama() {
             .quantize_rtn(&Llama::quantized_weights(), scheme)
             .unwrap();
         let ids = Distribution::Uniform(0.0, 39.0);
-        let batch = TokenBatch {
-            tokens: Tensor::<2>::random([2, 20], ids, &device).int(),
-        };
+        let batch = TokenBatch::from(Tensor::<2>::random([2, 20], ids, &device).int());
         assert_same_gradients(packed, batch, 3 * 7);
     }
 }

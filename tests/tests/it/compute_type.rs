@@ -188,9 +188,7 @@ fn gradients_of_a_llama_are_those_by_blocks_in_half_precision_too() {
         let packed = model.quantize_rtn(&weights, scheme).unwrap();
         assert_eq!(packed.compute_type(), compute);
         let ids = Distribution::Uniform(0.0, 39.0);
-        let batch = TokenBatch {
-            tokens: Tensor::<2>::random([2, 20], ids, &device).int(),
-        };
+        let batch = TokenBatch::from(Tensor::<2>::random([2, 20], ids, &device).int());
         assert_same_gradients(packed, batch, 3 * 7);
     }
 }
@@ -223,9 +221,7 @@ fn both_phases_end_where_f32_does() {
         let ids = (0..count * 24).map(|i| ((i * i / 3 + i % 2) % 40) as i32);
         let ids: Vec<i32> = ids.collect();
         let windows = Tensor::<1, Int>::from_data(ids.as_slice(), &device).reshape([count, 24]);
-        let batch = |i: usize| TokenBatch {
-            tokens: windows.clone().slice_dim(0, 4 * i..4 * i + 4),
-        };
+        let batch = |i: usize| TokenBatch::from(windows.clone().slice_dim(0, 4 * i..4 * i + 4));
         batches((0..count / 4).map(batch).collect())
     };
     let (train, valid) = (tokens(32), tokens(8));
@@ -310,9 +306,7 @@ fn check_tables(name: &str, device: &Device) {
     }
     let ids: Vec<i32> = (0..24).map(|i| i * 7 % 31).collect();
     let tokens = Tensor::<1, Int>::from_data(ids.as_slice(), device).reshape([2, 12]);
-    let batch = || TokenBatch {
-        tokens: tokens.clone(),
-    };
+    let batch = || TokenBatch::from(tokens.clone());
     let loss = |model: &Llama| model.loss(batch()).unwrap().into_scalar::<f32>();
     let expected = loss(&wide.model);
     for model in [&stored.model, &by_block.model] {

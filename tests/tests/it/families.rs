@@ -220,9 +220,7 @@ fn blocks_from_files_quantize_as_blocks_in_memory() {
     assert!(logits(&whole) == logits(&streamed));
 
     let config = BlockApConfig::new("w4g16".parse().unwrap(), Llama::quantized_weights());
-    let batch = || TokenBatch {
-        tokens: tokens.clone(),
-    };
+    let batch = || TokenBatch::from(tokens.clone());
     let train = |model: Llama| {
         let phase = config.clone().init();
         phase

@@ -1,5 +1,6 @@
 //! One binary for all of them: each test binary links all of Burn.
 
+mod adapters;
 mod any_model;
 mod by_block;
 mod by_blocks;
@@ -24,3 +25,4 @@ mod repacked;
 mod run_dir;
 mod select;
 mod single_file;
+mod tuning;

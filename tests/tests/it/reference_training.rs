@@ -287,9 +287,7 @@ fn end_to_end_training_follows_the_reference() {
         .with_epsilon(1e-8)
         .with_weight_decay(0.0)
         .init();
-    let batch = TokenBatch {
-        tokens: Tensor::from_inner(ids),
-    };
+    let batch = TokenBatch::from(Tensor::from_inner(ids));
     let (losses, norms) = (golden.numbers("losses"), golden.numbers("grad_norms"));
     for (step, rate) in golden.numbers("lrs").iter().enumerate() {
         let output = TrainStep::step(&model, batch.clone());

@@ -1,3 +1,4 @@
+use super::adapter::AdapterArg;
 use super::compute::ComputeArg;
 use super::device::DeviceArg;
 use super::inference::InferenceArg;
@@ -6,6 +7,7 @@ use super::progress::{check_interrupted, say};
 use crate::chat::{ChatTemplate, Message};
 use crate::error::Error;
 use crate::generate::answer;
+use crate::tune::Prompts;
 use burn_eqat::lm::Sampler;
 use std::io::BufRead;
 use std::path::PathBuf;
@@ -13,7 +15,8 @@ use std::path::PathBuf;
 /// Talk to an instruct model
 ///
 /// Each line of the standard input is a message; an empty line ends the conversation. Messages are formatted with
-/// the model's own chat template.
+/// the model's own chat template. A model that has none and was tuned to instructions (--adapter) gets them in the
+/// Alpaca prompt.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// Hugging Face directory of an instruct model, dense or packed
@@ -45,6 +48,8 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 42, value_name = "N")]
     seed: u64,
     #[command(flatten)]
+    adapter: AdapterArg,
+    #[command(flatten)]
     inference: InferenceArg,
     #[command(flatten)]
     compute: ComputeArg,
@@ -56,9 +61,13 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     super::generate::check_sampling(args.temperature, args.top_p)?;
     let device = args.device.device()?;
     let dir = resolve(Some(args.model))?;
-    let loaded = args.compute.open(&dir, &device)?;
-    let template = ChatTemplate::open(&dir)?;
+    let loaded = args.adapter.apply(args.compute.open(&dir, &device)?)?;
+    if !args.adapter.is_given() {
+        // Without a template it is no instruct model.
+        ChatTemplate::open(&dir)?;
+    }
     let tokenizer = loaded.tokenizer()?;
+    let prompts = Prompts::of(&loaded, &tokenizer)?;
     let mut sampler = Sampler::new(args.temperature, args.top_p, args.seed);
     let mut messages: Vec<Message> = Vec::new();
     messages.extend(args.system.iter().map(|text| Message::new("system", text)));
@@ -71,7 +80,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
             return Ok(());
         }
         messages.push(Message::new("user", line.trim()));
-        let conversation = template.render(&messages)?;
+        let conversation = prompts.prompt(&messages)?;
         let mut show = |piece: &str| {
             say(piece);
             check_interrupted()

@@ -1,3 +1,4 @@
+use super::adapter::AdapterArg;
 use super::bundled;
 use super::compute::ComputeArg;
 use super::device::DeviceArg;
@@ -35,6 +36,8 @@ pub(super) struct Args {
     #[arg(long, num_args = 1.., value_name = "FILE")]
     choices: Vec<PathBuf>,
     #[command(flatten)]
+    adapter: AdapterArg,
+    #[command(flatten)]
     inference: InferenceArg,
     #[command(flatten)]
     compute: ComputeArg,
@@ -48,6 +51,8 @@ pub(super) struct Args {
 #[derive(Serialize)]
 struct Report {
     model: PathBuf,
+    #[serde(flatten)]
+    adapter: AdapterArg,
     scheme: Option<PackedSchemes>,
     #[serde(flatten)]
     inference: InferenceArg,
@@ -71,7 +76,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     }
     let device = args.device.device()?;
     let dir = resolve(Some(args.model))?;
-    let loaded = args.compute.open(&dir, &device)?;
+    let loaded = args.adapter.apply(args.compute.open(&dir, &device)?)?;
     let vocab_size = loaded.config.vocab_size;
 
     let text = match (&args.text, &args.tokens) {
@@ -98,6 +103,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
 
     let mut report = Report {
         model: dir,
+        adapter: args.adapter,
         scheme: loaded.schemes.clone(),
         inference: args.inference,
         dtype: loaded.model.compute_type(),

@@ -1,3 +1,4 @@
+use super::adapter::AdapterArg;
 use super::device::DeviceArg;
 use super::model::resolve;
 use crate::error::Error;
@@ -29,6 +30,8 @@ pub(super) struct Args {
     #[arg(long)]
     older_readers: bool,
     #[command(flatten)]
+    adapter: AdapterArg,
+    #[command(flatten)]
     device: DeviceArg,
     /// Replace an existing output
     #[arg(long)]
@@ -52,7 +55,7 @@ enum Float {
 pub(super) fn run(args: Args) -> Result<(), Error> {
     let device = args.device.device()?;
     let dir = resolve(args.model)?;
-    let loaded = LoadedLlama::open(&dir, &device)?;
+    let loaded = args.adapter.apply(LoadedLlama::open(&dir, &device)?)?;
     match args.format {
         Format::Gptq => loaded.export_gptq(&args.output, args.force)?,
         Format::Dense => {

@@ -1,11 +1,14 @@
+use super::adapter::AdapterArg;
 use super::compute::ComputeArg;
 use super::device::DeviceArg;
 use super::inference::InferenceArg;
 use super::model::resolve;
 use super::progress::{check_interrupted, say};
 use super::report::{check_report, write_report};
+use crate::chat::Message;
 use crate::error::Error;
-use crate::generate::generate;
+use crate::generate::{answer, generate};
+use crate::tune::Prompts;
 use burn_eqat::ComputeType;
 use burn_eqat::files::PackedSchemes;
 use burn_eqat::lm::Sampler;
@@ -19,8 +22,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Beginning of the text
-    #[arg(long, value_name = "TEXT")]
-    prompt: String,
+    #[arg(long, value_name = "TEXT", required_unless_present = "instruction")]
+    prompt: Option<String>,
+    /// An instruction to follow instead, as `llama tune` writes them: in the model's own chat template, or else in
+    /// the Alpaca prompt
+    #[arg(long, value_name = "TEXT", conflicts_with = "prompt")]
+    instruction: Option<String>,
     /// Tokens to write at most
     #[arg(long, default_value_t = 200, value_name = "N")]
     max_new_tokens: usize,
@@ -33,6 +40,8 @@ pub(super) struct Args {
     /// Seed of the sampling
     #[arg(long, default_value_t = 42, value_name = "N")]
     seed: u64,
+    #[command(flatten)]
+    adapter: AdapterArg,
     #[command(flatten)]
     inference: InferenceArg,
     #[command(flatten)]
@@ -47,11 +56,16 @@ pub(super) struct Args {
 #[derive(Serialize)]
 struct Report {
     model: PathBuf,
+    #[serde(flatten)]
+    adapter: AdapterArg,
     scheme: Option<PackedSchemes>,
     #[serde(flatten)]
     inference: InferenceArg,
     dtype: ComputeType,
-    prompt: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instruction: Option<String>,
     text: String,
     tokens: usize,
     tokens_per_second: f64,
@@ -62,24 +76,31 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     check_sampling(args.temperature, args.top_p)?;
     let device = args.device.device()?;
     let dir = resolve(args.model)?;
-    let loaded = args.compute.open(&dir, &device)?;
+    let loaded = args.adapter.apply(args.compute.open(&dir, &device)?)?;
     let tokenizer = loaded.tokenizer()?;
     let mut sampler = Sampler::new(args.temperature, args.top_p, args.seed);
     let mut show = |piece: &str| {
         say(piece);
         check_interrupted()
     };
-    let written = args.inference.run(|| {
-        generate(
-            &loaded,
-            &tokenizer,
-            &args.prompt,
-            args.max_new_tokens,
-            &mut sampler,
-            &device,
-            &mut show,
-        )
-    })?;
+    let (limit, sampler) = (args.max_new_tokens, &mut sampler);
+    let written = args
+        .inference
+        .run(|| match (&args.prompt, &args.instruction) {
+            (None, Some(instruction)) => {
+                let messages = [Message::new("user", instruction)];
+                let prompt = Prompts::of(&loaded, &tokenizer)?.prompt(&messages)?;
+                answer(
+                    &loaded, &tokenizer, &prompt, limit, sampler, &device, &mut show,
+                )
+            }
+            (prompt, _) => {
+                let prompt = prompt.as_deref().unwrap_or_default();
+                generate(
+                    &loaded, &tokenizer, prompt, limit, sampler, &device, &mut show,
+                )
+            }
+        })?;
     say("\n");
     let (tokens, speed) = (written.tokens, written.tokens_per_second);
     eprintln!("{tokens} tokens, {speed:.1} tokens per second");
@@ -88,10 +109,12 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
             path,
             &Report {
                 model: dir,
+                adapter: args.adapter,
                 scheme: loaded.schemes,
                 inference: args.inference,
                 dtype: loaded.model.compute_type(),
                 prompt: args.prompt,
+                instruction: args.instruction,
                 text: written.text,
                 tokens,
                 tokens_per_second: speed,

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod adapter;
 mod backend;
 mod bundled;
 mod chat;
@@ -18,6 +19,7 @@ mod quantize;
 mod report;
 mod training_bar;
 mod training_progress;
+mod tune;
 
 use crate::error::Error;
 use clap::{Parser, Subcommand};
@@ -34,6 +36,7 @@ pub struct Cli {
 enum Command {
     Quantize(Box<quantize::Args>),
     Plan(Box<plan::PlanArgs>),
+    Tune(Box<tune::Args>),
     Eval(eval::Args),
     Generate(generate::Args),
     Chat(chat::Args),
@@ -60,6 +63,7 @@ impl Cli {
         match self.command {
             Command::Quantize(args) => quantize::run(*args),
             Command::Plan(args) => plan::run(*args),
+            Command::Tune(args) => tune::run(*args),
             Command::Eval(args) => eval::run(args),
             Command::Generate(args) => generate::run(args),
             Command::Chat(args) => chat::run(args),

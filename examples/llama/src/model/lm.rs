@@ -4,17 +4,26 @@ use super::{Llama, LlamaError};
 use burn::tensor::{Int, Tensor};
 use burn_eqat::ComputeType;
 use burn_eqat::lm::{
-    KvCache, ModelError, NextTokenLogits, NextTokenLoss, TokenBatch, frozen_head_loss,
-    next_token_loss,
+    KvCache, ModelError, NextTokenLogits, NextTokenLoss, TokenBatch, answer_loss,
+    frozen_head_answer_loss, frozen_head_loss, next_token_loss,
 };
 
 impl Llama {
-    /// The next-token loss from the output of the last block, `[batch, seq, hidden]`.
-    pub(super) fn loss_behind(&self, hidden: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<1> {
+    /// The next-token loss of a batch from the output of the last block, `[batch, seq, hidden]`.
+    pub(super) fn loss_behind(&self, hidden: Tensor<3>, batch: TokenBatch) -> Tensor<1> {
+        let TokenBatch { tokens, answers } = batch;
         if hidden.is_autodiff() && self.head_trains() {
-            return next_token_loss(self.head(hidden), tokens);
+            let logits = self.head(hidden);
+            return match answers {
+                Some(answers) => answer_loss(logits, tokens, answers),
+                None => next_token_loss(logits, tokens),
+            };
         }
-        frozen_head_loss(self.last_norm(hidden), self.head_weight(), tokens)
+        let (hidden, head) = (self.last_norm(hidden), self.head_weight());
+        match answers {
+            Some(answers) => frozen_head_answer_loss(hidden, head, tokens, answers),
+            None => frozen_head_loss(hidden, head, tokens),
+        }
     }
 }
 
@@ -22,7 +31,7 @@ impl NextTokenLoss for Llama {
     fn loss(&self, batch: TokenBatch) -> Result<Tensor<1>, ModelError> {
         let hidden = self.decode(batch.tokens.clone());
         let hidden = hidden.map_err(LlamaError::into_model)?;
-        Ok(self.loss_behind(hidden, batch.tokens))
+        Ok(self.loss_behind(hidden, batch))
     }
 }
 

@@ -9,10 +9,10 @@ use burn_eqat::train::{Blockwise, ModelError, QatOutput};
 
 impl Llama {
     fn next_token_step(&self, batch: TokenBatch) -> QatOutput {
-        let [windows, seq] = batch.tokens.dims();
+        let tokens = batch.predicted();
         // Burn's steps give no error back. A block is in a file here only where a run directory that was whole has lost it.
         let loss = self.loss(batch).unwrap_or_else(|error| panic!("{error}"));
-        QatOutput::next_token(loss, windows * (seq - 1))
+        QatOutput::next_token(loss, tokens)
     }
 }
 
@@ -67,12 +67,11 @@ impl Blockwise for Llama {
         _context: &(),
         batch: TokenBatch,
     ) -> Result<Tensor<1>, ModelError> {
-        Ok(self.loss_behind(hidden, batch.tokens))
+        Ok(self.loss_behind(hidden, batch))
     }
 
     fn batch_to_device(batch: TokenBatch, device: &Device) -> Result<TokenBatch, ModelError> {
-        let tokens = batch.tokens.to_device(device);
-        Ok(TokenBatch { tokens })
+        Ok(batch.to_device(device))
     }
 
     fn is_loaded(&self, index: usize) -> bool {

@@ -231,7 +231,7 @@ impl Bench<'_> {
         let tokens = Tensor::<2, Int>::zeros([windows, seq_len], self.device);
         steps.e2e_qp_head = self.second(|| {
             let tokens = tokens.clone().autodiff();
-            let loss = training.output_loss(leaf(), &(), TokenBatch { tokens });
+            let loss = training.output_loss(leaf(), &(), TokenBatch::from(tokens));
             loss.map_err(model)?.backward();
             Ok(())
         })?;

@@ -9,4 +9,4 @@ mod usage;
 pub use job::{Hooks, Quantized, quantize};
 pub use settings::{BlockApSettings, E2eQpSettings, QuantizeSettings, Rates};
 pub use stage::MeasuredStage;
-pub(crate) use usage::peak_rss_mb;
+pub(crate) use usage::{Meter, peak_rss_mb};

@@ -1,11 +1,11 @@
 /// Measures the cost of some work; begin with [`Meter::start`].
-pub(super) struct Meter {
+pub(crate) struct Meter {
     cpu_seconds: Option<f64>,
 }
 
 /// Processor time, and the peak memory of the process so far.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// User and system time of the whole process; `None` if the system does not report it.
     pub cpu_seconds: Option<f64>,
     /// `None` if the system does not report it.
@@ -13,13 +13,13 @@ pub(super) struct Usage {
 }
 
 impl Meter {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self {
             cpu_seconds: process().map(|(cpu, _)| cpu),
         }
     }
 
-    pub(super) fn stop(&self) -> Usage {
+    pub(crate) fn stop(&self) -> Usage {
         let now = process();
         Usage {
             cpu_seconds: now

@@ -2,6 +2,7 @@
 
 mod plan;
 mod resume;
+mod tune;
 
 use serde_json::{Value, json};
 use std::fs;

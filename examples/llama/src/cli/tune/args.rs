@@ -1,0 +1,151 @@
+use crate::cli::compute::ComputeArg;
+use crate::cli::device::DeviceArg;
+use crate::error::Error;
+use crate::tune::TuneConfig;
+use burn_eqat::files::{StagedDir, StagedFile};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Tune a packed Llama to instructions
+///
+/// Trains the step sizes (E2E-QP) on conversations, with the loss on the answers only, in the model's own chat template or else in the
+/// Alpaca prompt. Saves the step sizes alone (--adapter), which generate, chat, eval and export put into the same packed model, or
+/// the whole model (--output).
+#[derive(clap::Args, Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::cli) struct Args {
+    /// Hugging Face directory of a packed model
+    #[arg(long, value_name = "DIR")]
+    pub(super) model: PathBuf,
+    /// Conversations: Alpaca records (instruction, input, output) or chats ({"messages": [{"role": .., "content": ..}, ..]}), in a
+    /// JSON array or one a line
+    #[arg(long, value_name = "FILE")]
+    pub(super) data: PathBuf,
+    /// Where to save the step sizes, as a safetensors file
+    #[arg(long, value_name = "FILE", required_unless_present = "output")]
+    pub(super) adapter: Option<PathBuf>,
+    /// Where to save the whole packed model
+    #[arg(long, value_name = "DIR")]
+    pub(super) output: Option<PathBuf>,
+    /// Conversations to train on, drawn at random [default: all but those for validation]
+    #[arg(long, value_name = "N")]
+    pub(super) train_size: Option<usize>,
+    /// Conversations to validate on, which are not trained on [default: a tenth, and at most 64]
+    #[arg(long, value_name = "N")]
+    pub(super) val_size: Option<usize>,
+    /// Longest conversation in tokens; longer ones lose their end [default: 512, and no more than the model takes]
+    #[arg(long, value_name = "N")]
+    pub(super) seq_len: Option<usize>,
+    /// Join several conversations to windows of --seq-len tokens, where each sees those before it; without, each is padded to the
+    /// length of the longest in its batch, which has conversations of about one length
+    #[arg(long)]
+    pub(super) packing: bool,
+    /// Passes over the conversations
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(super) epochs: usize,
+    /// Conversations of a batch
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    pub(super) batch_size: usize,
+    /// Batches whose gradients are averaged for a step
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(super) grad_accum: usize,
+    /// Learning rate of the step sizes [default: that of E2E-QP: below a billion parameters 2e-4 at 2 bits, 1e-4 at 3, 1.5e-5 at
+    /// 4, 1e-6 at 8; from there on 2e-5 at 2 bits, 1e-5 at others]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(super) lr: Option<f64>,
+    /// Stop after that many epochs without a better validation loss, and save the best
+    #[arg(long, value_name = "N")]
+    pub(super) early_stopping: Option<usize>,
+    /// Keep the activations of one block at a time: less memory, one more forward pass
+    #[arg(long)]
+    pub(super) recompute: bool,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 42, value_name = "N")]
+    pub(super) seed: u64,
+    #[command(flatten)]
+    #[serde(skip)]
+    pub(super) compute: ComputeArg,
+    #[command(flatten)]
+    #[serde(skip)]
+    pub(super) device: DeviceArg,
+    /// Replace an existing adapter or output directory
+    #[arg(long)]
+    #[serde(skip)]
+    pub(super) force: bool,
+    /// Show the training on Burn's dashboard, where the output is a terminal (needs the cargo feature tui)
+    #[arg(long)]
+    #[serde(skip)]
+    pub(super) tui: bool,
+    /// Also write the results as JSON
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub(super) report: Option<PathBuf>,
+}
+
+impl Args {
+    /// Fails for numbers that make no sense.
+    pub(super) fn check_numbers(&self) -> Result<(), Error> {
+        for (name, value) in [
+            ("--train-size", self.train_size),
+            ("--epochs", Some(self.epochs)),
+            ("--batch-size", Some(self.batch_size)),
+            ("--grad-accum", Some(self.grad_accum)),
+            ("--early-stopping", self.early_stopping),
+        ] {
+            // More than a billion is a typing error, and would overflow sums.
+            let limit = 1 << 30;
+            if let Some(value) = value.filter(|value| *value == 0 || *value > limit) {
+                let message = format!("{name} is {value}, expected 1 to {limit}");
+                return Err(Error::Setting(message));
+            }
+        }
+        if let Some(rate) = self.lr.filter(|rate| !(rate.is_finite() && *rate >= 0.0)) {
+            let message = format!("--lr is {rate}, expected a number that is not negative");
+            return Err(Error::Setting(message));
+        }
+        if let Some(seq_len) = self.seq_len.filter(|seq_len| *seq_len < 2) {
+            let message = format!("--seq-len is {seq_len}, expected 2 or more");
+            return Err(Error::Setting(message));
+        }
+        if self.early_stopping.is_some() && self.val_size == Some(0) {
+            let message = "--early-stopping needs conversations to validate on: --val-size is 0, expected 1 or more";
+            return Err(Error::Setting(message.to_string()));
+        }
+        Ok(())
+    }
+
+    /// Fails early where the results could not be saved.
+    pub(super) fn check_targets(&self) -> Result<(), Error> {
+        if let Some(output) = &self.output {
+            StagedDir::check(output, self.force)?;
+        }
+        match &self.adapter {
+            Some(adapter) => self.check_adapter(adapter),
+            None => Ok(()),
+        }
+    }
+
+    fn check_adapter(&self, path: &Path) -> Result<(), Error> {
+        if path.is_dir() {
+            return Err(Error::input(path, "is a directory, expected a file's name"));
+        }
+        if path.exists() && !self.force {
+            return Err(Error::input(path, "exists (replace it with --force)"));
+        }
+        // Gone again at once.
+        drop(StagedFile::begin(path)?);
+        Ok(())
+    }
+
+    /// The settings of the training.
+    pub(super) fn config(&self) -> TuneConfig {
+        TuneConfig::new()
+            .with_learning_rate(self.lr)
+            .with_epochs(self.epochs)
+            .with_batch_size(self.batch_size)
+            .with_grad_accumulation(self.grad_accum)
+            .with_early_stopping(self.early_stopping)
+            .with_recompute(self.recompute)
+            .with_seed(self.seed)
+    }
+}
