@@ -53,7 +53,11 @@ impl NextTokenLogits for Llama {
     fn windows_at_a_time(&self, seq_len: usize) -> usize {
         // Blocks are alike. A block that cannot be read is an error of the first token.
         let values = self.with_block(0, |block| block.self_attn.cached_values());
-        windows_that_fit(values.unwrap_or(0) * self.blocks(), seq_len, self.compute_type())
+        windows_that_fit(
+            values.unwrap_or(0) * self.blocks(),
+            seq_len,
+            self.compute_type(),
+        )
     }
 }
 

@@ -29,19 +29,21 @@ impl Small {
 fn dense(seed: u64) -> Small {
     let device = Device::flex();
     let _random = seeded(seed);
-    Small {
+    let model = Small {
         up: LinearConfig::new(32, 48).init(&device),
         norm: RmsNormConfig::new(48).init(&device),
         down: QuantLinearConfig::new(48, 5).init(&device),
-    }
+    };
+    // The numbers of a layer are made when it is first used.
+    model.outputs();
+    model
 }
 
 pub(super) fn packed(seed: u64, scheme: &str) -> Small {
     let scheme: Scheme = scheme.parse().unwrap();
-    // The numbers of a layer are made when it is first used.
-    let model = dense(seed);
-    let _random = seeded(seed);
-    model.quantize_rtn(&Weights::linears(), scheme).unwrap()
+    dense(seed)
+        .quantize_rtn(&Weights::linears(), scheme)
+        .unwrap()
 }
 
 /// Changes the floats of some parameters at random, as training does.
