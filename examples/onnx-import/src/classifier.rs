@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use burn_eqat::train::{Blockwise, ModelError};
 
 /// The code that burn-onnx generates. Its fields are private, so what reads them is here.
-#[allow(clippy::all, unused_qualifications, reason = "generated")]
+#[allow(clippy::all, dead_code, unused_qualifications, reason = "generated")]
 mod generated {
     use burn::tensor::activation::relu;
 

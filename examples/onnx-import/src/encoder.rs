@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, IntDType, Tensor};
 use burn_eqat::train::{Blockwise, ModelError};
 
 /// The code that burn-onnx generates.
-#[allow(clippy::all, unused_qualifications, reason = "generated")]
+#[allow(clippy::all, dead_code, unused_qualifications, reason = "generated")]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/models/encoder.rs"));
 }
