@@ -9,7 +9,7 @@ use burn::train::{ClassificationOutput, InferenceStep, TrainOutput, TrainStep};
 use std::fmt::Debug;
 
 /// A generated model. Each has a type `Model` of its own, without a trait.
-pub trait Generated: Module + ModuleDisplay + Debug {
+pub trait Generated: Module + ModuleDisplay + Debug + 'static {
     /// What it was trained for.
     type Task: Task;
     /// Its name.
