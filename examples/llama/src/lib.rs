@@ -15,6 +15,7 @@ mod load;
 pub mod model;
 pub mod plan;
 pub mod pretrain;
+pub mod protocol;
 mod quantize;
 mod report;
 mod rescue;

@@ -8,6 +8,7 @@ mod cache;
 mod compute_type;
 mod devices;
 mod encoder_decoder;
+mod evaluation;
 mod families;
 mod files;
 mod foreign;
