@@ -116,6 +116,8 @@ fn read_texts(path: &Path) -> Result<Vec<String>, Error> {
             });
         return parsed.collect();
     }
+    // As Python reads lines, and with it the code of the literature.
+    let contents = contents.replace("\r\n", "\n");
     let lines = contents.split_inclusive('\n');
     let row = |line: &str| match line.trim().is_empty() {
         true => String::new(),
@@ -134,6 +136,8 @@ mod tests {
         let path = dir.path().join("wiki.test.raw");
         std::fs::write(&path, " \n = A = \n \n Text\n").unwrap();
         assert_eq!(read_texts(&path).unwrap(), ["", " = A = \n", "", " Text\n"]);
+        std::fs::write(&path, "A\r\n\r\nB").unwrap();
+        assert_eq!(read_texts(&path).unwrap(), ["A\n", "", "B"]);
         let path = dir.path().join("rows.jsonl");
         std::fs::write(&path, "{\"text\": \"\"}\n\n{\"text\": \"a\\n\"}\n").unwrap();
         assert_eq!(read_texts(&path).unwrap(), ["", "a\n"]);

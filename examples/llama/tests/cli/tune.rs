@@ -87,6 +87,11 @@ fn a_model_is_tuned_and_its_step_sizes_go_where_the_model_goes() {
         succeeds(&[&to[..], model].concat());
         fs::read(path).unwrap()
     };
+    // A file has the name of the model's folder in it.
+    let named = place.path("named/packed");
+    fs::create_dir(place.path("named")).unwrap();
+    fs::rename(&output, &named).unwrap();
+    let tuned = ["--model", text(&named)];
     assert!(export("with.gguf", &with) == export("tuned.gguf", &tuned));
     let chat = |model: &[&str]| {
         let flags = [
