@@ -34,7 +34,7 @@ impl Place {
         succeeds(&round(&["--output", text(&output), "--scheme", scheme]));
     }
 
-    fn tune<'a>(&self, more: &[&'a str]) -> Vec<String> {
+    fn tune(&self, more: &[&str]) -> Vec<String> {
         let (model, data) = (self.path("packed"), self.path("data.json"));
         let flags = ["tune", "--model", text(&model), "--data", text(&data)];
         let small = ["--seq-len", "96", "--batch-size", "4", "--val-size", "4"];
