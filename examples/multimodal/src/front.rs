@@ -82,7 +82,7 @@ impl Media {
             }
             values.extend(input.data().iter::<f32>());
         }
-        let shape = [&[inputs.len()], shape.as_slice()].concat();
+        let shape = [&[inputs.len()][..], shape.as_slice()].concat();
         let data = TensorData::new(values, shape);
         Ok(match first {
             Input::Image(_) => Media::Images(Tensor::from_data(data, device)),

@@ -33,7 +33,7 @@ fn images_are_prepared_as_by_clip() {
     let Input::Image(pixels) = prepared else {
         panic!("an image became something else");
     };
-    assert_eq!(pixels.shape().to_vec(), field::<Vec<usize>>(&fixture, "pixels_shape"));
+    assert_eq!(pixels.shape().as_slice().to_vec(), field::<Vec<usize>>(&fixture, "pixels_shape"));
     let pixels: Vec<f32> = pixels.iter::<f32>().collect();
     // PIL rounds to whole numbers between rows and columns: up to two steps of 255.
     let step = 1.0 / 255.0 / 0.26;
@@ -59,7 +59,7 @@ fn sounds_are_prepared_as_by_whisper() {
         panic!("a sound became something else");
     };
     let shape: Vec<usize> = field(&fixture, "frames_shape");
-    assert_eq!(frames.shape().to_vec(), shape);
+    assert_eq!(frames.shape().as_slice().to_vec(), shape);
     let frames: Vec<f32> = frames.iter::<f32>().collect();
     let at: Vec<usize> = field(&fixture, "frames_at");
     let expected: Vec<Vec<f32>> = field(&fixture, "frames");
