@@ -3,6 +3,7 @@
 use crate::error::Error;
 use burn_eqat::files::{FileError, read_json};
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, context};
 use serde::Serialize;
 use serde_json::Value;
@@ -114,7 +115,7 @@ impl ChatTemplate {
             .map_err(failed)?;
         let template = environment.get_template("chat").map_err(failed)?;
         let rendered = template.render(context! {
-            messages => messages,
+            messages => minijinja::Value::from(Serde(messages)),
             add_generation_prompt => true,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
