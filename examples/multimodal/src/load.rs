@@ -182,6 +182,11 @@ impl LoadedMultimodal {
         let config = serde_json::to_value(&self.config.text_config);
         let mut config = config.expect("it was read from such a value");
         config["architectures"] = serde_json::json!(["LlamaForCausalLM"]);
+        for name in ["torch_dtype", "dtype"] {
+            if let Some(dtype) = self.checkpoint.config().get(name) {
+                config[name] = dtype.clone();
+            }
+        }
         write(&config, &staged)?;
         copy_side_files(self.checkpoint.dir(), staged.path())?;
         Ok(staged.commit()?)

@@ -72,7 +72,7 @@ fn read<T: DeserializeOwned>(dir: &Path, part: &str) -> Result<(PathBuf, T), Fil
     );
     if !older.exists() && newer.exists() {
         let mut fields: Value = read_json(&newer)?;
-        let fields = fields[part].take();
+        let fields = fields.get_mut(part).map(Value::take).unwrap_or_default();
         let processor = serde_json::from_value(fields)
             .map_err(|error| FileError::invalid(&newer, format!("{part}: {error}")))?;
         return Ok((newer, processor));

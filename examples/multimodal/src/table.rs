@@ -25,10 +25,11 @@ pub struct Row {
 /// All rows of a world as text: greedy and sampled answers one below the other.
 pub fn table(world: World, rows: &[Row]) -> String {
     let mut text = String::new();
-    for (name, marks) in [
-        ("greedy", (|row| &row.greedy) as fn(&Row) -> &Marks),
+    let parts: [(&str, fn(&Row) -> &Marks); 2] = [
+        ("greedy", |row| &row.greedy),
         ("sampled", |row| &row.sampled),
-    ] {
+    ];
+    for (name, marks) in parts {
         write!(text, "{name:<9}{:<16}{:>12}", "stage", "bits/weight").expect("text grows");
         for kind in world.kinds().iter().chain(&["all"]) {
             write!(text, "{kind:>11}").expect("text grows");

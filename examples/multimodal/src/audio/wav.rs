@@ -12,7 +12,7 @@ pub fn read_wav(path: &Path) -> Result<(Vec<f32>, u32), Error> {
     let wrong = |error: hound::Error| Error::input(path, error);
     let mut reader = WavReader::open(path).map_err(wrong)?;
     let spec = reader.spec();
-    let samples: Result<Vec<f32>, _> = match spec.sample_format {
+    let samples: Result<Vec<f32>, hound::Error> = match spec.sample_format {
         SampleFormat::Float => reader.samples::<f32>().collect(),
         SampleFormat::Int => {
             let largest = 2f32.powi(i32::from(spec.bits_per_sample) - 1);

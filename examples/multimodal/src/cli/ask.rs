@@ -41,7 +41,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     let (world, kind, file) = match (args.image, args.audio) {
         (Some(image), _) => (World::Shapes, "image", image),
         (None, Some(audio)) => (World::Tones, "audio", audio),
-        (None, None) => unreachable!("the command line asks for one of them"),
+        (None, None) => return Err(Error::Setting("expected --image or --audio".into())),
     };
     let device = Device::default();
     let dir = args.model.unwrap_or_else(|| bundled(world));

@@ -15,7 +15,12 @@ use clap::{Parser, Subcommand};
 /// Without a command: measures the two little models of this package in full precision and at 4, 3 and 2 bits, and prints the
 /// table.
 #[derive(Parser, Debug)]
-#[command(name = "multimodal", version, propagate_version = true)]
+#[command(
+    name = "multimodal",
+    version,
+    propagate_version = true,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
