@@ -54,21 +54,18 @@ impl Work {
         (s, z)
     }
 
-    /// Packed zero points, along the columns. Any words are zero points.
-    fn zero_words(&self, device: &Device) -> Tensor<2, Int> {
+    /// Packed codes or zero points: any words are some.
+    fn words(&self, shape: [usize; 2], device: &Device) -> Tensor<2, Int> {
         let all = f64::from(i32::MAX);
-        let shape = [self.groups, self.bits.words(self.n)];
         self.random(shape, -all, all, device).int()
     }
 
     /// Enough packed weights for a working set.
     fn weights(&self, device: &Device) -> Vec<(Tensor<2, Int>, Tensor<2>, Tensor<2>)> {
-        let words = self.bits.words(self.k);
-        let all = f64::from(i32::MAX);
+        let shape = [self.bits.words(self.k), self.n];
         (0..copies(self.weight_bytes()))
             .map(|_| {
-                // Any words are codes.
-                let words = self.random([words, self.n], -all, all, device).int();
+                let words = self.words(shape, device);
                 let (s, z) = self.scales(self.dtype, device);
                 (words, s, z)
             })
@@ -87,8 +84,9 @@ impl Work {
         let activations = |shape| self.random(shape, -1.0, 1.0, device).cast(self.dtype);
         match self.op {
             Op::Packed => {
+                let zeros = [self.groups, self.bits.words(self.n)];
                 let weights: Vec<_> = (self.weights(device).into_iter())
-                    .map(|(words, s, _)| (words, s, self.zero_words(device)))
+                    .map(|(words, s, _)| (words, s, self.words(zeros, device)))
                     .collect();
                 let input = activations([self.m, self.k]);
                 let seconds = median(device, budget, |call| {
@@ -102,7 +100,7 @@ impl Work {
                     )));
                 });
                 let numbers = self.groups * self.n * half;
-                let zeros = self.groups * self.bits.words(self.n) * 4;
+                let zeros = 4 * zeros[0] * zeros[1];
                 let bytes = x + self.weight_bytes() - numbers + zeros + y;
                 vec![("quant_linear_packed", bytes, seconds)]
             }

@@ -27,17 +27,17 @@ fn expect_packed(
     op: &'static str,
     codes: &CubeTensor,
     scales: &CubeTensor,
-    zero_points: ZeroPoints,
+    zero_points: &ZeroPoints,
     bits: Bits,
     d_input: usize,
-) -> ZeroPoints {
-    let shape = match &zero_points {
+) {
+    let shape = match zero_points {
         ZeroPoints::Numbers(zero_points) | ZeroPoints::Words(zero_points) => zero_points.shape(),
     };
     let shapes = PackedShapes {
         codes: &codes.shape(),
         scales: &scales.shape(),
-        zero_points: match &zero_points {
+        zero_points: match zero_points {
             ZeroPoints::Numbers(_) => ZeroPointShape::Numbers(&shape),
             ZeroPoints::Words(_) => ZeroPointShape::Packed(&shape),
         },
@@ -45,7 +45,6 @@ fn expect_packed(
         d_input,
     };
     required(shapes.expect(op));
-    zero_points
 }
 
 /// Panics unless `tensor` has this shape.
@@ -64,7 +63,7 @@ fn linear(
 ) -> FloatTensor<CubeBackend> {
     const OP: &str = "quant_linear";
     let [_, k] = required(expect_matrix(OP, "x", &x.shape()));
-    let zero_points = expect_packed(OP, &codes, &scales, zero_points, bits, k);
+    expect_packed(OP, &codes, &scales, &zero_points, bits, k);
     if let Some(bias) = &bias {
         expect(OP, "bias", bias, &[dims(&scales)[1]]);
     }
@@ -138,7 +137,7 @@ impl QuantOps for CubeBackend {
         d_input: usize,
     ) -> FloatTensor<Self> {
         let zero_points = ZeroPoints::Numbers(zero_points);
-        let zero_points = expect_packed("dequantize", &codes, &scales, zero_points, bits, d_input);
+        expect_packed("dequantize", &codes, &scales, &zero_points, bits, d_input);
         let dtype = scales.dtype;
         let weight = DeviceWeight::new(codes, scales, zero_points, bits, [0, d_input], dtype);
         let region = Region::all(d_input, weight.problem.n);
@@ -155,7 +154,7 @@ impl QuantOps for CubeBackend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         const OP: &str = "dequantize (backward)";
         let zero_points = ZeroPoints::Numbers(zero_points);
-        let zero_points = expect_packed(OP, &codes, &scales, zero_points, bits, d_input);
+        expect_packed(OP, &codes, &scales, &zero_points, bits, d_input);
         expect(OP, "grad", &grad, &[d_input, dims(&scales)[1]]);
         let dtype = scales.dtype;
         let weight = DeviceWeight::new(codes, scales, zero_points, bits, [0, d_input], dtype);
@@ -235,7 +234,7 @@ impl QuantOps for CubeBackend {
     ) -> FloatTensor<Self> {
         const OP: &str = "quant_linear (backward)";
         let zero_points = ZeroPoints::Numbers(zero_points);
-        let zero_points = expect_packed(OP, &codes, &scales, zero_points, bits, d_input);
+        expect_packed(OP, &codes, &scales, &zero_points, bits, d_input);
         let [m, _] = required(expect_matrix(OP, "grad", &grad.shape()));
         let n = dims(&scales)[1];
         expect(OP, "grad", &grad, &[m, n]);
@@ -260,7 +259,7 @@ impl QuantOps for CubeBackend {
         const OP: &str = "quant_linear (backward)";
         let [m, k] = required(expect_matrix(OP, "x", &x.shape()));
         let zero_points = ZeroPoints::Numbers(zero_points);
-        let zero_points = expect_packed(OP, &codes, &scales, zero_points, bits, k);
+        expect_packed(OP, &codes, &scales, &zero_points, bits, k);
         let n = dims(&scales)[1];
         expect(OP, "grad", &grad, &[m, n]);
         let dtype = x.dtype;

@@ -58,25 +58,6 @@ impl PackedBase {
         Ok(Self { weights })
     }
 
-    /// The number of packed weights.
-    pub fn len(&self) -> usize {
-        self.weights.len()
-    }
-
-    /// Whether there is none. No model has such a base.
-    pub fn is_empty(&self) -> bool {
-        self.weights.is_empty()
-    }
-
-    /// A checksum of all of it.
-    pub fn checksum(&self) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
-        for (path, weight) in &self.weights {
-            hasher.update(format!("{path} {weight};").as_bytes());
-        }
-        hasher.finalize()
-    }
-
     /// In what a model's base differs from this one; `None` where it does not.
     pub fn difference(&self, model: &PackedBase) -> Option<BaseDifference> {
         let (own, other) = (&self.weights, &model.weights);

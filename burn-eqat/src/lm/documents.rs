@@ -20,13 +20,10 @@ struct Line {
 ///
 /// When the file cannot be read, a line is not such an object, or the file has no text.
 pub fn read_documents(path: &Path) -> Result<Vec<String>, LmError> {
-    let text = fs::read_to_string(path).map_err(FileError::io(path))?;
-    let mut documents = if path
-        .extension()
-        .is_some_and(|extension| extension == "jsonl")
-    {
-        json_lines(path, &text)?
+    let mut documents = if is_json_lines(path) {
+        read_json_lines(path)?
     } else {
+        let text = fs::read_to_string(path).map_err(FileError::io(path))?;
         let parts = text.split(END_OF_TEXT).map(str::trim);
         parts.map(str::to_string).collect()
     };
@@ -37,7 +34,19 @@ pub fn read_documents(path: &Path) -> Result<Vec<String>, LmError> {
     Ok(documents)
 }
 
-fn json_lines(path: &Path, text: &str) -> Result<Vec<String>, FileError> {
+/// Whether a file is a `.jsonl` file, by its name.
+pub fn is_json_lines(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "jsonl")
+}
+
+/// The field `text` of each line of a `.jsonl` file, empty texts among them.
+///
+/// # Errors
+///
+/// When the file cannot be read, or a line is not an object with such a field.
+pub fn read_json_lines(path: &Path) -> Result<Vec<String>, LmError> {
+    let text = fs::read_to_string(path).map_err(FileError::io(path))?;
     let mut documents = Vec::new();
     for (index, line) in text.lines().enumerate() {
         if line.trim().is_empty() {

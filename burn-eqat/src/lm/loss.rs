@@ -37,9 +37,10 @@ pub fn answer_loss(
     tokens: Tensor<2, Int>,
     answers: Tensor<1, Int>,
 ) -> Tensor<1> {
-    let targets = targets_of(tokens, answers.clone()).unsqueeze_dim(1);
-    let logits = widen(rows_before(logits, answers));
-    log_softmax(logits, 1).gather(1, targets).mean().neg()
+    let targets = targets_of(tokens, answers.clone());
+    log_probs(rows_before(logits, answers), targets)
+        .mean()
+        .neg()
 }
 
 /// The rows `[answers, width]` that predict some tokens, of `[batch, seq, width]`.
@@ -64,9 +65,12 @@ pub(super) fn targets_of(tokens: Tensor<2, Int>, answers: Tensor<1, Int>) -> Ten
 pub fn next_token_log_probs(logits: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<2> {
     let [batch, seq, vocab] = logits.dims();
     let rows = batch * (seq - 1);
-    let targets = tokens.slice_dim(1, 1..seq).reshape([rows, 1]);
+    let targets = tokens.slice_dim(1, 1..seq).reshape([rows]);
     let logits = logits.slice_dim(1, 0..seq - 1).reshape([rows, vocab]);
-    log_softmax(widen(logits), 1)
-        .gather(1, targets)
-        .reshape([batch, seq - 1])
+    log_probs(logits, targets).reshape([batch, seq - 1])
+}
+
+/// Log-probability `[rows, 1]` of each row's target, from logits `[rows, vocab]`.
+fn log_probs(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<2> {
+    log_softmax(widen(logits), 1).gather(1, targets.unsqueeze_dim(1))
 }

@@ -91,7 +91,7 @@ mod windows;
 pub use block_files::BlockFiles;
 pub use cache::KvCache;
 pub use calibration::{Calibration, CalibrationSizes};
-pub use documents::{END_OF_TEXT, read_documents};
+pub use documents::{END_OF_TEXT, is_json_lines, read_documents, read_json_lines};
 pub use encode::{SpecialTokens, encode, encode_windows};
 pub use error::{LmError, ModelError};
 pub use examples::{Example, Examples};

@@ -43,22 +43,33 @@ impl ChatTemplate {
     ///
     /// When there is no template, or a file cannot be read.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let config = dir.join("tokenizer_config.json");
-        let Some((path, source)) = template(dir)? else {
+        Self::find(dir)?.ok_or_else(|| {
             let message = "has no chat_template: this is not an instruct model";
-            return Err(Error::input(&config, message));
+            Error::input(&dir.join("tokenizer_config.json"), message)
+        })
+    }
+
+    /// The template of a model's directory, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read.
+    pub fn find(dir: &Path) -> Result<Option<Self>, Error> {
+        let Some((path, source)) = template(dir)? else {
+            return Ok(None);
         };
+        let config = dir.join("tokenizer_config.json");
         let config: Value = if config.exists() {
             read_json(&config)?
         } else {
             Value::Null
         };
-        Ok(ChatTemplate {
+        Ok(Some(ChatTemplate {
             bos: token(&config, "bos_token"),
             eos: token(&config, "eos_token"),
             path,
             source,
-        })
+        }))
     }
 
     /// The text of a conversation, up to the beginning of the next answer.

@@ -4,6 +4,7 @@ use super::compute::ComputeArg;
 use super::device::DeviceArg;
 use super::inference::InferenceArg;
 use super::model::resolve;
+use super::numbers::check_seq_len;
 use super::progress::{bar, moving};
 use super::report::{check_report, write_report};
 use crate::choices::{Question, Score, Scorer, read_questions, score};
@@ -181,10 +182,7 @@ fn windows(args: &Args, loaded: &LoadedLlama) -> Result<Option<TokenWindows>, Er
 
 pub(super) fn run(args: Args) -> Result<(), Error> {
     check_report(args.report.as_deref())?;
-    if let Some(seq_len @ 0..2) = args.seq_len {
-        let message = format!("--seq-len is {seq_len}, expected 2 or more");
-        return Err(Error::Setting(message));
-    }
+    check_seq_len(args.seq_len)?;
     if args.limit == Some(0) {
         return Err(Error::Setting(
             "--limit is 0, expected 1 or more".to_string(),

@@ -12,6 +12,7 @@ mod export;
 mod generate;
 mod inference;
 mod model;
+mod numbers;
 mod plan;
 mod pretrain;
 mod progress;

@@ -50,6 +50,7 @@ impl NextTokenLogits for Llama {
         self.forward_cached(tokens, cache)
             .map_err(LlamaError::into_model)
     }
+
     fn windows_at_a_time(&self, seq_len: usize) -> usize {
         // Blocks are alike. A block that cannot be read is an error of the first token.
         let values = self.with_block(0, |block| block.self_attn.cached_values());

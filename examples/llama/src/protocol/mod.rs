@@ -3,9 +3,9 @@
 mod python_random;
 
 use crate::error::Error;
-use burn_eqat::lm::{LmError, TokenWindows, encode};
+use burn_eqat::lm::{LmError, TokenWindows, encode, is_json_lines, read_json_lines};
 use python_random::PythonRandom;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::path::Path;
 use tokenizers::Tokenizer;
 
@@ -96,26 +96,10 @@ fn slices(
 
 /// The texts of a file: the field `text` of each line of a `.jsonl` file, or its lines, each with its end.
 fn read_texts(path: &Path) -> Result<Vec<String>, Error> {
-    #[derive(Deserialize)]
-    struct Line {
-        text: String,
+    if is_json_lines(path) {
+        return Ok(read_json_lines(path)?);
     }
     let contents = std::fs::read_to_string(path).map_err(Error::read(path))?;
-    if path
-        .extension()
-        .is_some_and(|extension| extension == "jsonl")
-    {
-        let lines = contents.lines().enumerate();
-        let parsed = lines
-            .filter(|(_, line)| !line.trim().is_empty())
-            .map(|(index, line)| {
-                let parsed: Result<Line, _> = serde_json::from_str(line);
-                parsed
-                    .map(|line| line.text)
-                    .map_err(|error| Error::input(path, format!("line {}: {error}", index + 1)))
-            });
-        return parsed.collect();
-    }
     // As Python reads lines, and with it the code of the literature.
     let contents = contents.replace("\r\n", "\n");
     let lines = contents.split_inclusive('\n');

@@ -31,10 +31,7 @@ impl<'a> Prompts<'a> {
         let dir = loaded.checkpoint.dir().to_path_buf();
         Ok(Self {
             tokenizer,
-            template: match loaded.chat_template()? {
-                Some(_) => Some(ChatTemplate::open(&dir)?),
-                None => None,
-            },
+            template: ChatTemplate::find(&dir)?,
             special: loaded.config.special_tokens(),
             eos: loaded.eos_tokens().to_vec(),
             dir,

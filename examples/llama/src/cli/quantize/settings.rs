@@ -2,6 +2,7 @@
 
 use super::Args;
 use super::preset::ChosenPreset;
+use crate::cli::numbers::{check_counts, check_rates, check_seq_len};
 use crate::error::Error;
 use crate::quantize::{BlockApSettings, E2eQpSettings, QuantizeSettings, Rates};
 use burn_eqat::files::PackedSchemes;
@@ -125,7 +126,7 @@ pub(super) fn check_packed(args: &Args, packed: &PackedSchemes) -> Result<(), St
 
 /// Fails for invalid numbers.
 pub(super) fn check_numbers(args: &Args) -> Result<(), Error> {
-    for (name, value) in [
+    check_counts(&[
         ("--train-size", args.train_size),
         ("--batch-size", args.batch_size),
         ("--epochs", args.epochs),
@@ -133,29 +134,13 @@ pub(super) fn check_numbers(args: &Args) -> Result<(), Error> {
         ("--e2e-batch", args.e2e_batch),
         ("--e2e-epochs", args.e2e_epochs),
         ("--grad-accum", args.grad_accum),
-    ] {
-        // More than a billion is a typing error, and would overflow sums.
-        let limit = 1 << 30;
-        if let Some(value) = value.filter(|value| *value == 0 || *value > limit) {
-            let message = format!("{name} is {value}, expected 1 to {limit}");
-            return Err(Error::Setting(message));
-        }
-    }
-    for (name, rate) in [
+    ])?;
+    check_rates(&[
         ("--quant-lr", args.quant_lr),
         ("--weight-lr", args.weight_lr),
         ("--e2e-lr", args.e2e_lr),
-    ] {
-        if let Some(rate) = rate.filter(|rate| !(rate.is_finite() && *rate >= 0.0)) {
-            let message = format!("{name} is {rate}, expected a number that is not negative");
-            return Err(Error::Setting(message));
-        }
-    }
-    if let Some(seq_len) = args.seq_len.filter(|seq_len| *seq_len < 2) {
-        let message = format!("--seq-len is {seq_len}, expected 2 or more");
-        return Err(Error::Setting(message));
-    }
-    Ok(())
+    ])?;
+    check_seq_len(args.seq_len)
 }
 
 /// The settings for a full-precision model, or one that is `packed`: what is given, and the preset's for the rest.

@@ -1,5 +1,6 @@
 use crate::cli::compute::ComputeArg;
 use crate::cli::device::DeviceArg;
+use crate::cli::numbers::{check_counts, check_rates, check_seq_len};
 use crate::error::Error;
 use crate::tune::TuneConfig;
 use burn_eqat::files::{StagedDir, StagedFile};
@@ -85,28 +86,15 @@ pub(in crate::cli) struct Args {
 impl Args {
     /// Fails for numbers that make no sense.
     pub(super) fn check_numbers(&self) -> Result<(), Error> {
-        for (name, value) in [
+        check_counts(&[
             ("--train-size", self.train_size),
             ("--epochs", Some(self.epochs)),
             ("--batch-size", Some(self.batch_size)),
             ("--grad-accum", Some(self.grad_accum)),
             ("--early-stopping", self.early_stopping),
-        ] {
-            // More than a billion is a typing error, and would overflow sums.
-            let limit = 1 << 30;
-            if let Some(value) = value.filter(|value| *value == 0 || *value > limit) {
-                let message = format!("{name} is {value}, expected 1 to {limit}");
-                return Err(Error::Setting(message));
-            }
-        }
-        if let Some(rate) = self.lr.filter(|rate| !(rate.is_finite() && *rate >= 0.0)) {
-            let message = format!("--lr is {rate}, expected a number that is not negative");
-            return Err(Error::Setting(message));
-        }
-        if let Some(seq_len) = self.seq_len.filter(|seq_len| *seq_len < 2) {
-            let message = format!("--seq-len is {seq_len}, expected 2 or more");
-            return Err(Error::Setting(message));
-        }
+        ])?;
+        check_rates(&[("--lr", self.lr)])?;
+        check_seq_len(self.seq_len)?;
         if self.early_stopping.is_some() && self.val_size == Some(0) {
             let message = "--early-stopping needs conversations to validate on: --val-size is 0, expected 1 or more";
             return Err(Error::Setting(message.to_string()));
