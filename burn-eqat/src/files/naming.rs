@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Naming {
+    moved: Vec<(String, String)>,
     prefix: Option<(String, Vec<String>)>,
     aliases: Vec<(String, String)>,
     ignored: Vec<String>,
@@ -25,6 +26,15 @@ impl Naming {
     /// Only the names of the module.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Names that begin with `other` begin with `prefix` instead: a part of the model that files have elsewhere. May be
+    /// repeated; each moves what those before it have made. A name that is taken is not given twice.
+    ///
+    /// It comes before all else.
+    pub fn with_moved_prefix(mut self, prefix: &str, other: &str) -> Self {
+        self.moved.push((prefix.to_string(), other.to_string()));
+        self
     }
 
     /// If no tensor name begins with `prefix`, adds it to every name, except those that begin with one of
@@ -50,6 +60,7 @@ impl Naming {
 
     /// The tensors under the names of the module.
     pub(super) fn apply(&self, tensors: BTreeMap<String, Located>) -> BTreeMap<String, Located> {
+        let tensors = self.move_prefixes(tensors);
         let ignored = |name: &str| {
             let mut suffixes = self.ignored.iter();
             suffixes.any(|suffix| match name.strip_suffix(suffix.as_str()) {
@@ -77,6 +88,21 @@ impl Naming {
                 && let Some(tensor) = tensors.remove(other)
             {
                 tensors.insert(name.clone(), tensor);
+            }
+        }
+        tensors
+    }
+
+    fn move_prefixes(&self, mut tensors: BTreeMap<String, Located>) -> BTreeMap<String, Located> {
+        for (prefix, other) in &self.moved {
+            let names = tensors.keys().filter(|name| name.starts_with(other));
+            for name in names.cloned().collect::<Vec<_>>() {
+                let new = format!("{prefix}{}", &name[other.len()..]);
+                if !tensors.contains_key(&new)
+                    && let Some(tensor) = tensors.remove(&name)
+                {
+                    tensors.insert(new, tensor);
+                }
             }
         }
         tensors
@@ -123,5 +149,32 @@ mod tests {
         let same = names.map(|name| pair(name, name));
         assert_eq!(named(&naming, &names), same);
         assert_eq!(named(&Naming::new(), &names), same);
+    }
+
+    #[test]
+    fn parts_are_moved() {
+        let naming = Naming::new()
+            .with_moved_prefix("decoder.model.", "model.decoder.")
+            .with_moved_prefix("tower.", "model.tower.")
+            .with_moved_prefix("tower.inner.norm.", "tower.norm.");
+        let pair = |name: &str, file: &str| (name.to_string(), file.to_string());
+        let names = [
+            "head.weight",
+            "model.decoder.norm.weight",
+            "model.tower.norm.weight",
+        ];
+        let expected = [
+            pair("decoder.model.norm.weight", "model.decoder.norm.weight"),
+            pair("head.weight", "head.weight"),
+            pair("tower.inner.norm.weight", "model.tower.norm.weight"),
+        ];
+        assert_eq!(named(&naming, &names), expected);
+        // Both names at once: neither tensor is lost.
+        let names = ["model.tower.a", "tower.a"];
+        let expected = [
+            pair("model.tower.a", "model.tower.a"),
+            pair("tower.a", "tower.a"),
+        ];
+        assert_eq!(named(&naming, &names), expected);
     }
 }

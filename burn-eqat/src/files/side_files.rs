@@ -3,7 +3,7 @@ use std::fs;
 use std::path::Path;
 
 /// Files of a checkpoint that do not depend on its weights.
-pub(super) const SIDE_FILES: [&str; 9] = [
+pub(super) const SIDE_FILES: [&str; 12] = [
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
@@ -12,6 +12,9 @@ pub(super) const SIDE_FILES: [&str; 9] = [
     "vocab.json",
     "merges.txt",
     "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
     "generation_config.json",
 ];
 

@@ -3,13 +3,14 @@
 use crate::error::Error;
 use burn_eqat::files::{FileError, read_json};
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, context};
+use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
@@ -37,6 +38,16 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
+    /// A template that is in no file yet, with the tokens that begin and end a text.
+    pub fn new(source: &str, bos: &str, eos: &str) -> Self {
+        ChatTemplate {
+            path: "chat_template.jinja".into(),
+            source: source.to_string(),
+            bos: bos.to_string(),
+            eos: eos.to_string(),
+        }
+    }
+
     /// The template of a model's directory.
     ///
     /// # Errors
@@ -90,13 +101,28 @@ impl ChatTemplate {
         self.render_with(messages, false)
     }
 
-    fn render_with(&self, messages: &[Message], prompts: bool) -> Result<String, Error> {
+    /// As [`render`](Self::render), of messages as the template takes them: the content of a multimodal model's is a list
+    /// of parts, say.
+    ///
+    /// # Errors
+    ///
+    /// As [`render`](Self::render).
+    pub fn render_messages(&self, messages: &impl Serialize) -> Result<String, Error> {
+        self.render_with(messages, true)
+    }
+
+    fn render_with(
+        &self,
+        messages: &(impl Serialize + ?Sized),
+        prompts: bool,
+    ) -> Result<String, Error> {
         let failed = |error: minijinja::Error| {
             Error::from(FileError::invalid(
                 &self.path,
                 format!("chat_template: {error:#}"),
             ))
         };
+        let source = without_marks(&self.source);
         let mut environment = Environment::new();
         let mut syntax = SyntaxConfig::builder();
         let syntax = syntax.trim_blocks(true).lstrip_blocks(true);
@@ -106,17 +132,10 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |message: String| {
             Err::<String, _>(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        environment
-            .add_template("chat", &self.source)
-            .map_err(failed)?;
+        environment.add_template("chat", &source).map_err(failed)?;
         let template = environment.get_template("chat").map_err(failed)?;
-        let fields = |message: &Message| {
-            let Message { role, content } = message.clone();
-            BTreeMap::from([("role", role), ("content", content)])
-        };
-        let messages: Vec<_> = messages.iter().map(fields).collect();
         let rendered = template.render(context! {
-            messages => messages,
+            messages => minijinja::Value::from(Serde(messages)),
             add_generation_prompt => prompts,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
@@ -132,10 +151,12 @@ pub(crate) fn template(dir: &Path) -> Result<Option<(PathBuf, String)>, Error> {
         let text = std::fs::read_to_string(&path).map_err(Error::read(&path))?;
         return Ok(Some((path, text)));
     }
-    let path = dir.join("tokenizer_config.json");
-    if !path.exists() {
+    // Processors of multimodal models have it in a file of its own.
+    let files = ["chat_template.json", "tokenizer_config.json"];
+    let mut files = files.iter().map(|name| dir.join(name));
+    let Some(path) = files.find(|path| path.exists()) else {
         return Ok(None);
-    }
+    };
     let config: Value = read_json(&path)?;
     let template = match config.get("chat_template") {
         // Several named templates; the others are for tools.
@@ -147,6 +168,23 @@ pub(crate) fn template(dir: &Path) -> Result<Option<(PathBuf, String)>, Error> {
     };
     let template = template.and_then(Value::as_str);
     Ok(template.map(|template| (path, template.to_string())))
+}
+
+/// The template without the tags around what the assistant says. They mark it for training, and write nothing.
+fn without_marks(source: &str) -> String {
+    let mut text = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let (before, tag) = rest.split_at(start);
+        text.push_str(before);
+        let end = tag.find("%}").map_or(tag.len(), |end| end + 2);
+        let name = tag[2..end].trim_matches(['-', '+', '%', '}', ' ', '\n']);
+        if name != "generation" && name != "endgeneration" {
+            text.push_str(&tag[..end]);
+        }
+        rest = &tag[end..];
+    }
+    text + rest
 }
 
 /// A special token, which is a text or an object with a text.
@@ -193,6 +231,19 @@ mod tests {
         );
         let text = template.render_whole(&messages).unwrap();
         assert_eq!(text, "<s><|system|>Be brief.</s><|user|>Hi</s>");
+    }
+
+    #[test]
+    fn contents_may_be_parts_and_marks_write_nothing() {
+        let source = "{% for message in messages %}{{ message['role'].upper() + ': ' }}\
+            {% for part in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\\n' }}{% endfor %}\
+            {% for part in message['content'] | selectattr('type', 'equalto', 'text') %}\
+            {% generation %}{{ part['text'] + ' ' }}{%- endgeneration -%}{% endfor %}{% endfor %}";
+        let template = open(json!({"chat_template": source})).unwrap();
+        let parts = json!([{"type": "text", "text": "What?"}, {"type": "image"}]);
+        let messages = [json!({"role": "user", "content": parts})];
+        let text = template.render_messages(&messages).unwrap();
+        assert_eq!(text, "USER: <image>\nWhat? ");
     }
 
     #[test]

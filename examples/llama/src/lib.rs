@@ -25,7 +25,7 @@ pub use cli::Cli;
 pub use config::{ConfigError, Family, LlamaConfig, RopeParameters, TokenIds};
 pub use error::Error;
 pub use export::{Compatibility, GgufError};
-pub use load::{LoadedLlama, Tables};
+pub use load::{LoadedLlama, Tables, float_type};
 pub use quantize::{
     BlockApSettings, E2eQpSettings, Hooks, MeasuredStage, QuantizeSettings, Quantized, Rates,
     quantize,

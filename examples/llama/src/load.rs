@@ -229,7 +229,7 @@ impl LoadedLlama {
 }
 
 /// The float type that a `config.json` says its files have.
-pub(crate) fn float_type(config: &serde_json::Value) -> DType {
+pub fn float_type(config: &serde_json::Value) -> DType {
     let name = config.get("torch_dtype").or_else(|| config.get("dtype"));
     match name.and_then(|name| name.as_str()) {
         Some("bfloat16") => DType::BF16,

@@ -43,8 +43,8 @@ impl LlamaConfig {
         self.init_around(blocks.collect(), device)
     }
 
-    /// [`init`](Self::init) without its blocks.
-    pub(crate) fn init_shell(&self, device: &Device) -> Llama {
+    /// [`init`](Self::init) without its blocks, which are to be read from [files](Llama::files).
+    pub fn init_shell(&self, device: &Device) -> Llama {
         self.init_around(vec![None; self.num_hidden_layers], device)
     }
 
@@ -172,7 +172,16 @@ impl Llama {
 
     /// Output of the last block, `[batch, seq, hidden]`.
     pub(super) fn decode(&self, tokens: Tensor<2, Int>) -> Result<Tensor<3>, LlamaError> {
-        let mut hidden = self.embed(tokens);
+        self.decode_embedded(self.embed(tokens))
+    }
+
+    /// Output of the last block from the input of the first, which need not be embeddings of tokens:
+    /// `[batch, seq, hidden]` to the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    pub fn decode_embedded(&self, mut hidden: Tensor<3>) -> Result<Tensor<3>, LlamaError> {
         for index in 0..self.blocks() {
             hidden = self.with_block(index, |block| block.forward(hidden, &self.rope, None))?;
         }
@@ -204,11 +213,24 @@ impl Llama {
         tokens: Tensor<2, Int>,
         cache: &mut [KvCache],
     ) -> Result<Tensor<2>, LlamaError> {
+        self.forward_embedded_cached(self.embed(tokens), cache)
+    }
+
+    /// As [`forward_cached`](Self::forward_cached), from the input of the first block, which need not be embeddings of
+    /// tokens: `[batch, new, hidden]` to `[batch, vocab]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward_cached`](Self::forward_cached).
+    pub fn forward_embedded_cached(
+        &self,
+        mut hidden: Tensor<3>,
+        cache: &mut [KvCache],
+    ) -> Result<Tensor<2>, LlamaError> {
         let (found, expected) = (cache.len(), self.blocks());
         if found != expected {
             return Err(LlamaError::Cache { found, expected });
         }
-        let mut hidden = self.embed(tokens);
         for (index, cache) in cache.iter_mut().enumerate() {
             hidden = self.with_block(index, |block| {
                 block.forward(hidden, &self.rope, Some(cache))
