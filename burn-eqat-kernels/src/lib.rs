@@ -32,7 +32,7 @@
 //! along `d_output`. A tensor of words is an integer tensor whose 32-bit elements hold the bits of
 //! the unsigned words (always `i32`, since not every backend has `u32`).
 #![deny(missing_docs)]
-// Burn marks its NdArray and LibTorch backends deprecated; they stay supported here.
+// Burn marks its NdArray and LibTorch backends deprecated, and removes them in 0.23. They are supported here until then.
 #![cfg_attr(any(feature = "ndarray", feature = "tch"), allow(deprecated))]
 
 mod activations;

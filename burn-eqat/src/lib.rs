@@ -18,9 +18,10 @@
 //!
 //! # Cargo features
 //!
-//! One for each Burn backend: `flex` (default), `ndarray`, `tch`, `wgpu`, `vulkan`, `metal`, `cuda`, `rocm`, `cpu`; Burn's
-//! `fusion`, `autotune` and `persistence`, which keeps what was tuned and compiled on a GPU for the next run; `cuda-cpp`, CubeCL's
-//! C++ compiler for CUDA; `tui` for Burn's terminal dashboard; and `lm` for the module `lm`.
+//! One for each Burn backend: `flex` (default), `ndarray`, `tch`, `wgpu`, `vulkan`, `metal`, `cuda`, `rocm`, `cpu` (Burn
+//! 0.23 removes `ndarray` and `tch`); Burn's `fusion`, `autotune` and `persistence`, which keeps what was tuned and
+//! compiled on a GPU for the next run; `cuda-cpp`, CubeCL's C++ compiler for CUDA; `tui` for Burn's terminal dashboard;
+//! and `lm` for the module `lm`.
 #![deny(missing_docs)]
 
 pub mod adapter;

@@ -9,9 +9,9 @@ use crate::processor::Processor;
 use crate::vision::ImageProcessor;
 use crate::{audio::SoundProcessor, data};
 use burn::config::Config;
-use burn::module::{Module, ParamGroup};
+use burn::module::{Module, ModuleMapper, Param, ParamGroup};
 use burn::optim::{AdamWConfig, GradientsParams};
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, Distribution, Tensor};
 use burn_eqat::files::{StagedDir, export_dense};
 use burn_eqat::train::{CosineSchedule, clip_grad_norm};
 use llama::chat::ChatTemplate;
@@ -30,7 +30,7 @@ pub struct LearnConfig {
     #[config(default = 3000)]
     pub steps: usize,
     /// Highest learning rate, after 5 % of warm-up. It falls to a fiftieth along a cosine.
-    #[config(default = 1.5e-3)]
+    #[config(default = 2.5e-3)]
     pub learning_rate: f64,
     /// Weight decay of the matrices.
     #[config(default = 0.05)]
@@ -50,8 +50,8 @@ const TEMPLATE: &str = "{% for message in messages %}{{ message['role'].upper() 
 /// The shape of a world's little model, for a vocabulary of that many words.
 pub fn little_config(world: World, vocab_size: usize) -> MultimodalConfig {
     let (hidden, inner, layers) = match world {
-        World::Shapes => (128, 384, 4),
-        World::Tones => (128, 256, 3),
+        World::Shapes => (64, 192, 4),
+        World::Tones => (64, 128, 3),
     };
     let text_config = LlamaConfig {
         model_type: "llama".into(),
@@ -214,6 +214,19 @@ impl Pupil {
     }
 }
 
+/// Matrices as LLaVA's parts are trained from: numbers around 0 of a normal distribution.
+struct Normal;
+
+impl ModuleMapper for Normal {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if D != 2 {
+            return param;
+        }
+        let normal = Distribution::Normal(0.0, 0.02);
+        param.map(|value| value.random_like(normal).require_grad())
+    }
+}
+
 /// Trains a model. `progress` gets the number of each step and its loss.
 ///
 /// # Errors
@@ -228,7 +241,9 @@ pub fn learn(
     let device = device.clone().autodiff();
     device.seed(config.seed);
     let new = pupil.config.init(&device);
-    let mut model = new.map_err(Error::config("config.json".as_ref()))?;
+    let mut model = new
+        .map_err(Error::config("config.json".as_ref()))?
+        .map(&mut Normal);
     let samples = config.steps * config.batch_size;
     let dialogues = pupil.dialogues(config.seed, samples)?;
     let batches = loader(dialogues, config.batch_size, &device);

@@ -53,10 +53,10 @@ fn sounds_are_prepared_as_by_whisper() {
     let sound: Vec<f32> = numbers("sound", 6000).iter().map(|x| 2.0 * x).collect();
     let processor: SoundProcessor = serde_json::from_value(json!({
         "feature_size": 20,
-        "hop_length": 80,
-        "n_fft": 200,
-        "n_samples": 8000,
-        "sampling_rate": 8000,
+        "hop_length": 160,
+        "n_fft": 400,
+        "n_samples": 16000,
+        "sampling_rate": 16000,
     }))
     .unwrap();
     let Input::Sound(frames) = processor.prepare(&sound) else {

@@ -3,7 +3,8 @@
 use realfft::RealFftPlanner;
 use std::f64::consts::PI;
 
-/// A bank of triangular filters over the frequencies of a transform: row by row, `[bands, bins]`, each of the same area.
+/// A bank of triangular filters over the frequencies of a transform: row by row, `[bands, bins]`, each of the same area. The
+/// last reaches half the sampling rate: the 8000 Hz of Whisper's filters at Whisper's rate, 16000.
 pub(super) fn filters(bands: usize, n_fft: usize, sampling_rate: usize) -> Vec<f64> {
     let bins = n_fft / 2 + 1;
     let top = mel(sampling_rate as f64 / 2.0);

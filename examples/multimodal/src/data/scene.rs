@@ -11,6 +11,9 @@ pub(crate) const SIZE: usize = 32;
 /// Width and height of a quarter.
 const QUARTER: usize = SIZE / 2;
 
+/// How far a shape may be from the middle of its quarter, in pixels.
+const ROOM: f32 = 1.0;
+
 /// The kinds of questions.
 pub(super) const KINDS: [&str; 5] = ["colour", "count", "size", "is-there", "caption"];
 
@@ -31,7 +34,7 @@ const SHAPES: [(&str, &str, fn(f32, f32) -> bool); 3] = [
     }),
 ];
 
-const SIZES: [(&str, std::ops::Range<f32>); 2] = [("small", 3.2..4.0), ("big", 6.0..7.2)];
+const SIZES: [(&str, std::ops::Range<f32>); 2] = [("small", 4.2..4.8), ("big", 6.6..7.4)];
 
 const CAPTION: &str = "what is in the picture?";
 
@@ -135,7 +138,7 @@ fn draw(things: &[Thing], random: &mut StdRng) -> RgbImage {
     let mut colours = vec![[ground; 3]; SIZE * SIZE];
     for thing in things {
         let radius = random.random_range(SIZES[thing.size].1.clone());
-        let room = 0.5 * QUARTER as f32 - radius;
+        let room = (0.5 * QUARTER as f32 - radius).min(ROOM);
         let mut middle = |quarter: usize| {
             let centre = (quarter * QUARTER) as f32 + 0.5 * (QUARTER - 1) as f32;
             centre + room * random.random_range(-1.0..1.0f32)

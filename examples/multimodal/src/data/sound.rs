@@ -1,4 +1,4 @@
-//! Sounds: one to five beeps, or a tone that rises or falls.
+//! Sounds: one to six beeps of four pitches, or a tone that rises or falls.
 
 use super::world::{Made, Sample, Turn};
 use rand::RngExt;
@@ -12,27 +12,37 @@ pub(crate) const RATE: usize = 8000;
 pub(crate) const SAMPLES: usize = 10_240;
 
 /// The kinds of questions.
-pub(super) const KINDS: [&str; 4] = ["count", "pitch", "direction", "caption"];
+pub(super) const KINDS: [&str; 5] = ["count", "is-there", "pitch", "direction", "caption"];
 
-const PITCHES: [(&str, std::ops::Range<f32>); 2] =
-    [("low", 350.0..650.0), ("high", 1300.0..2400.0)];
+/// Pitches, from low to high, with their frequencies.
+const PITCHES: [(&str, std::ops::Range<f32>); 4] = [
+    ("low", 250.0..400.0),
+    ("middle", 550.0..850.0),
+    ("high", 1100.0..1700.0),
+    ("shrill", 2200.0..3200.0),
+];
+
+/// The most beeps of a sound.
+const MOST: usize = 6;
 
 const COUNT: &str = "how many beeps?";
-const PITCH: &str = "are the beeps high or low?";
 const DIRECTION: &str = "is the tone rising or falling?";
 const CAPTION: &str = "what do you hear?";
 
 /// Every word of questions and answers.
 pub(super) fn words() -> Vec<&'static str> {
-    vec![
-        "how", "many", "beep", "beeps", "are", "the", "is", "tone", "rising", "or", "falling",
-        "what", "do", "you", "hear", "a", "high", "low", "0", "1", "2", "3", "4", "5",
-    ]
+    let mut words = vec![
+        "how", "many", "beep", "beeps", "the", "is", "tone", "rising", "or", "falling", "what",
+        "do", "you", "hear", "a", "there", "yes", "no", "first", "last", "0", "1", "2", "3", "4",
+        "5", "6",
+    ];
+    words.extend(PITCHES.iter().map(|(name, _)| *name));
+    words
 }
 
 /// A sound with the questions that it allows.
 pub(super) fn sample(random: &mut StdRng) -> Sample {
-    let (mut samples, mut turns) = if random.random_bool(0.6) {
+    let (mut samples, mut turns) = if random.random_bool(0.75) {
         beeps(random)
     } else {
         glide(random)
@@ -48,27 +58,36 @@ pub(super) fn sample(random: &mut StdRng) -> Sample {
 }
 
 fn beeps(random: &mut StdRng) -> (Vec<f32>, Vec<Turn>) {
-    let count = random.random_range(1..=5usize);
-    let (pitch, range) = &PITCHES[random.random_range(0..PITCHES.len())];
-    let frequency = random.random_range(range.clone());
+    let pitches: Vec<usize> = (0..random.random_range(1..=MOST))
+        .map(|_| random.random_range(0..PITCHES.len()))
+        .collect();
+    let count = pitches.len();
     // A beep and the silence behind it; what is left is before the first.
     let (length, pause) = (
-        random.random_range(700..1100usize),
-        random.random_range(600..900usize),
+        random.random_range(500..900usize),
+        random.random_range(350..700usize),
     );
     let start = random.random_range(0..=SAMPLES - count * (length + pause));
     let volume = random.random_range(0.3..0.8);
     let mut samples = vec![0.0; SAMPLES];
-    for beep in 0..count {
+    for (beep, pitch) in pitches.iter().enumerate() {
+        let frequency = random.random_range(PITCHES[*pitch].1.clone());
         let from = start + beep * (length + pause);
         tone(&mut samples[from..from + length], volume, |_| frequency);
     }
-    let plural = if count == 1 { "" } else { "s" };
-    let caption = format!("{count} {pitch} beep{plural}");
+    let names: Vec<&str> = pitches.iter().map(|pitch| PITCHES[*pitch].0).collect();
+    let asked = PITCHES[random.random_range(0..PITCHES.len())].0;
+    let there = if names.contains(&asked) { "yes" } else { "no" };
+    let (place, named) = if random.random() {
+        ("first", names[0])
+    } else {
+        ("last", names[count - 1])
+    };
     let turns = vec![
         Turn::new("count", COUNT.into(), count),
-        Turn::new("pitch", PITCH.into(), pitch),
-        Turn::new("caption", CAPTION.into(), caption),
+        Turn::new("is-there", format!("is there a {asked} beep?"), there),
+        Turn::new("pitch", format!("what is the {place} beep?"), named),
+        Turn::new("caption", CAPTION.into(), names.join(" ")),
     ];
     (samples, turns)
 }
