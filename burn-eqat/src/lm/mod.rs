@@ -70,6 +70,7 @@
 mod block_files;
 mod cache;
 mod calibration;
+mod distillation;
 mod documents;
 mod encode;
 mod error;
@@ -91,6 +92,7 @@ mod windows;
 pub use block_files::BlockFiles;
 pub use cache::KvCache;
 pub use calibration::{Calibration, CalibrationSizes};
+pub use distillation::{distillation_loss, frozen_head_distillation};
 pub use documents::{END_OF_TEXT, is_json_lines, read_documents, read_json_lines};
 pub use encode::{SpecialTokens, encode, encode_windows};
 pub use error::{LmError, ModelError};

@@ -33,6 +33,14 @@ impl TokenBatch {
         }
     }
 
+    /// The same batch where no gradients are recorded.
+    pub fn inner(self) -> Self {
+        Self {
+            tokens: self.tokens.inner(),
+            answers: self.answers.map(Tensor::inner),
+        }
+    }
+
     /// The same batch on another device.
     pub fn to_device(self, device: &Device) -> Self {
         Self {

@@ -1,5 +1,5 @@
 use super::EfficientQat;
-use crate::train::{BlockApConfig, CacheConfig, E2eQpConfig};
+use crate::train::{BlockApConfig, CacheConfig, DistillationConfig, E2eQpConfig};
 use crate::{Scheme, SchemeOverride, Schemes, Weights};
 use burn::config::Config;
 use core::fmt;
@@ -93,6 +93,11 @@ pub struct EfficientQatConfig {
     /// Batches whose gradients are averaged for a step of E2E-QP; on several devices, as many on each.
     #[config(default = 1)]
     pub grad_accumulation: usize,
+    /// In E2E-QP the model learns to predict what its original does, if the original is there (not where the model comes packed) and
+    /// the model [says how](crate::train::Blockwise::distills). The original stays in memory for it; with `offload` its blocks are
+    /// read for each batch, if they are in files. `None` for the model's own loss alone.
+    #[config(default = "Some(DistillationConfig::new())")]
+    pub distillation: Option<DistillationConfig>,
     /// Run E2E-QP by blocks, so that activations of one are in memory at a time, at the cost of another forward pass. The model
     /// needs [`Blockwise::output_loss`](crate::train::Blockwise::output_loss) for it.
     #[config(default = false)]

@@ -2,7 +2,7 @@ use burn::data::dataloader::DataLoader;
 use std::sync::Arc;
 
 /// A loader of batches.
-type Loader<B> = Arc<dyn DataLoader<B>>;
+pub(super) type Loader<B> = Arc<dyn DataLoader<B>>;
 
 /// The training and validation data of each phase.
 ///

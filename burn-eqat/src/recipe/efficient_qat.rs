@@ -1,8 +1,10 @@
+use super::data::Loader;
 use super::rtn::{forget, round_to_nearest};
 use super::{Comparison, EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName};
 use crate::train::{
-    Blockwise, DataSplit, LearningRates, StepLoss, TrainError, TrainEvent, is_loaded, is_packed,
-    known_selection, layer_sizes_by_block, load_blocks, no_store, size_by_block,
+    Blockwise, DataSplit, LearningRates, StepLoss, Student, Teacher, TrainError, TrainEvent,
+    is_loaded, is_packed, known_selection, layer_sizes_by_block, load_blocks, no_store,
+    size_by_block,
 };
 use crate::{Quantize, RunDir, Scheme, SizeReport};
 use burn::module::Module;
@@ -77,7 +79,16 @@ impl EfficientQat {
         if config.offload {
             self.check_offload(&model)?;
         }
-        let packed = if !is_packed(&model, &config.weights)? {
+        let packed_before = is_packed(&model, &config.weights)?;
+        let learns = config.method == Method::EfficientQat && !packed_before && model.distills();
+        let original = (learns && config.distillation.is_some()).then(|| model.clone());
+        if let Some(run) = &self.run_dir {
+            let distillation = original.as_ref().and(config.distillation);
+            let value = serde_json::to_value(distillation);
+            let value = value.map_err(|error| TrainError::Setting(error.to_string()))?;
+            run.agree("distillation", value)?;
+        }
+        let packed = if !packed_before {
             if config.method >= Method::BlockAp {
                 config.block_ap().init().check(&model)?;
             } else {
@@ -113,7 +124,8 @@ impl EfficientQat {
                 phase = phase.with_run_dir(run.clone());
             }
             let packed = phase.run(model, train, valid, &mut |event| {
-                timer.event(&event, observer)
+                timer.hear(&event);
+                observer.event(&event)
             })?;
             let size = size_by_block(&packed)?;
             reach(StageName::BlockAp, &packed, size, timer, observer)?;
@@ -137,33 +149,73 @@ impl EfficientQat {
         };
         let mut timer = Timer::start();
         timer.stops_early = config.early_stopping.is_some();
-        let (train, valid) = data.e2e_qp;
+        let (model, e2e_qp) = (packed.clone(), data.e2e_qp);
+        let on_event = &mut |event: &TrainEvent| observer.event(event);
+        let tuned = match original.zip(config.distillation) {
+            Some((original, distillation)) => {
+                let original = if config.offload {
+                    original
+                } else {
+                    load_blocks(original)?
+                };
+                let student = Student::new(model, Teacher::new(original), distillation)?;
+                self.tune(student, e2e_qp, &mut timer, on_event)?
+                    .into_model()
+            }
+            None => self.tune(model, e2e_qp, &mut timer, on_event)?,
+        };
+        let worse = timer.comparison.is_some_and(|losses| losses.is_worse());
+        let size = size_by_block(&tuned)?;
+        reach(StageName::E2eQp, &tuned, size, timer, observer)?;
+        Ok(if worse { packed } else { tuned })
+    }
+
+    /// E2E-QP, with the validation losses before and after it.
+    fn tune<M>(
+        &self,
+        model: M,
+        (train, valid): (
+            Loader<<M as Blockwise>::Batch>,
+            Loader<<M as Blockwise>::Batch>,
+        ),
+        timer: &mut Timer,
+        on_event: &mut dyn FnMut(&TrainEvent) -> Result<(), TrainError>,
+    ) -> Result<M, TrainError>
+    where
+        M: LearnerModel
+            + Blockwise
+            + TrainStep<Input = <M as Blockwise>::Batch>
+            + InferenceStep<Input = <M as Blockwise>::Batch>,
+        <M as TrainStep>::Output: StepLoss,
+        <M as InferenceStep>::Output: StepLoss,
+    {
+        let config = &self.config;
         let mut phase = config.e2e_qp().init().with_devices(self.devices.clone());
         if let Some(run) = &self.run_dir {
             phase = phase.with_run_dir(run.clone());
         }
-        let before = Comparison::measure(&packed, &*valid, &mut |event| observer.event(event))?;
+        let before = Comparison::measure(&model, &*valid, on_event)?;
         timer.start = Instant::now();
-        let on_event = &mut |event| timer.event(&event, observer);
-        let (model, measured) = (packed.clone(), valid.clone());
+        let measured = valid.clone();
+        let mut heard = |event: TrainEvent| {
+            timer.hear(&event);
+            on_event(&event)
+        };
         let tuned = if config.recompute || config.offload {
-            phase.run_by_blocks(model, train, measured, on_event)?
+            phase.run_by_blocks(model, train, measured, &mut heard)?
         } else {
-            phase.run_on_devices(model, train, measured, on_event)?
+            phase.run_on_devices(model, train, measured, &mut heard)?
         };
         // Without a loss before there is none after.
         if let Some(before) = before {
             // The phase has measured the model that it ends with, unless it went on behind its end.
             let after = match timer.validated {
                 Some(after) => Some(after),
-                None => Comparison::measure(&tuned, &*valid, &mut |event| observer.event(event))?,
+                None => Comparison::measure(&tuned, &*valid, on_event)?,
             };
             timer.comparison = after.map(|after| Comparison { before, after });
         }
-        let worse = timer.comparison.is_some_and(|losses| losses.is_worse());
-        let size = size_by_block(&tuned)?;
-        reach(StageName::E2eQp, &tuned, size, timer, observer)?;
-        Ok(if worse { packed } else { tuned })
+        Ok(tuned)
     }
 
     /// Fails where no block could leave memory.
@@ -231,11 +283,8 @@ impl Timer {
         }
     }
 
-    /// Passes an event on, and keeps its learning rates.
-    fn event<M, O>(&mut self, event: &TrainEvent, observer: &mut O) -> Result<(), TrainError>
-    where
-        O: Observer<M> + ?Sized,
-    {
+    /// Keeps an event's learning rates and validation loss.
+    fn hear(&mut self, event: &TrainEvent) {
         if let TrainEvent::PhaseStart { rates, .. } = event {
             self.rates = Some(*rates);
         }
@@ -256,7 +305,6 @@ impl Timer {
                 .filter(|best| self.stops_early && best < loss);
             self.validated = Some(best.unwrap_or(*loss));
         }
-        observer.event(event)
     }
 }
 
@@ -308,7 +356,7 @@ mod tests {
             loss,
         };
         let seen = |timer: &mut Timer, event| {
-            timer.event::<(), ()>(&event, &mut ()).unwrap();
+            timer.hear(&event);
             timer.validated
         };
         assert_eq!(seen(&mut timer, resumed), Some(2.0));

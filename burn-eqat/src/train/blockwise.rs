@@ -1,4 +1,4 @@
-use super::{Flow, Hidden};
+use super::{Flow, Hidden, Lesson};
 use crate::{StoredBlock, Weights};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -50,7 +50,7 @@ pub type ModelError = Box<dyn std::error::Error + Send + Sync>;
 /// first.
 pub trait Blockwise: Module {
     /// A batch of a data loader.
-    type Batch: Clone;
+    type Batch: Clone + Send + 'static;
     /// The hidden state, which goes from block to block.
     type Hidden: Hidden;
     /// Further inputs, the same for all blocks, such as a mask or positions; `()` for none.
@@ -129,6 +129,34 @@ pub trait Blockwise: Module {
         let model = core::any::type_name::<Self>();
         let message = format!(
             "{model} has no loss behind its blocks: implement Blockwise::output_loss, which E2E-QP by blocks needs"
+        );
+        Err(message.into())
+    }
+
+    /// Whether the model has a [`distillation_loss`](Self::distillation_loss).
+    fn distills(&self) -> bool {
+        false
+    }
+
+    /// The loss of a batch, `[1]`, from what the last block made of it and what the last block of the original did: how far the
+    /// model's predictions are from the original's, mixed with its own loss as the lesson says. A language model has
+    /// `lm::frozen_head_distillation` for it.
+    ///
+    /// It is asked for where a [`Student`](super::Student) is trained, and nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// By default, that there is none. Others as [`embed`](Self::embed).
+    fn distillation_loss(
+        &self,
+        _hidden: Self::Hidden,
+        _context: &Self::Context,
+        _batch: Self::Batch,
+        _lesson: Lesson<'_, Self>,
+    ) -> Result<Tensor<1>, ModelError> {
+        let model = core::any::type_name::<Self>();
+        let message = format!(
+            "{model} has no loss to learn from its original: implement Blockwise::distillation_loss"
         );
         Err(message.into())
     }

@@ -106,6 +106,7 @@ fn inputs(
                 grad_accum: 32,
                 recompute: true,
                 offload,
+                distillation: None,
             }),
             rates: Rates::default(),
             seed: 42,

@@ -30,7 +30,7 @@ pub struct LearnConfig {
     #[config(default = 3000)]
     pub steps: usize,
     /// Highest learning rate, after 5 % of warm-up. It falls to a fiftieth along a cosine.
-    #[config(default = 2.5e-3)]
+    #[config(default = 1.5e-3)]
     pub learning_rate: f64,
     /// Weight decay of the matrices.
     #[config(default = 0.05)]
@@ -50,8 +50,8 @@ const TEMPLATE: &str = "{% for message in messages %}{{ message['role'].upper() 
 /// The shape of a world's little model, for a vocabulary of that many words.
 pub fn little_config(world: World, vocab_size: usize) -> MultimodalConfig {
     let (hidden, inner, layers) = match world {
-        World::Shapes => (64, 192, 4),
-        World::Tones => (64, 128, 3),
+        World::Shapes => (128, 384, 4),
+        World::Tones => (128, 256, 3),
     };
     let text_config = LlamaConfig {
         model_type: "llama".into(),

@@ -7,6 +7,7 @@ mod by_blocks;
 mod cache;
 mod compute_type;
 mod devices;
+mod distillation;
 mod encoder_decoder;
 mod evaluation;
 mod families;

@@ -4,7 +4,7 @@ use crate::train::{Flow, FlowMapper};
 use burn::tensor::{Bool, Gradients, Int, Tensor};
 
 /// The values, where no gradients are recorded.
-pub(super) fn without_gradients<F: Flow>(flow: F) -> F {
+pub(in crate::train) fn without_gradients<F: Flow>(flow: F) -> F {
     struct Inner;
     impl FlowMapper for Inner {
         fn map_float<const D: usize>(&mut self, tensor: Tensor<D>) -> Tensor<D> {

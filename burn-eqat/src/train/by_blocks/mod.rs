@@ -4,3 +4,4 @@ mod backward;
 mod flow_grads;
 
 pub use backward::backward_by_blocks;
+pub(super) use flow_grads::without_gradients;

@@ -4,8 +4,8 @@ use super::{Llama, LlamaError};
 use burn::tensor::{Device, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use burn_eqat::StoredBlock;
-use burn_eqat::lm::{NextTokenLoss, TokenBatch};
-use burn_eqat::train::{Blockwise, ModelError, QatOutput};
+use burn_eqat::lm::{NextTokenLoss, TokenBatch, frozen_head_distillation};
+use burn_eqat::train::{Blockwise, Lesson, ModelError, QatOutput};
 
 impl Llama {
     fn next_token_step(&self, batch: TokenBatch) -> QatOutput {
@@ -68,6 +68,29 @@ impl Blockwise for Llama {
         batch: TokenBatch,
     ) -> Result<Tensor<1>, ModelError> {
         Ok(self.loss_behind(hidden, batch))
+    }
+
+    fn distills(&self) -> bool {
+        true
+    }
+
+    fn distillation_loss(
+        &self,
+        hidden: Tensor<3>,
+        _context: &(),
+        batch: TokenBatch,
+        lesson: Lesson<'_, Self>,
+    ) -> Result<Tensor<1>, ModelError> {
+        let original = lesson.teacher;
+        let teacher = (original.last_norm(lesson.hidden), original.head_weight());
+        let (hidden, head) = (self.last_norm(hidden), self.head_weight());
+        Ok(frozen_head_distillation(
+            hidden,
+            head,
+            teacher,
+            batch,
+            lesson.config,
+        ))
     }
 
     fn batch_to_device(batch: TokenBatch, device: &Device) -> Result<TokenBatch, ModelError> {

@@ -471,6 +471,16 @@ impl Phases<'_> {
             common.extend(state(Term::device));
             common.push(Term::device("codes and zero points", integers));
         }
+        let taught = inputs.settings.e2e_qp.and_then(|phase| phase.distillation);
+        let taught = taught.is_some() && !inputs.packed;
+        if taught {
+            let dense = |block: &BlockShape| 4 * (block.weights() + block.plain());
+            let original = match inputs.offloads() {
+                true => self.block(dense),
+                false => sum(model.blocks.iter().map(dense)),
+            };
+            common.push(Term::device("the original that is learned from", original));
+        }
         let tape = |block: &BlockShape| Tape::new(model, block, compute, false);
         let blocks = model.blocks.len();
         let hidden = compute.each_token(model.hidden);
@@ -501,6 +511,11 @@ impl Phases<'_> {
                     Term::device(
                         "losses and gradients of the output layer",
                         self.head(compute, true),
+                    )
+                    .times(copies),
+                    Term::device(
+                        "the original's forward pass",
+                        if taught { self.forward(compute) } else { 0 },
                     )
                     .times(copies),
                 ]),

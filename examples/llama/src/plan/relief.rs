@@ -29,6 +29,8 @@ pub enum Relief {
     CacheDType,
     /// `--calibration`: text that the model need not write.
     Calibration,
+    /// `--distillation 0`: no original beside the model in E2E-QP.
+    NoDistillation,
 }
 
 impl Relief {
@@ -73,6 +75,11 @@ impl Relief {
         {
             all.push(Relief::BatchSize(devices));
         }
+        // It costs accuracy.
+        let taught = settings.e2e_qp.and_then(|phase| phase.distillation);
+        if taught.is_some() && !inputs.packed {
+            all.push(Relief::NoDistillation);
+        }
         let divides = |inputs: PlanInputs| inputs.settings.share(inputs.devices).is_ok();
         all.retain(|relief| offered(relief.flag()) && divides(relief.on(inputs.clone())));
         all
@@ -90,6 +97,7 @@ impl Relief {
             Relief::Offload { .. } => "offload",
             Relief::CacheDType => "cache-dtype",
             Relief::Calibration => "calibration",
+            Relief::NoDistillation => "distillation",
         }
     }
 
@@ -132,6 +140,11 @@ impl Relief {
                 }
             }
             Relief::Calibration => inputs.writes_calibration = false,
+            Relief::NoDistillation => {
+                if let Some(phase) = &mut settings.e2e_qp {
+                    phase.distillation = None;
+                }
+            }
             Relief::CacheDType => settings.cache.dtype = burn_eqat::train::CacheDType::Bf16,
         }
         inputs
@@ -154,6 +167,7 @@ impl fmt::Display for Relief {
             Relief::Offload { run: true } => f.write_str("--offload --run DIR"),
             Relief::CacheDType => f.write_str("--cache-dtype bf16"),
             Relief::Calibration => f.write_str("--calibration FILE"),
+            Relief::NoDistillation => f.write_str("--distillation 0"),
         }
     }
 }

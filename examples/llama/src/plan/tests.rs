@@ -40,6 +40,7 @@ fn paper(config: serde_json::Value, scheme: &str) -> PlanInputs {
                 grad_accum: 16,
                 recompute: true,
                 offload: false,
+                distillation: None,
             }),
             rates: Rates::default(),
             seed: 1,
@@ -86,6 +87,7 @@ fn tiny() -> PlanInputs {
         grad_accum: 3,
         recompute: false,
         offload: false,
+        distillation: None,
     });
     inputs
 }
@@ -338,6 +340,7 @@ fn steps_of_e2e_qp_take_what_was_measured() {
                 grad_accum: 1,
                 recompute,
                 offload: false,
+                distillation: None,
             });
             let plan = plan(&inputs).unwrap();
             let moments = &plan.phase("e2e-qp").unwrap().moments;

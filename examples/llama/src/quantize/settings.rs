@@ -1,5 +1,5 @@
 use burn_eqat::lm::CalibrationSizes;
-use burn_eqat::train::CacheConfig;
+use burn_eqat::train::{CacheConfig, DistillationConfig};
 use burn_eqat::{ComputeType, EfficientQatConfig, Method, Scheme, SchemeOverride, Weights};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,9 @@ pub struct E2eQpSettings {
     /// Whether packed weights of one block are in memory at a time.
     #[serde(default)]
     pub offload: bool,
+    /// How much is learned from the original; `None` for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<DistillationConfig>,
 }
 
 fn one() -> usize {
@@ -128,7 +131,8 @@ impl QuantizeSettings {
                 .with_e2e_epochs(phase.e2e_epochs)
                 .with_grad_accumulation(phase.grad_accum)
                 .with_recompute(phase.recompute)
-                .with_offload(phase.offload);
+                .with_offload(phase.offload)
+                .with_distillation(phase.distillation);
         }
         config
     }

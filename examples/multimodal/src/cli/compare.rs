@@ -70,7 +70,11 @@ fn compare(little: &Little, output: &Path) -> Result<Vec<Row>, Error> {
     say(&full);
     let mut rows = vec![full];
     for scheme in SCHEMES {
-        let settings = QuantizeSettings::new(scheme.parse()?);
+        // All of the model, since its decoder alone is so little that it has bits to spare.
+        let settings = QuantizeSettings {
+            tower: Some(scheme.parse()?),
+            ..QuantizeSettings::new(scheme.parse()?)
+        };
         let (packed, more) = little.quantize(&settings, &mut say)?;
         rows.extend(more);
         let dir = output.join(format!("{}-{scheme}", little.world));

@@ -27,7 +27,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 32, value_name = "N")]
     batch_size: usize,
     /// Highest learning rate
-    #[arg(long, default_value_t = 2.5e-3, value_name = "X")]
+    #[arg(long, default_value_t = 1.5e-3, value_name = "X")]
     learning_rate: f64,
     /// Seed of the weights and the samples, less than 1000
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(..1000))]

@@ -112,6 +112,14 @@ pub(in crate::cli) struct Args {
     /// paper 16]
     #[arg(long, value_name = "N")]
     pub(super) grad_accum: Option<usize>,
+    /// How much E2E-QP learns from the original's predictions, from 0 (nothing, only from what comes in the text) to 1 (all)
+    /// [default by preset: small 1, paper 0; a model that is packed has no original]
+    #[arg(long, value_name = "WEIGHT")]
+    pub(super) distillation: Option<f64>,
+    /// What the logits of both models are divided by for it; more than 1 gives more weight to unlikely tokens
+    /// [default: 1]
+    #[arg(long, value_name = "X")]
+    pub(super) distillation_temperature: Option<f64>,
     /// Keep the activations of one block at a time in E2E-QP: less memory, one more forward pass; or not, with
     /// =false [default by preset: small not, paper yes]
     #[arg(long, value_name = "YES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]

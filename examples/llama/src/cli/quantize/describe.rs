@@ -26,8 +26,13 @@ pub(in crate::cli) fn sizes(settings: &QuantizeSettings) -> String {
             1 => String::new(),
             batches => format!("{batches} a step, "),
         };
+        let taught = if phase.distillation.is_some() {
+            ", learning from the original"
+        } else {
+            ""
+        };
         parts.push(format!(
-            "E2E-QP {size} in batches of {batch}, {steps}{epochs}"
+            "E2E-QP {size} in batches of {batch}, {steps}{epochs}{taught}"
         ));
     }
     if settings.val_size > 0 {

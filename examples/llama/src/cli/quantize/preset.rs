@@ -27,6 +27,8 @@ pub(super) struct PresetSizes {
     pub e2e_epochs: usize,
     pub grad_accum: usize,
     pub recompute: bool,
+    /// Weight of the original's predictions in E2E-QP.
+    pub distillation: f64,
     /// Bytes of Block-AP's activations that stay in memory; `None` for all of them.
     pub cache_memory: Option<u64>,
 }
@@ -56,6 +58,8 @@ impl Preset {
                 grad_accum: 16,
                 // The activations of all blocks would be tens of gigabytes a window.
                 recompute: true,
+                // The original would be in memory, too.
+                distillation: 0.0,
                 // All of them would be a hundred gigabytes and more.
                 cache_memory: Some(2_000_000_000),
             },
@@ -70,6 +74,7 @@ impl Preset {
                 e2e_epochs: 1,
                 grad_accum: 1,
                 recompute: false,
+                distillation: 1.0,
                 cache_memory: None,
             },
         }

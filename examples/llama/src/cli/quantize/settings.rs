@@ -1,16 +1,16 @@
 //! From flags to settings. A flag without effect is an error that names it.
 
 use super::Args;
-use super::preset::ChosenPreset;
+use super::preset::{ChosenPreset, PresetSizes};
 use crate::cli::numbers::{check_counts, check_rates, check_seq_len};
 use crate::error::Error;
 use crate::quantize::{BlockApSettings, E2eQpSettings, QuantizeSettings, Rates};
 use burn_eqat::files::PackedSchemes;
-use burn_eqat::train::CacheConfig;
+use burn_eqat::train::{CacheConfig, DistillationConfig};
 use burn_eqat::{ComputeType, Method, Scheme};
 
 /// The flags of the phases: their use, and whether they are given.
-fn given(args: &Args) -> [(&'static str, bool, Use); 17] {
+fn given(args: &Args) -> [(&'static str, bool, Use); 19] {
     use Use::*;
     [
         ("--train-size", args.train_size.is_some(), BlockAp),
@@ -28,6 +28,12 @@ fn given(args: &Args) -> [(&'static str, bool, Use); 17] {
         ("--e2e-epochs", args.e2e_epochs.is_some(), E2eQp),
         ("--e2e-lr", args.e2e_lr.is_some(), E2eQp),
         ("--grad-accum", args.grad_accum.is_some(), E2eQp),
+        ("--distillation", args.distillation.is_some(), Original),
+        (
+            "--distillation-temperature",
+            args.distillation_temperature.is_some(),
+            Original,
+        ),
         ("--recompute", args.recompute.is_some(), E2eQp),
         ("--offload", args.offload, E2eQp),
     ]
@@ -46,6 +52,8 @@ enum Use {
     Training,
     /// E2E-QP.
     E2eQp,
+    /// E2E-QP of a model whose original is there.
+    Original,
 }
 
 /// Fails for flags that have no effect with the method.
@@ -57,10 +65,12 @@ pub(super) fn check_method(args: &Args) -> Result<(), Error> {
     };
     for (flag, given, used) in given(args) {
         match used {
-            Use::BlockAp | Use::Training | Use::E2eQp if given && method == Method::Rtn => {
+            Use::BlockAp | Use::Training | Use::E2eQp | Use::Original
+                if given && method == Method::Rtn =>
+            {
                 return refuse(flag, "nothing is trained");
             }
-            Use::E2eQp if given && method == Method::BlockAp => {
+            Use::E2eQp | Use::Original if given && method == Method::BlockAp => {
                 return refuse(flag, "E2E-QP does not run");
             }
             _ => {}
@@ -115,7 +125,8 @@ pub(super) fn check_packed(args: &Args, packed: &PackedSchemes) -> Result<(), St
     for (flag, given, used) in given(args) {
         // Its blocks are in memory, unless they take turns.
         let in_memory = used == Use::ByBlock && !args.offload;
-        if given && (in_memory || matches!(used, Use::FullPrecision | Use::BlockAp)) {
+        if given && (in_memory || matches!(used, Use::FullPrecision | Use::BlockAp | Use::Original))
+        {
             return Err(format!(
                 "is packed already ({packed}), expected full precision for {flag}"
             ));
@@ -140,7 +151,37 @@ pub(super) fn check_numbers(args: &Args) -> Result<(), Error> {
         ("--weight-lr", args.weight_lr),
         ("--e2e-lr", args.e2e_lr),
     ])?;
+    check_distillation(args)?;
     check_seq_len(args.seq_len)
+}
+
+/// Fails for a distillation that makes no sense.
+fn check_distillation(args: &Args) -> Result<(), Error> {
+    let refuse = |message: String| Err(Error::Setting(message));
+    if let Some(weight) = args.distillation.filter(|w| !(0.0..=1.0).contains(w)) {
+        return refuse(format!("--distillation is {weight}, expected 0 to 1"));
+    }
+    let temperature = args.distillation_temperature;
+    if let Some(temperature) = temperature.filter(|t| !(t.is_finite() && *t > 0.0)) {
+        return refuse(format!(
+            "--distillation-temperature is {temperature}, expected more than 0"
+        ));
+    }
+    if temperature.is_some() && args.distillation == Some(0.0) {
+        return refuse(
+            "--distillation-temperature has no effect with --distillation 0".to_string(),
+        );
+    }
+    Ok(())
+}
+
+/// How much is learned from the original; `None` for nothing.
+fn distillation(args: &Args, preset: &PresetSizes, packed: bool) -> Option<DistillationConfig> {
+    let weight = args.distillation.unwrap_or(preset.distillation);
+    let config = DistillationConfig::new()
+        .with_weight(weight)
+        .with_temperature(args.distillation_temperature.unwrap_or(1.0));
+    (!packed && weight > 0.0).then_some(config)
 }
 
 /// The settings for a full-precision model, or one that is `packed`: what is given, and the preset's for the rest.
@@ -169,6 +210,7 @@ pub(super) fn settings(
         }),
         recompute: args.offload || args.recompute.unwrap_or(preset.recompute),
         offload: args.offload,
+        distillation: distillation(args, &preset, packed),
     };
     let rates = chosen.rates(scheme.bits);
     QuantizeSettings {
