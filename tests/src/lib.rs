@@ -1,5 +1,7 @@
 //! Reads the data of tests: fixtures of this repository, and values and models outside it.
 
+#[cfg(all(doctest, feature = "flex"))]
+mod book;
 pub mod pickle;
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod any_model;
+mod book;
 mod by_block;
 mod by_blocks;
 mod cache;
