@@ -25,11 +25,7 @@ pub struct Row {
 /// All rows of a world as text: greedy and sampled answers one below the other.
 pub fn table(world: World, rows: &[Row]) -> String {
     let mut text = String::new();
-    let parts: [(&str, fn(&Row) -> &Marks); 2] = [
-        ("greedy", |row| &row.greedy),
-        ("sampled", |row| &row.sampled),
-    ];
-    for (name, marks) in parts {
+    for (name, sampled) in [("greedy", false), ("sampled", true)] {
         write!(text, "{name:<9}{:<16}{:>12}", "stage", "bits/weight").expect("text grows");
         for kind in world.kinds().iter().chain(&["all"]) {
             write!(text, "{kind:>11}").expect("text grows");
@@ -38,7 +34,7 @@ pub fn table(world: World, rows: &[Row]) -> String {
         for row in rows {
             let (scheme, stage, bits) = (&row.scheme, &row.stage, row.bits_per_weight);
             write!(text, "{scheme:<9}{stage:<16}{bits:>12.2}").expect("text grows");
-            let marks = marks(row);
+            let marks = if sampled { &row.sampled } else { &row.greedy };
             for part in marks.by_kind.iter().chain([&marks.all]) {
                 write!(text, "{:>9.1} %", 100.0 * part).expect("text grows");
             }

@@ -199,7 +199,8 @@ fn logits_are_those_of_transformers() {
     let last = json!({"vision_feature_layer": -1, "vision_feature_select_strategy": "full"});
     let newest = |name: &str| newer(name).replace("vision_tower.vision_model.", "vision_tower.");
     let mixed = |name: &str| name.replace("vision_tower.vision_model.", "vision_tower.");
-    let cases: [(&dyn Fn(&str) -> String, Value, &[i32], &str); 5] = [
+    type Rename<'a> = &'a dyn Fn(&str) -> String;
+    let cases: [(Rename<'_>, Value, &[i32], &str); 5] = [
         (&str::to_string, json!({}), &ids, "logits"),
         (&newer, json!({}), &ids, "logits"),
         (&newest, json!({}), &ids, "logits"),

@@ -41,9 +41,9 @@ impl<M: Blockwise> Teacher<M> {
     }
 
     /// The same on another device.
-    pub(super) fn to_device(self, device: &Device) -> Self {
+    pub(super) fn to_device(&self, device: &Device) -> Self {
         Self {
-            model: self.model.to_device(device),
+            model: self.model.clone().to_device(device),
         }
     }
 

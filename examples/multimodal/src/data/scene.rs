@@ -25,8 +25,11 @@ const COLOURS: [(&str, [f32; 3]); 5] = [
     ("white", [0.95, 0.95, 0.95]),
 ];
 
-/// The shapes: whether a point `(x, y)` is inside a shape of radius 1 around the origin.
-const SHAPES: [(&str, &str, fn(f32, f32) -> bool); 3] = [
+/// Whether a point `(x, y)` is inside a shape of radius 1 around the origin.
+type Inside = fn(f32, f32) -> bool;
+
+/// The shapes, one and many of them.
+const SHAPES: [(&str, &str, Inside); 3] = [
     ("circle", "circles", |x, y| x * x + y * y < 1.0),
     ("square", "squares", |x, y| x.abs().max(y.abs()) < 0.86),
     ("triangle", "triangles", |x, y| {
