@@ -13,52 +13,8 @@ const LOGITS: usize = 1 << 19;
 /// The least number of positions at a time where the weight is cast for them.
 const CAST_ROWS: usize = 256;
 
-/// How far a model's predictions of next tokens are from its original's, mixed with the cross-entropy of the tokens that came.
-///
-/// With `w` the weight of the [configuration](DistillationConfig), `t` its temperature, `P` the original's predictions and `Q` the
-/// model's, it is the mean over the positions that predict ([`TokenBatch`]) of
-///
-/// ```text
-/// w t^2 KL(P_t | Q_t) + (1 - w) (-log Q(next token))
-/// ```
-///
-/// # Shapes
-///
-/// - `logits`: `[batch, seq, vocab]`, the model's
-/// - `teacher`: `[batch, seq, vocab]`, the original's, which get no gradient
-/// - output: `[1]`, in f32 if the logits are in half precision
-pub fn distillation_loss(
-    logits: Tensor<3>,
-    teacher: Tensor<3>,
-    batch: TokenBatch,
-    config: DistillationConfig,
-) -> Tensor<1> {
-    let DistillationConfig {
-        temperature,
-        weight,
-    } = config;
-    let autodiff = logits.is_autodiff();
-    let (logits, targets) = rows(logits, &batch);
-    let (teacher, _) = rows(teacher, &batch);
-    let expected = log_softmax(teacher / temperature, 1);
-    let expected = if autodiff && !expected.is_autodiff() {
-        Tensor::from_inner(expected)
-    } else {
-        expected.detach()
-    };
-    let found = log_softmax(logits.clone() / temperature, 1);
-    let divergence = (expected.clone().exp() * (expected - found))
-        .sum_dim(1)
-        .mean();
-    let loss = divergence * (weight * temperature * temperature);
-    if weight == 1.0 {
-        return loss;
-    }
-    let next = log_softmax(logits, 1).gather(1, targets.unsqueeze_dim(1));
-    loss - next.mean() * (1.0 - weight)
-}
-
-/// [`distillation_loss`] from the inputs of output layers that are not trained, in the way of
+/// [`distillation_loss`](crate::train::distillation_loss) of the positions that predict ([`TokenBatch`]), from the inputs of output
+/// layers that are not trained, in the way of
 /// [`frozen_head_loss`](super::frozen_head_loss): no logits are kept, and those of all positions are never in memory at once.
 ///
 /// # Shapes
@@ -175,6 +131,7 @@ impl Chunks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::distillation_loss;
     use burn::tensor::{Device, Distribution};
 
     /// Both ways on random models, with and without gradients.
@@ -199,10 +156,15 @@ mod tests {
         let teacher_logits = teacher.0.clone().matmul(teacher.1.clone().unsqueeze());
 
         let leaf = Tensor::from_inner(hidden.clone()).require_grad();
+        let whole = |logits: Tensor<3>, batch: &TokenBatch| {
+            let (logits, targets) = rows(logits, batch);
+            let (teacher, _) = rows(teacher_logits.clone(), &plain);
+            distillation_loss(logits, teacher, targets, config)
+        };
         let logits = leaf
             .clone()
             .matmul(Tensor::from_inner(head.clone()).unsqueeze());
-        let loss = distillation_loss(logits, teacher_logits.clone(), recorded.clone(), config);
+        let loss = whole(logits, &recorded);
         let expected = leaf.grad(&loss.backward()).unwrap();
         let value = loss.into_scalar::<f64>();
 
@@ -221,7 +183,7 @@ mod tests {
         assert!(size(actual - expected.clone()) < 1e-5 * size(expected));
 
         let logits = hidden.clone().matmul(head.clone().unsqueeze());
-        close(distillation_loss(logits, teacher_logits, plain.clone(), config).into_scalar());
+        close(whole(logits, &plain).into_scalar());
         let loss = frozen_head_distillation(hidden, head, teacher, plain, config);
         assert!(!loss.is_autodiff());
         close(loss.into_scalar());
@@ -237,22 +199,5 @@ mod tests {
             assert_same(config, None);
             assert_same(config, Some(&[37, 1, 18, 20, 5, 6, 7, 8]));
         }
-    }
-
-    /// By hand: two words, `P = (3/4, 1/4)`, `Q = (1/2, 1/2)`.
-    #[test]
-    fn it_is_the_divergence_of_predictions() {
-        let device = Device::flex();
-        let row = |first: f32| Tensor::<3>::from_data([[[first, 0.0], [0.0, 0.0]]], &device);
-        let batch = || TokenBatch::new(vec![0, 1], 2, &device);
-        let loss = |config| {
-            let loss = distillation_loss(row(0.0), row(3f32.ln()), batch(), config);
-            loss.into_scalar::<f64>()
-        };
-        let divergence = 0.75 * 1.5f64.ln() + 0.25 * 0.5f64.ln();
-        let config = DistillationConfig::new();
-        assert!((loss(config) - divergence).abs() < 1e-6);
-        let mixed = 0.25 * divergence + 0.75 * 2f64.ln();
-        assert!((loss(config.with_weight(0.25)) - mixed).abs() < 1e-6);
     }
 }

@@ -92,7 +92,7 @@ mod windows;
 pub use block_files::BlockFiles;
 pub use cache::KvCache;
 pub use calibration::{Calibration, CalibrationSizes};
-pub use distillation::{distillation_loss, frozen_head_distillation};
+pub use distillation::frozen_head_distillation;
 pub use documents::{END_OF_TEXT, is_json_lines, read_documents, read_json_lines};
 pub use encode::{SpecialTokens, encode, encode_windows};
 pub use error::{LmError, ModelError};

@@ -139,8 +139,8 @@ pub trait Blockwise: Module {
     }
 
     /// The loss of a batch, `[1]`, from what the last block made of it and what the last block of the original did: how far the
-    /// model's predictions are from the original's, mixed with its own loss as the lesson says. A language model has
-    /// `lm::frozen_head_distillation` for it.
+    /// model's predictions are from the original's, mixed with its own loss as the lesson says
+    /// ([`distillation_loss`](super::distillation_loss) of logits; a language model has `lm::frozen_head_distillation`).
     ///
     /// It is asked for where a [`Student`](super::Student) is trained, and nowhere else.
     ///

@@ -32,7 +32,7 @@ pub use blockwise::{Blockwise, ModelError};
 pub use by_blocks::backward_by_blocks;
 pub use cache::{CacheConfig, CacheDType, CacheDTypeError, FlowError, FlowParts};
 pub use clip::clip_grad_norm;
-pub use distillation::{DistillationConfig, Lesson, Student, Teacher};
+pub use distillation::{DistillationConfig, Lesson, Student, Teacher, distillation_loss};
 pub use e2e_qp::{E2eQp, E2eQpConfig};
 pub use error::TrainError;
 pub use event::{DataSplit, Epoch, Pass, Phase, TrainEvent};

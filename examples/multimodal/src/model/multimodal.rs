@@ -161,17 +161,18 @@ impl Multimodal {
         Ok(self.loss_behind(hidden, batch))
     }
 
-    /// The [loss](Self::loss) from the output of the last block, `[batch, seq, hidden]`. Only positions before tokens of
-    /// answers go through the output layer.
+    /// The [loss](Self::loss) from the output of the last block, `[batch, seq, hidden]`.
     pub(super) fn loss_behind(&self, hidden: Tensor<3>, batch: &MediaBatch) -> Tensor<1> {
-        let [windows, seq, width] = hidden.dims();
-        let answers = batch.answers();
-        let rows = hidden.reshape([windows * seq, width]);
-        let rows = rows.select(0, batch.positions.clone());
+        let logits = self.answer_logits(hidden, batch.positions.clone());
+        let labels = batch.labels.clone().unsqueeze_dim(1);
+        log_softmax(logits, 1).gather(1, labels).mean().neg()
+    }
+
+    /// Logits `[answers, vocab]` of the positions before tokens of answers. Only these go through the output layer.
+    pub(super) fn answer_logits(&self, hidden: Tensor<3>, positions: Tensor<1, Int>) -> Tensor<2> {
+        let ([windows, seq, width], [answers]) = (hidden.dims(), positions.dims());
+        let rows = hidden.reshape([windows * seq, width]).select(0, positions);
         let logits = self.language_model.head(rows.reshape([1, answers, width]));
-        let [_, _, vocab] = logits.dims();
-        let labels = batch.labels.clone().reshape([answers, 1]);
-        let logits = log_softmax(logits.reshape([answers, vocab]), 1);
-        logits.gather(1, labels).mean().neg()
+        logits.squeeze_dim(0)
     }
 }

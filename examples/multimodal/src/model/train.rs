@@ -5,7 +5,7 @@ use super::{MediaBatch, Multimodal, MultimodalError};
 use burn::tensor::{Device, Int, Tensor};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use burn_eqat::StoredBlock;
-use burn_eqat::train::{Blockwise, ModelError, QatOutput};
+use burn_eqat::train::{Blockwise, Lesson, ModelError, QatOutput, distillation_loss};
 
 impl Multimodal {
     fn answer_step(&self, batch: &MediaBatch) -> QatOutput {
@@ -108,6 +108,29 @@ impl Blockwise for Multimodal {
         batch: MediaBatch,
     ) -> Result<Tensor<1>, ModelError> {
         Ok(self.loss_behind(hidden, &batch))
+    }
+
+    fn distills(&self) -> bool {
+        true
+    }
+
+    fn distillation_loss(
+        &self,
+        hidden: Tensor<3>,
+        _context: &Self::Context,
+        batch: MediaBatch,
+        lesson: Lesson<'_, Self>,
+    ) -> Result<Tensor<1>, ModelError> {
+        let logits = self.answer_logits(hidden, batch.positions.clone());
+        // The original is where no gradients are recorded.
+        let original = lesson.teacher;
+        let teacher = original.answer_logits(lesson.hidden, batch.positions.clone().inner());
+        Ok(distillation_loss(
+            logits,
+            teacher,
+            batch.labels,
+            lesson.config,
+        ))
     }
 
     fn batch_to_device(batch: MediaBatch, device: &Device) -> Result<MediaBatch, ModelError> {
