@@ -7,9 +7,11 @@ use std::cell::Cell;
 /// ```
 /// use burn_eqat_kernels::Activations;
 ///
-/// let y = Activations::Int8.scope(|| {
+/// let inside = Activations::Int8.scope(|| {
 ///     // Run a packed model here.
+///     Activations::current()
 /// });
+/// assert_eq!(inside, Activations::Int8);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activations {

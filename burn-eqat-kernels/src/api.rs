@@ -32,6 +32,23 @@ pub(crate) fn beside(scales: Tensor<2>, dtype: DType) -> Tensor<2> {
 /// pass straight through the roundings and the clamps of `s` and `z`. `w` gets no gradient where its code is
 /// out of range.
 ///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_eqat_kernels::{Bits, fake_quantize};
+///
+/// let device = Device::flex().autodiff();
+/// let weight = Tensor::<2>::random([64, 16], Distribution::Default, &device).require_grad();
+/// // Two groups of 32 rows. In 2 bits they have the values 0, 0.3, 0.6 and 0.9.
+/// let scales = Tensor::<2>::full([2, 16], 0.3, &device).require_grad();
+/// let zero_points = Tensor::<2>::zeros([2, 16], &device);
+///
+/// let quantized = fake_quantize(weight.clone(), scales.clone(), zero_points, Bits::Two)?;
+/// let grads = (quantized - weight.clone()).square().mean().backward();
+/// assert_eq!(weight.grad(&grads).unwrap().dims(), [64, 16]);
+/// assert_eq!(scales.grad(&grads).unwrap().dims(), [2, 16]);
+/// # Ok::<(), burn_eqat_kernels::OpError>(())
+/// ```
+///
 /// # Shapes
 ///
 /// - `weight`: `[d_input, d_output]`
@@ -78,6 +95,17 @@ pub fn fake_quantize(
 
 /// Packs codes along their rows, on the host.
 ///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use burn_eqat_kernels::{Bits, pack};
+///
+/// let codes = Tensor::<2, Int>::from_data([[0], [1], [2], [3]], &Device::flex());
+/// let words = pack(codes, Bits::Two)?;
+/// assert_eq!(words.dims(), [1, 1]);
+/// assert_eq!(words.into_scalar::<i32>(), 0b11_10_01_00);
+/// # Ok::<(), burn_eqat_kernels::PackError>(())
+/// ```
+///
 /// # Shapes
 ///
 /// - `codes`: `[d_input, d_output]`, each in `0..=bits.max_code()`
@@ -91,6 +119,17 @@ pub fn pack(codes: Tensor<2, Int>, bits: Bits) -> Result<Tensor<2, Int>, PackErr
 }
 
 /// Packs codes along their columns, as zero points are packed, on the host.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use burn_eqat_kernels::{Bits, pack_columns};
+///
+/// let zero_points = Tensor::<2, Int>::from_data([[7, 8, 9]], &Device::flex());
+/// let words = pack_columns(zero_points, Bits::Four)?;
+/// assert_eq!(words.dims(), [1, 1]);
+/// assert_eq!(words.into_scalar::<i32>(), 0x987);
+/// # Ok::<(), burn_eqat_kernels::PackError>(())
+/// ```
 ///
 /// # Shapes
 ///
@@ -123,6 +162,17 @@ fn pack_along(codes: Tensor<2, Int>, axis: usize, bits: Bits) -> Result<Tensor<2
 
 /// Unpacks words to the codes of the first `d_input` rows, on the device.
 ///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use burn_eqat_kernels::{Bits, unpack};
+///
+/// let words = Tensor::<2, Int>::from_data([[0b11_10_01_00]], &Device::flex());
+/// let codes = unpack(words, Bits::Two, 4)?;
+/// assert_eq!(codes.dims(), [4, 1]);
+/// assert_eq!(codes.into_data().iter::<i32>().collect::<Vec<_>>(), [0, 1, 2, 3]);
+/// # Ok::<(), burn_eqat_kernels::OpError>(())
+/// ```
+///
 /// # Shapes
 ///
 /// - `codes`: words, `[ceil(d_input * b / 32), d_output]`
@@ -149,6 +199,17 @@ pub fn unpack(
 
 /// Unpacks words that are packed along the columns, as zero points are, to the codes of the first `d_output`
 /// columns, on the device.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use burn_eqat_kernels::{Bits, unpack_columns};
+///
+/// let words = Tensor::<2, Int>::from_data([[0x987]], &Device::flex());
+/// let zero_points = unpack_columns(words, Bits::Four, 3)?;
+/// assert_eq!(zero_points.dims(), [1, 3]);
+/// assert_eq!(zero_points.into_data().iter::<i32>().collect::<Vec<_>>(), [7, 8, 9]);
+/// # Ok::<(), burn_eqat_kernels::OpError>(())
+/// ```
 ///
 /// # Shapes
 ///

@@ -1,6 +1,17 @@
 use serde::{Deserialize, Serialize};
 
 /// How many bits a code has: 2, 3, 4 or 8.
+///
+/// ```
+/// use burn_eqat_kernels::Bits;
+///
+/// let bits = Bits::try_from(3_usize)?;
+/// assert_eq!((bits, bits.max_code()), (Bits::Three, 7));
+/// // 32 codes of 3 bits fill 3 words.
+/// assert_eq!(bits.words(32), 3);
+/// assert!(Bits::try_from(5_usize).is_err());
+/// # Ok::<(), burn_eqat_kernels::BitsError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub enum Bits {

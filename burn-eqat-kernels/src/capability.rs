@@ -27,6 +27,15 @@ impl Operand {
 ///
 /// This is stricter than Burn's `Device::supports_dtype`. CubeCL's kernels compute in f32, so f64 is not supported
 /// there. On CubeCL's CPU runtime, half precision depends on the CPU and the loaded libraries.
+///
+/// ```
+/// use burn::tensor::{DType, Device};
+/// use burn_eqat_kernels::supports;
+///
+/// assert!(supports(&Device::flex(), DType::F32));
+/// // Not a float type.
+/// assert!(!supports(&Device::flex(), DType::I32));
+/// ```
 pub fn supports(device: &Device, dtype: DType) -> bool {
     let known = match Capability::of(device) {
         Some(capability) => capability.computes(dtype),
@@ -36,6 +45,13 @@ pub fn supports(device: &Device, dtype: DType) -> bool {
 }
 
 /// Whether a device is a GPU: one of CubeCL's that is no CPU. (LibTorch is one of CPUs here.)
+///
+/// ```
+/// use burn::tensor::Device;
+/// use burn_eqat_kernels::is_gpu;
+///
+/// assert!(!is_gpu(&Device::flex()));
+/// ```
 pub fn is_gpu(device: &Device) -> bool {
     Capability::of(device).is_some_and(|capability| capability.is_gpu())
 }

@@ -97,6 +97,23 @@ impl OpError {
     ///
     /// Inside [`catch`](Self::catch), that call returns the error. Elsewhere this is a panic with the error's message.
     ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_eqat_kernels::{Bits, OpError, PackedWeight};
+    ///
+    /// fn forward(weight: &PackedWeight, x: Tensor<2>) -> Tensor<2> {
+    ///     weight.linear(x, None).unwrap_or_else(|error| error.raise())
+    /// }
+    ///
+    /// let device = Device::flex();
+    /// let ones = |shape: [usize; 2]| Tensor::<2>::ones(shape, &device);
+    /// let weight = PackedWeight::quantize(ones([64, 16]), ones([2, 16]), ones([2, 16]), Bits::Four)?;
+    /// // 60 columns do not fit 64 rows.
+    /// let result = OpError::catch(|| forward(&weight, ones([3, 60])));
+    /// assert!(result.is_err());
+    /// # Ok::<(), OpError>(())
+    /// ```
+    ///
     /// # Panics
     ///
     /// Always.

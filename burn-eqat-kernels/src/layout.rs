@@ -110,6 +110,19 @@ fn packed_shape(shape: [usize; 2], dim: usize, bits: Bits, fields: Fields) -> [u
 /// Packs a row-major matrix of codes along `dim` (0: along the rows, for weights; 1: along the
 /// columns, for zero points).
 ///
+/// ```
+/// use burn_eqat_kernels::{Bits, Fields, pack_codes};
+///
+/// // A column of eleven codes takes 33 bits.
+/// let codes = [7; 11];
+/// let dense = pack_codes(&codes, [11, 1], 0, Bits::Three, Fields::Dense)?;
+/// assert_eq!(dense, [0xffff_ffff, 1]);
+/// // Ten codes in a word, and two bits unused.
+/// let whole = pack_codes(&codes, [11, 1], 0, Bits::Three, Fields::WholeWords)?;
+/// assert_eq!(whole, [0x3fff_ffff, 7]);
+/// # Ok::<(), burn_eqat_kernels::PackError>(())
+/// ```
+///
 /// # Errors
 ///
 /// When `codes` does not have that `shape`, or a code is not in `0..=bits.max_code()`.
@@ -149,6 +162,15 @@ pub fn pack_codes<T: Copy + Into<i64>>(
 }
 
 /// Unpacks words that [`pack_codes`] made into a row-major matrix of codes of the given `shape`.
+///
+/// ```
+/// use burn_eqat_kernels::{Bits, Fields, unpack_codes};
+///
+/// // Zero points of one group and three columns, packed along the columns.
+/// let zero_points = unpack_codes(&[0x987], [1, 3], 1, Bits::Four, Fields::Dense)?;
+/// assert_eq!(zero_points, [7, 8, 9]);
+/// # Ok::<(), burn_eqat_kernels::PackError>(())
+/// ```
 ///
 /// # Errors
 ///

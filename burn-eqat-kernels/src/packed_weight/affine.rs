@@ -9,6 +9,24 @@ use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
 
 /// A [`PackedWeight`](crate::PackedWeight) with zero points as numbers, which need not be whole and may be trained.
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_eqat_kernels::{Bits, PackedWeight};
+///
+/// let device = Device::flex().autodiff();
+/// let weight = Tensor::<2>::random([64, 16], Distribution::Default, &device);
+/// let scales = Tensor::full([2, 16], 0.3, &device);
+/// let zero_points = Tensor::zeros([2, 16], &device);
+/// let packed = PackedWeight::quantize(weight, scales, zero_points, Bits::Two)?;
+///
+/// let mut affine = packed.affine()?;
+/// affine.zero_points = affine.zero_points.require_grad();
+/// let y = affine.clone().linear(Tensor::<2>::ones([3, 64], &device), None)?;
+/// let grads = y.square().mean().backward();
+/// assert_eq!(affine.zero_points.grad(&grads).unwrap().dims(), [2, 16]);
+/// # Ok::<(), burn_eqat_kernels::OpError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct AffineWeight {
     /// Codes in words along `d_input`, `[ceil(d_input * b / 32), d_output]`.

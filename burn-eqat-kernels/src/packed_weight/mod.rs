@@ -59,6 +59,21 @@ pub struct PackedWeight {
 impl PackedWeight {
     /// A packed weight from its tensors.
     ///
+    /// ```
+    /// use burn::tensor::{Device, Int, Tensor};
+    /// use burn_eqat_kernels::{Bits, PackedWeight};
+    ///
+    /// let device = Device::flex();
+    /// // The codes 0, 1, 2 and 3 of a single column, which is one group with the zero point 1.
+    /// let codes = Tensor::<2, Int>::from_data([[0b11_10_01_00]], &device);
+    /// let scales = Tensor::<2>::from_data([[0.5]], &device);
+    /// let zero_points = Tensor::<2, Int>::from_data([[1]], &device);
+    /// let weight = PackedWeight::from_parts(codes, scales, zero_points, Bits::Two, 4)?;
+    /// let dense: Vec<f32> = weight.dequantize()?.into_data().iter().collect();
+    /// assert_eq!(dense, [-0.5, 0.0, 0.5, 1.0]);
+    /// # Ok::<(), burn_eqat_kernels::OpError>(())
+    /// ```
+    ///
     /// # Shapes
     ///
     /// - `codes`: words, `[ceil(d_input * b / 32), d_output]`
@@ -134,6 +149,21 @@ impl PackedWeight {
 
     /// The dense weight, `[d_input, d_output]`, in the type of the step sizes, with gradients by them.
     ///
+    /// ```
+    /// use burn::tensor::{Device, Distribution, Tensor};
+    /// use burn_eqat_kernels::{Bits, PackedWeight, fake_quantize};
+    ///
+    /// let device = Device::flex();
+    /// let weight = Tensor::<2>::random([64, 16], Distribution::Default, &device);
+    /// let scales = Tensor::<2>::full([2, 16], 0.3, &device);
+    /// let zero_points = Tensor::<2>::zeros([2, 16], &device);
+    /// let bits = Bits::Two;
+    /// let packed = PackedWeight::quantize(weight.clone(), scales.clone(), zero_points.clone(), bits)?;
+    /// let trained = fake_quantize(weight, scales, zero_points, bits)?;
+    /// assert_eq!(packed.dequantize()?.into_data(), trained.into_data());
+    /// # Ok::<(), burn_eqat_kernels::OpError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the shapes do not fit together, or the device lacks a type of the operands or room for the result.
@@ -144,6 +174,27 @@ impl PackedWeight {
     /// A linear layer: `x W + bias`, with gradients by `x`, the step sizes and `bias`.
     ///
     /// Without autodiff, activations may be quantized if [`Activations`](crate::Activations) allows it.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Distribution, Tensor};
+    /// use burn_eqat_kernels::{Bits, PackedWeight};
+    ///
+    /// let device = Device::flex().autodiff();
+    /// let weight = Tensor::<2>::random([64, 16], Distribution::Default, &device);
+    /// let scales = Tensor::full([2, 16], 0.07, &device);
+    /// let zero_points = Tensor::zeros([2, 16], &device);
+    /// let mut packed = PackedWeight::quantize(weight, scales, zero_points, Bits::Four)?;
+    ///
+    /// // Train the step sizes.
+    /// packed.scales = packed.scales.require_grad();
+    /// let x = Tensor::<3>::ones([2, 3, 64], &device);
+    /// let bias = Tensor::<1>::zeros([16], &device);
+    /// let y = packed.linear(x, Some(bias))?;
+    /// assert_eq!(y.dims(), [2, 3, 16]);
+    /// let grads = y.square().mean().backward();
+    /// assert_eq!(packed.scales.grad(&grads).unwrap().dims(), [2, 16]);
+    /// # Ok::<(), burn_eqat_kernels::OpError>(())
+    /// ```
     ///
     /// # Shapes
     ///
@@ -191,6 +242,23 @@ impl PackedWeight {
     /// with AVX2 uses a copy, for 2- and 3-bit weights whose groups are multiples of 8 rows, with step sizes in f32.
     /// Elsewhere none is made. The matmul looks sums up in tables of the input. It is exact (as close to a matmul in
     /// f64 as sums in f32 are), or uses 8-bit tables with [`Activations::Int8`](crate::Activations::Int8).
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Distribution, Tensor};
+    /// use burn_eqat_kernels::{Bits, PackedWeight};
+    ///
+    /// let device = Device::flex();
+    /// let weight = Tensor::<2>::random([64, 16], Distribution::Default, &device);
+    /// let scales = Tensor::<2>::full([2, 16], 0.3, &device);
+    /// let zero_points = Tensor::<2>::zeros([2, 16], &device);
+    /// let packed = PackedWeight::quantize(weight, scales, zero_points, Bits::Two)?;
+    /// let x = Tensor::<2>::ones([1, 64], &device);
+    /// let y = packed.linear(x.clone(), None)?;
+    /// let fast = packed.keep_copy();
+    /// let same = fast.linear(x, None)?;
+    /// assert!((y - same).abs().max().into_scalar::<f32>() < 1e-3);
+    /// # Ok::<(), burn_eqat_kernels::OpError>(())
+    /// ```
     pub fn keep_copy(self) -> Self {
         self.keep_copy_in(&RepackedCopy::default())
     }

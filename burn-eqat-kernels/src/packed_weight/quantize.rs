@@ -13,6 +13,21 @@ impl PackedWeight {
     /// [`fake_quantize`](crate::fake_quantize) does: step sizes are clamped to `[1e-4, 1e4]`, zero points rounded and
     /// clamped to the code range. No gradients pass through.
     ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_eqat_kernels::{Bits, PackedWeight};
+    ///
+    /// let device = Device::flex();
+    /// let weight = Tensor::<2>::from_data([[-0.6], [0.1], [0.4], [9.0]], &device);
+    /// let scales = Tensor::<2>::from_data([[0.5]], &device);
+    /// let zero_points = Tensor::<2>::from_data([[1.0]], &device);
+    /// let packed = PackedWeight::quantize(weight, scales, zero_points, Bits::Two)?;
+    /// // The largest code stands for 1, so 9 becomes 1.
+    /// let dense: Vec<f32> = packed.dequantize()?.into_data().iter().collect();
+    /// assert_eq!(dense, [-0.5, 0.0, 0.5, 1.0]);
+    /// # Ok::<(), burn_eqat_kernels::OpError>(())
+    /// ```
+    ///
     /// # Shapes
     ///
     /// - `weight`: `[d_input, d_output]`
@@ -60,6 +75,18 @@ impl PackedWeight {
 
 /// The codes of a weight: `clamp(round(w / s) + z, 0, 2^b - 1)`, with step sizes `s` clamped to `[1e-4, 1e4]`
 /// and zero points `z` rounded and clamped, as fake quantization does.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_eqat_kernels::{Bits, quantize_codes};
+///
+/// let device = Device::flex();
+/// let weight = Tensor::<2>::from_data([[-0.6], [0.1], [0.4], [9.0]], &device);
+/// let scales = Tensor::<2>::from_data([[0.5]], &device);
+/// let zero_points = Tensor::<2>::from_data([[1.0]], &device);
+/// let codes = quantize_codes(weight, scales, zero_points, Bits::Two);
+/// assert_eq!(codes.into_data().iter::<i32>().collect::<Vec<_>>(), [0, 1, 2, 3]);
+/// ```
 ///
 /// # Shapes
 ///

@@ -7,6 +7,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A place for the private copy of a packed weight, see [`PackedWeight::keep_copy_in`].
 ///
 /// It starts empty. A clone is a new, empty place, because it belongs to another weight, which may be trained.
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_eqat_kernels::{Bits, PackedWeight, RepackedCopy};
+///
+/// let device = Device::flex();
+/// let weight = Tensor::<2>::random([64, 16], Distribution::Default, &device);
+/// let scales = Tensor::<2>::full([2, 16], 0.3, &device);
+/// let zero_points = Tensor::<2>::zeros([2, 16], &device);
+/// let packed = PackedWeight::quantize(weight, scales, zero_points, Bits::Two)?;
+/// let place = RepackedCopy::default();
+/// let x = Tensor::<2>::ones([1, 64], &device);
+/// // The second weight finds the copy that the first has made.
+/// let first = packed.clone().keep_copy_in(&place).linear(x.clone(), None)?;
+/// let second = packed.keep_copy_in(&place).linear(x, None)?;
+/// assert_eq!(first.into_data(), second.into_data());
+/// # Ok::<(), burn_eqat_kernels::OpError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct RepackedCopy(Place);
 

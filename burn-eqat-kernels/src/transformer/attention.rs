@@ -19,6 +19,21 @@ use burn::tensor::Tensor;
 /// with the `autotune` feature, f16 and bf16 run on Burn's fused attention if nothing is differentiated and there is no
 /// window; else their softmax is in f32.
 ///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_eqat_kernels::transformer::causal_attention;
+///
+/// let random = |shape: [usize; 4]| Tensor::<4>::random(shape, Distribution::Default, &Device::flex());
+/// // Four query heads share two key heads.
+/// let (q, k, v) = (random([1, 4, 8, 16]), random([1, 2, 8, 16]), random([1, 2, 8, 16]));
+/// let y = causal_attention(q, k, v.clone(), None)?;
+/// assert_eq!(y.dims(), [1, 4, 8, 16]);
+/// // The first position attends to itself alone.
+/// let [own, seen] = [y, v].map(|x| x.slice([0..1, 0..1, 0..1]));
+/// assert!((own - seen).abs().max().into_scalar::<f32>() < 1e-5);
+/// # Ok::<(), burn_eqat_kernels::OpError>(())
+/// ```
+///
 /// # Shapes
 ///
 /// - `q`: `[batch, heads, queries, width]`

@@ -13,6 +13,15 @@ use burn::tensor::activation::silu;
 ///
 /// On Flex, the error in f32 is at most two units in the last place. Other types and backends are as exact as Burn's own
 /// `exp`. Any tensor is valid, so no error is returned.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_eqat_kernels::transformer::exp;
+///
+/// let x = Tensor::<1>::from_data([1.0], &Device::flex());
+/// let y: f32 = exp(x).into_scalar();
+/// assert!((y - std::f32::consts::E).abs() < 1e-6);
+/// ```
 pub fn exp<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if runs_wide(&x) {
         let dtype = x.dtype();
@@ -27,6 +36,17 @@ pub fn exp<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 }
 
 /// `silu(gate) * up`, the activation of a SwiGLU feed-forward layer, with gradients.
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor, activation::silu};
+/// use burn_eqat_kernels::transformer::swiglu;
+///
+/// let random = || Tensor::<3>::random([2, 5, 64], Distribution::Default, &Device::flex());
+/// let (gate, up) = (random(), random());
+/// let y = swiglu(gate.clone(), up.clone())?;
+/// assert!((y - silu(gate) * up).abs().max().into_scalar::<f32>() < 1e-5);
+/// # Ok::<(), burn_eqat_kernels::OpError>(())
+/// ```
 ///
 /// # Shapes
 ///

@@ -13,6 +13,19 @@ use burn::tensor::Tensor;
 /// `x` and `gamma` may be of different types: the result is in that of `x`, and the gradient of each in its own. Half precision
 /// is computed in f32.
 ///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_eqat_kernels::transformer::rms_norm;
+///
+/// let device = Device::flex();
+/// let x = Tensor::<3>::random([2, 5, 64], Distribution::Default, &device);
+/// let y = rms_norm(x, Tensor::ones([64], &device), 1e-6)?;
+/// // The mean square of each position is 1.
+/// let mean_square = y.square().mean_dim(2);
+/// assert!((mean_square - 1.0).abs().max().into_scalar::<f32>() < 1e-3);
+/// # Ok::<(), burn_eqat_kernels::OpError>(())
+/// ```
+///
 /// # Shapes
 ///
 /// - `x` and output: `[.., width]`

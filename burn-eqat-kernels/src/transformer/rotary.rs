@@ -12,6 +12,22 @@ use burn::tensor::Tensor;
 /// rotated against the second half, by the angles of its position. The tables may be of another type than `x`,
 /// whose type the result has.
 ///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_eqat_kernels::transformer::rotary;
+///
+/// let device = Device::flex();
+/// // Angles of three positions, for heads of width 4.
+/// let angles = Tensor::<2>::from_data([[0.0, 0.0], [1.0, 0.01], [2.0, 0.02]], &device);
+/// let q = Tensor::<4>::random([1, 2, 3, 4], Distribution::Default, &device);
+/// let rotated = rotary(q.clone(), angles.clone().cos(), angles.sin())?;
+/// assert_eq!(rotated.dims(), [1, 2, 3, 4]);
+/// // Rotations keep lengths.
+/// let squares = |x: Tensor<4>| x.square().sum().into_scalar::<f32>();
+/// assert!((squares(rotated) - squares(q)).abs() < 1e-4);
+/// # Ok::<(), burn_eqat_kernels::OpError>(())
+/// ```
+///
 /// # Shapes
 ///
 /// - `x` and output: `[batch, heads, positions, width]`, where `width` is even
