@@ -45,6 +45,13 @@ impl ComputeType {
     pub const ALL: [ComputeType; 3] = [ComputeType::F32, ComputeType::Bf16, ComputeType::F16];
 
     /// The type to compute in on a device: bf16 on GPUs that have it, else f32. (CPUs convert half precision to f32 and back.)
+    ///
+    /// ```
+    /// use burn::tensor::Device;
+    /// use burn_eqat::ComputeType;
+    ///
+    /// assert_eq!(ComputeType::of_device(&Device::flex()), ComputeType::F32);
+    /// ```
     pub fn of_device(device: &Device) -> Self {
         let bf16 = ComputeType::Bf16;
         if is_gpu(device) && bf16.check(device).is_ok() {

@@ -12,6 +12,7 @@ use std::cell::Cell;
 /// let x = Tensor::<2>::ones([1, 64], &Device::flex());
 /// let config = InferenceConfig::new().with_fast_activations(true);
 /// let y = config.run(|| layer.forward(x));
+/// assert_eq!(y.dims(), [1, 16]);
 /// ```
 #[derive(Config, Debug, Copy)]
 pub struct InferenceConfig {

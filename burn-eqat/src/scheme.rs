@@ -5,6 +5,15 @@ use core::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// The number of weights that share a step size and a zero point.
+///
+/// ```
+/// use burn_eqat::{Bits, GroupSize, Scheme};
+///
+/// let scheme = Scheme::new(Bits::Four, GroupSize::rows(128));
+/// assert_eq!(scheme.to_string(), "w4g128");
+/// let whole_columns = Scheme::new(Bits::Four, GroupSize::Column);
+/// assert_eq!(whole_columns.to_string(), "w4g-1");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GroupSize {
     /// This many neighbouring rows, along `d_input`.

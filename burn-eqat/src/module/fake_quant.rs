@@ -10,6 +10,20 @@ use burn_eqat_kernels::fake_quantize;
 /// Attached by [`Quantize::attach_fake_quant`](crate::Quantize::attach_fake_quant) to a weight
 /// `[d_input, d_output]`. Records, optimizers and parameter groups have it at
 /// `<path of the weight>.fake_quant`.
+///
+/// ```
+/// use burn::module::Reparameterization;
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_eqat::FakeQuant;
+///
+/// let weight = Tensor::<2>::random([64, 16], Distribution::Uniform(-1.0, 1.0), &Device::flex());
+/// let fake_quant = FakeQuant::min_max(weight.clone(), "w4g32".parse()?)?;
+/// assert_eq!(fake_quant.scales.dims(), [2, 16]);
+/// // What a forward pass uses. A step is at most a fifteenth of the range from -1 to 1.
+/// let quantized = fake_quant.apply(weight.clone());
+/// assert!((quantized - weight).abs().max().into_scalar::<f32>() < 2.0 / 15.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Module, Debug)]
 pub struct FakeQuant {
     /// Step sizes, `[groups, d_output]`.

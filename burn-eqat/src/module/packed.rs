@@ -10,6 +10,22 @@ use burn_eqat_kernels::{
 ///
 /// Only the step sizes are floats, so only they can be trained (phase E2E-QP). Attached by
 /// [`Quantize::pack`](crate::Quantize::pack). Records have it at `<path of the weight>.packed`.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use burn_eqat::{Packed, QuantLinearConfig, Quantize, Scheme, Weights};
+///
+/// let scheme: Scheme = "w2g32".parse()?;
+/// let layer = QuantLinearConfig::new(64, 16).init(&Device::flex());
+/// let layer = layer.quantize_rtn(&Weights::linears(), scheme)?;
+///
+/// let packed = layer.weight.reparameterization::<Packed>().expect("it is packed");
+/// assert_eq!((packed.scheme(), packed.shape()), (scheme, [64, 16]));
+/// assert_eq!(packed.unpacked_codes().dims(), [64, 16]);
+/// // The step sizes.
+/// assert_eq!(layer.weight.base().dims(), [2, 16]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Module, Debug)]
 pub struct Packed {
     /// Codes in words along `d_input`, `[ceil(d_input * b / 32), d_output]`.
@@ -28,6 +44,21 @@ pub struct Packed {
 
 impl Packed {
     /// Packs codes `[d_input, d_output]` and zero points `[groups, d_output]`.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Int, Tensor};
+    /// use burn_eqat::Packed;
+    ///
+    /// let device = Device::flex();
+    /// let codes = Tensor::<2, Int>::from_data([[0], [1], [2], [3]], &device);
+    /// let zero_points = Tensor::<2, Int>::from_data([[1]], &device);
+    /// let packed = Packed::from_codes(codes, zero_points, "w2g4".parse()?)?;
+    ///
+    /// let scales = Tensor::<2>::from_data([[0.5]], &device);
+    /// let dense = packed.weight(scales)?.dequantize()?;
+    /// assert_eq!(dense.into_data().iter::<f32>().collect::<Vec<_>>(), [-0.5, 0.0, 0.5, 1.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

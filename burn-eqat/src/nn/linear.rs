@@ -7,6 +7,16 @@ use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor, assert_shape};
 
 /// Configuration to create a [`QuantLinear`](Linear) layer using the [init function](QuantLinearConfig::init).
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_eqat::{QuantLinear, QuantLinearConfig};
+///
+/// let device = Device::flex();
+/// let layer: QuantLinear = QuantLinearConfig::new(64, 16).with_bias(false).init(&device);
+/// let y = layer.forward(Tensor::<3>::ones([2, 5, 64], &device));
+/// assert_eq!(y.dims(), [2, 5, 16]);
+/// ```
 #[derive(Config, Debug)]
 pub struct QuantLinearConfig {
     /// The size of the input features.
@@ -37,6 +47,24 @@ pub struct QuantLinearConfig {
 ///
 /// Visitors see it under the name `Linear`, so code for Burn's own layer handles this one too:
 /// `PyTorchToBurnAdapter` and `PytorchStore` transpose its weight, and `HalfPrecisionAdapter` halves its precision.
+///
+/// ```
+/// use burn::nn::LinearConfig;
+/// use burn::tensor::{Device, Tensor};
+/// use burn_eqat::{QuantLinear, Quantize, Scheme, Weights};
+///
+/// let device = Device::flex();
+/// let scheme: Scheme = "w4g32".parse()?;
+/// let layer: QuantLinear = LinearConfig::new(64, 16).init(&device).into();
+/// let packed = layer.quantize_rtn(&Weights::linears(), scheme)?;
+/// assert_eq!(packed.shape(), [64, 16]);
+///
+/// let x = Tensor::<2>::ones([3, 64], &device);
+/// let y = packed.forward(x.clone());
+/// let same = packed.unpack().forward(x);
+/// assert!((y - same).abs().max().into_scalar::<f32>() < 1e-4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct Linear {

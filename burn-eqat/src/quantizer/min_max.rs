@@ -8,6 +8,19 @@ use burn_eqat_kernels::{SCALE_MAX, SCALE_MIN};
 /// `round(-min / step)`, clamped to the code range, so that groups of only positive or only negative
 /// weights pack correctly. Symmetric: the step size is `2 max|w| / (2^b - 1)` and the zero point `2^(b-1)`.
 ///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_eqat::{Scheme, min_max_start};
+///
+/// let scheme: Scheme = "w2g4".parse()?;
+/// let weight = Tensor::<2>::from_data([[-1.0], [0.0], [1.0], [2.0]], &Device::flex());
+/// let (scales, zero_points) = min_max_start(weight, &scheme)?;
+/// // Four codes from -1 to 2, of which code 1 stands for 0.
+/// assert_eq!(scales.into_scalar::<f32>(), 1.0);
+/// assert_eq!(zero_points.into_scalar::<f32>(), 1.0);
+/// # Ok::<(), burn_eqat::SchemeError>(())
+/// ```
+///
 /// # Shapes
 ///
 /// - `weight`: `[d_input, d_output]`
