@@ -7,6 +7,14 @@ use core::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// How far to go. Each method includes those before it.
+///
+/// ```
+/// use burn_eqat::Method;
+///
+/// let method: Method = "block-ap".parse().unwrap();
+/// assert_eq!(method, Method::BlockAp);
+/// assert!(Method::Rtn < method && method < Method::EfficientQat);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
@@ -59,6 +67,21 @@ impl FromStr for Method {
 /// ([`LearningRates::for_model`](crate::train::LearningRates::for_model)); each [`Stage`](super::Stage) says which were
 /// used. The other defaults are the paper's. [`BlockApConfig`] and [`E2eQpConfig`] have further settings; to use them,
 /// run the phases one by one.
+///
+/// ```
+/// use burn_eqat::{EfficientQatConfig, Method, Weights};
+///
+/// let weights = Weights::linears().except("^head")?;
+/// let config = EfficientQatConfig::new("w2g64".parse()?, weights)
+///     .with_overrides(vec!["down_proj=w4g64".parse()?])
+///     .with_method(Method::EfficientQat)
+///     .with_epochs(4)
+///     .with_early_stopping(Some(1));
+/// let schemes = config.schemes();
+/// assert_eq!(schemes.of("layers.0.down_proj.weight").to_string(), "w4g64");
+/// // ... let packed = config.init().run(model, (train, valid), &mut observer)?; ...
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Config, Debug)]
 pub struct EfficientQatConfig {
     /// Bits, group size and symmetry.

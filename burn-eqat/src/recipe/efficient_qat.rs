@@ -53,6 +53,67 @@ impl EfficientQat {
     /// Where E2E-QP has validation data, what it got and what it made are measured on it. A model that it made worse is observed
     /// but not returned: the one before it is, and [`Stage::kept`] says so.
     ///
+    /// ```
+    /// use burn_eqat::{EfficientQatConfig, Quantize, Stage, Weights};
+    /// # use burn::data::dataloader::{DataLoaderBuilder, batcher::Batcher};
+    /// # use burn::data::dataset::InMemDataset;
+    /// # use burn::module::Module;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn::tensor::{Device, Distribution, Tensor};
+    /// # use burn::train::{InferenceStep, TrainOutput, TrainStep};
+    /// # use burn_eqat::train::{Blockwise, ModelError, QatOutput};
+    /// # #[derive(Module, Debug)]
+    /// # struct Mlp { layers: Vec<Linear> }
+    /// # impl Blockwise for Mlp {
+    /// #     type Batch = Tensor<2>;
+    /// #     type Hidden = Tensor<2>;
+    /// #     type Context = ();
+    /// #     fn blocks(&self) -> Vec<String> { (0..self.layers.len()).map(|i| format!("layers.{i}")).collect() }
+    /// #     fn embed(&self, batch: Tensor<2>) -> Result<(Tensor<2>, ()), ModelError> { Ok((batch, ())) }
+    /// #     fn run_block(&self, i: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> { Ok(self.layers[i].forward(x)) }
+    /// #     fn output_loss(&self, y: Tensor<2>, _: &(), x: Tensor<2>) -> Result<Tensor<1>, ModelError> { Ok((y - x).square().mean()) }
+    /// # }
+    /// # impl Mlp {
+    /// #     fn loss(&self, x: Tensor<2>) -> Tensor<1> {
+    /// #         (self.layers.iter().fold(x.clone(), |x, layer| layer.forward(x)) - x).square().mean()
+    /// #     }
+    /// # }
+    /// # impl TrainStep for Mlp {
+    /// #     type Input = Tensor<2>;
+    /// #     type Output = QatOutput;
+    /// #     fn step(&self, batch: Tensor<2>) -> TrainOutput<QatOutput> {
+    /// #         let loss = self.loss(batch);
+    /// #         TrainOutput::new(self, loss.backward(), QatOutput::new(loss))
+    /// #     }
+    /// # }
+    /// # impl InferenceStep for Mlp {
+    /// #     type Input = Tensor<2>;
+    /// #     type Output = QatOutput;
+    /// #     fn step(&self, batch: Tensor<2>) -> QatOutput { QatOutput::new(self.loss(batch)) }
+    /// # }
+    /// # struct Rows;
+    /// # impl Batcher<u32, Tensor<2>> for Rows {
+    /// #     fn batch(&self, rows: Vec<u32>, device: &Device) -> Tensor<2> {
+    /// #         Tensor::random([rows.len(), 8], Distribution::Default, device)
+    /// #     }
+    /// # }
+    /// # let loader = |rows: u32| {
+    /// #     let builder = DataLoaderBuilder::new(Rows).batch_size(2).set_device(Device::flex());
+    /// #     builder.build(InMemDataset::new((0..rows).collect()))
+    /// # };
+    /// # let (train, valid) = (loader(8), loader(4));
+    /// # let model = Mlp { layers: (0..2).map(|_| LinearConfig::new(8, 8).init(&Device::flex())).collect() };
+    ///
+    /// // `model` is an `Mlp`, which implements `Blockwise`, `TrainStep` and `InferenceStep`.
+    /// let recipe = EfficientQatConfig::new("w4g8".parse()?, Weights::linears()).init();
+    /// let mut stages = Vec::new();
+    /// let mut measure = |stage: &Stage<'_, Mlp>| stages.push(stage.name.to_string());
+    /// let packed = recipe.run(model, (train, valid), &mut measure)?;
+    /// assert_eq!(stages, ["full-precision", "rtn", "block-ap", "e2e-qp"]);
+    /// assert_eq!(packed.size_report().packed_weights, 2 * 8 * 8);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The errors of [`BlockAp`](crate::train::BlockAp::run) and [`E2eQp`](crate::train::E2eQp::run), and any error of

@@ -6,6 +6,32 @@ use crate::train::{ModelError, ProgressLines, TrainError, TrainEvent};
 /// These are observers: a closure that takes a stage, `|stage: &Stage<'_, Model>| println!("{}", stage.name)`, and
 /// returns nothing or a `Result<(), E>` with any error; [`ProgressLines`], which writes a line for each epoch; a pair
 /// of observers; and `()`, which does nothing.
+///
+/// ```
+/// use burn_eqat::train::{ProgressLines, TrainError};
+/// use burn_eqat::{Observer, Stage, StageName};
+///
+/// /// Keeps the model that was rounded to nearest.
+/// #[derive(Default)]
+/// struct KeepRtn<M>(Option<M>);
+///
+/// impl<M: Clone> Observer<M> for KeepRtn<M> {
+///     fn stage(&mut self, stage: &Stage<'_, M>) -> Result<(), TrainError> {
+///         if stage.name == StageName::Rtn {
+///             self.0 = Some(stage.model.clone());
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// // Two observers, of which the second shows progress.
+/// let mut observer = (KeepRtn(None), ProgressLines::stderr());
+/// # let size_report = Default::default();
+/// # let stage = Stage { name: StageName::Rtn, model: &"a model", size_report, seconds: 0.0, rates: None, comparison: None };
+/// # observer.stage(&stage)?;
+/// # assert_eq!(observer.0.0, Some("a model"));
+/// # Ok::<(), TrainError>(())
+/// ```
 pub trait Observer<M> {
     /// The model has reached a stage. Measure or save it here.
     ///

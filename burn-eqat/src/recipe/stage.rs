@@ -5,6 +5,26 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// A model after a part of the recipe.
+///
+/// ```
+/// use burn_eqat::{Comparison, Stage, StageName};
+///
+/// fn report<M>(stage: &Stage<'_, M>) -> String {
+///     let bits = stage.size_report.bits_per_weight();
+///     let kept = if stage.kept() { "" } else { ", dropped" };
+///     format!("{}: {bits:.2} bits per weight{kept}", stage.name)
+/// }
+///
+/// let stage = Stage {
+///     name: StageName::E2eQp,
+///     model: &(),
+///     size_report: Default::default(),
+///     seconds: 1.5,
+///     rates: None,
+///     comparison: Some(Comparison { before: 2.0, after: 2.1 }),
+/// };
+/// assert_eq!(report(&stage), "e2e-qp: 0.00 bits per weight, dropped");
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Stage<'a, M> {
     /// Which part.

@@ -134,6 +134,21 @@ impl RunDir {
     ///
     /// The phases do this with their configurations, the model and the data. A program can do it with settings of its own.
     ///
+    /// ```
+    /// use burn_eqat::RunDir;
+    /// use serde_json::json;
+    ///
+    /// # let parent = tempfile::tempdir()?;
+    /// # let path = parent.path().join("run");
+    /// let run = RunDir::open_or_create(&path)?;
+    /// run.agree("data", json!({"file": "train.jsonl", "seed": 42}))?;
+    /// // Later, perhaps in another process:
+    /// run.agree("data", json!({"file": "train.jsonl", "seed": 42}))?;
+    /// let error = run.agree("data", json!({"file": "train.jsonl", "seed": 7})).unwrap_err();
+    /// assert!(error.to_string().contains("data.seed"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the run began with another value (the error names the first field that differs), or the directory cannot be
@@ -174,6 +189,18 @@ impl RunDir {
 
     /// Keeps a value of the program's own, such as what it measured; replaces an earlier one of this name.
     ///
+    /// ```
+    /// use burn_eqat::RunDir;
+    /// use serde_json::json;
+    ///
+    /// # let parent = tempfile::tempdir()?;
+    /// # let path = parent.path().join("run");
+    /// let run = RunDir::open_or_create(&path)?;
+    /// run.set_note("perplexity", json!(7.25))?;
+    /// assert_eq!(run.note("perplexity"), Some(json!(7.25)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the directory cannot be written.
@@ -190,6 +217,22 @@ impl RunDir {
 
     /// Keeps a file of the program's own, such as its calibration data: `write` fills the file whose path it is given. It
     /// replaces an earlier file that was kept under this name.
+    ///
+    /// ```
+    /// use burn_eqat::RunDir;
+    /// use burn_eqat::files::FileError;
+    /// use std::fs;
+    ///
+    /// # let parent = tempfile::tempdir()?;
+    /// # let path = parent.path().join("run");
+    /// let run = RunDir::open_or_create(&path)?;
+    /// run.keep_file("windows.txt", |path| {
+    ///     fs::write(path, "3 9 27").map_err(|error| FileError::invalid(path, error))
+    /// })?;
+    /// let kept = run.kept_file("windows.txt")?.expect("it was kept");
+    /// assert_eq!(fs::read_to_string(kept)?, "3 9 27");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
