@@ -192,6 +192,55 @@ pub trait Blockwise: Module {
     /// It is asked for where a phase has a run directory. A model that does it also runs with blocks in files: its `TrainStep`
     /// and `InferenceStep`, and whatever an [`Observer`](crate::Observer) asks of it, read a block when they need it.
     /// [`lm::BlockFiles`](crate::lm::BlockFiles) does most of that.
+    ///
+    /// ```
+    /// use burn::module::Module;
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::tensor::Device;
+    /// use burn_eqat::StoredBlock;
+    /// use burn_eqat::train::{Blockwise, ModelError};
+    /// # use burn::tensor::Tensor;
+    ///
+    /// #[derive(Module, Debug)]
+    /// struct Mlp {
+    ///     layers: Vec<Linear>,
+    ///     #[module(skip)]
+    ///     stored: Vec<Option<StoredBlock>>,
+    ///     #[module(skip)]
+    ///     loaded: Vec<bool>,
+    /// }
+    ///
+    /// impl Blockwise for Mlp {
+    /// #     type Batch = Tensor<2>;
+    /// #     type Hidden = Tensor<2>;
+    /// #     type Context = ();
+    /// #     fn blocks(&self) -> Vec<String> { vec!["layers.0".to_string()] }
+    /// #     fn embed(&self, batch: Tensor<2>) -> Result<(Tensor<2>, ()), ModelError> { Ok((batch, ())) }
+    /// #     fn run_block(&self, i: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> { Ok(self.layers[i].forward(x)) }
+    ///     // ...
+    ///     fn is_loaded(&self, index: usize) -> bool {
+    ///         self.loaded[index]
+    ///     }
+    ///     fn store_block(&mut self, index: usize, block: StoredBlock) -> bool {
+    ///         // A new module allocates nothing.
+    ///         self.layers[index] = LinearConfig::new(8, 8).init(&Device::flex());
+    ///         (self.stored[index], self.loaded[index]) = (Some(block), false);
+    ///         true
+    ///     }
+    ///     fn stored_block(&self, index: usize) -> Option<StoredBlock> {
+    ///         self.stored[index].clone()
+    ///     }
+    ///     fn load_block(&mut self, index: usize) -> Result<(), ModelError> {
+    ///         if let (false, Some(block)) = (self.loaded[index], &self.stored[index]) {
+    ///             self.layers[index] = block.read(self.layers[index].clone())?;
+    ///             self.loaded[index] = true;
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// # let model = Mlp { layers: vec![LinearConfig::new(8, 8).init(&Device::flex())], stored: vec![None], loaded: vec![true] };
+    /// # assert!(model.is_loaded(0));
+    /// ```
     fn store_block(&mut self, _index: usize, _block: StoredBlock) -> bool {
         false
     }
@@ -204,6 +253,31 @@ pub trait Blockwise: Module {
 
 impl Weights {
     /// Every matrix in a model's blocks: not its embeddings, and not its head unless the head is a block.
+    ///
+    /// ```
+    /// use burn_eqat::{Quantize, Scheme, Weights};
+    /// # use burn::module::Module;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use burn_eqat::train::{Blockwise, ModelError};
+    /// # #[derive(Module, Debug)]
+    /// # struct Mlp { layers: Vec<Linear> }
+    /// # impl Blockwise for Mlp {
+    /// #     type Batch = Tensor<2>;
+    /// #     type Hidden = Tensor<2>;
+    /// #     type Context = ();
+    /// #     fn blocks(&self) -> Vec<String> { (0..self.layers.len()).map(|i| format!("layers.{i}")).collect() }
+    /// #     fn embed(&self, batch: Tensor<2>) -> Result<(Tensor<2>, ()), ModelError> { Ok((batch, ())) }
+    /// #     fn run_block(&self, i: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> { Ok(self.layers[i].forward(x)) }
+    /// # }
+    /// # let model = Mlp { layers: (0..2).map(|_| LinearConfig::new(8, 8).init(&Device::flex())).collect() };
+    ///
+    /// // `model` implements `Blockwise`.
+    /// let scheme: Scheme = "w4g8".parse()?;
+    /// let packed = model.clone().quantize_rtn(&Weights::in_blocks(&model), scheme)?;
+    /// assert_eq!(packed.layer_sizes().len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn in_blocks<M: Blockwise>(model: &M) -> Self {
         Self::under(model.blocks())
     }

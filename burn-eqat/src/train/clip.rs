@@ -6,6 +6,23 @@ use burn::tensor::Tensor;
 ///
 /// The norm is that of all gradients together, as in PyTorch's `clip_grad_norm_`. Burn's own clipping clips each
 /// parameter separately.
+///
+/// ```
+/// use burn::nn::LinearConfig;
+/// use burn::optim::GradientsParams;
+/// use burn::tensor::{Device, Tensor};
+/// use burn_eqat::train::clip_grad_norm;
+///
+/// let device = Device::flex().autodiff();
+/// let layer = LinearConfig::new(3, 1).init(&device);
+/// let loss = layer.forward(Tensor::<2>::ones([1, 3], &device)).sum();
+/// let grads = GradientsParams::from_grads(loss.backward(), &layer);
+/// // Three weights and a bias, each with a gradient of 1.
+/// let (clipped, norm) = clip_grad_norm(&layer, grads, 0.5);
+/// assert!((norm - 2.0).abs() < 1e-6);
+/// let (_, norm) = clip_grad_norm(&layer, clipped, 0.5);
+/// assert!((norm - 0.5).abs() < 1e-5);
+/// ```
 pub fn clip_grad_norm<M: Module>(
     module: &M,
     grads: GradientsParams,

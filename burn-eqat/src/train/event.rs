@@ -69,6 +69,24 @@ pub struct Epoch {
 }
 
 /// An event of a training phase. The variants are in the order in which they happen.
+///
+/// ```
+/// use burn_eqat::train::{TrainError, TrainEvent};
+///
+/// /// Shows the loss of each epoch, and stops after the second block.
+/// fn on_event(event: TrainEvent) -> Result<(), TrainError> {
+///     match event {
+///         TrainEvent::SplitEnd { epoch, split, loss } => {
+///             println!("{} epoch {} {split:?}: {loss:.3e}", epoch.phase, epoch.number);
+///         }
+///         TrainEvent::BlockEnd { block: 1 } => return Err(TrainError::Interrupted),
+///         _ => {}
+///     }
+///     Ok(())
+/// }
+/// assert!(on_event(TrainEvent::BlockEnd { block: 0 }).is_ok());
+/// assert!(on_event(TrainEvent::BlockEnd { block: 1 }).is_err());
+/// ```
 #[derive(Clone)]
 #[expect(
     clippy::large_enum_variant,

@@ -7,6 +7,50 @@ use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 ///
 /// A type of your own does with each of its fields what it is asked to do itself, in the same order, and has its tensors
 /// mapped field by field ([`FlowTensors`]). Values go to the thread of their device where there are several.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_eqat::train::{Flow, FlowError, FlowParts};
+/// # use burn_eqat::train::{FlowMapper, FlowTensors};
+///
+/// #[derive(Clone)]
+/// struct Streams {
+///     text: Tensor<3>,
+///     image: Tensor<3>,
+/// }
+///
+/// impl Flow for Streams {
+///     fn train(self) -> Self {
+///         Self { text: self.text.train(), image: self.image.train() }
+///     }
+///     fn num_bytes(&self) -> u64 {
+///         self.text.num_bytes() + self.image.num_bytes()
+///     }
+///     fn take_apart(self, parts: &mut FlowParts) -> Result<(), FlowError> {
+///         self.text.take_apart(parts)?;
+///         self.image.take_apart(parts)
+///     }
+///     fn put_together(parts: &mut FlowParts, device: &Device) -> Result<Self, FlowError> {
+///         let text = Tensor::put_together(parts, device)?;
+///         Ok(Self { text, image: Tensor::put_together(parts, device)? })
+///     }
+/// }
+/// # impl FlowTensors for Streams {
+/// #     fn map_tensors<F: FlowMapper>(self, mapper: &mut F) -> Self {
+/// #         let text = self.text.map_tensors(mapper);
+/// #         Self { text, image: self.image.map_tensors(mapper) }
+/// #     }
+/// # }
+///
+/// # let device = Device::flex();
+/// # let streams = Streams { text: Tensor::ones([1, 2, 3], &device), image: Tensor::zeros([1, 4, 3], &device) };
+/// # let mut parts = FlowParts::default();
+/// # assert_eq!(streams.num_bytes(), 4 * 18);
+/// # streams.clone().take_apart(&mut parts)?;
+/// # assert_eq!(Streams::put_together(&mut parts, &device)?.image.into_data(), streams.image.into_data());
+/// # parts.finish()?;
+/// # Ok::<(), FlowError>(())
+/// ```
 pub trait Flow: Clone + Send + FlowTensors {
     /// The same values, with gradients recorded.
     fn train(self) -> Self;
@@ -30,6 +74,51 @@ pub trait Flow: Clone + Send + FlowTensors {
 }
 
 /// A hidden state, on which the reconstruction error is measured.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_eqat::train::Hidden;
+/// # use burn_eqat::train::{Flow, FlowError, FlowMapper, FlowParts, FlowTensors};
+///
+/// // A type that implements `Flow`.
+/// #[derive(Clone)]
+/// struct Streams {
+///     text: Tensor<3>,
+///     image: Tensor<3>,
+/// }
+/// # impl FlowTensors for Streams {
+/// #     fn map_tensors<F: FlowMapper>(self, mapper: &mut F) -> Self {
+/// #         let text = self.text.map_tensors(mapper);
+/// #         Self { text, image: self.image.map_tensors(mapper) }
+/// #     }
+/// # }
+/// # impl Flow for Streams {
+/// #     fn train(self) -> Self {
+/// #         Self { text: self.text.train(), image: self.image.train() }
+/// #     }
+/// #     fn num_bytes(&self) -> u64 {
+/// #         self.text.num_bytes() + self.image.num_bytes()
+/// #     }
+/// #     fn take_apart(self, parts: &mut FlowParts) -> Result<(), FlowError> {
+/// #         self.text.take_apart(parts)?;
+/// #         self.image.take_apart(parts)
+/// #     }
+/// #     fn put_together(parts: &mut FlowParts, device: &Device) -> Result<Self, FlowError> {
+/// #         let text = Tensor::put_together(parts, device)?;
+/// #         Ok(Self { text, image: Tensor::put_together(parts, device)? })
+/// #     }
+/// # }
+///
+/// impl Hidden for Streams {
+///     fn mse(self, target: Self) -> Tensor<1> {
+///         self.text.mse(target.text) + self.image.mse(target.image)
+///     }
+/// }
+///
+/// # let device = Device::flex();
+/// # let streams = Streams { text: Tensor::ones([1, 2, 3], &device), image: Tensor::zeros([1, 4, 3], &device) };
+/// # assert_eq!(streams.clone().mse(streams).into_scalar::<f32>(), 0.0);
+/// ```
 pub trait Hidden: Flow {
     /// Mean squared error to a target, `[1]`, in f32 if the tensors are in half precision. For several tensors, the sum of their errors.
     fn mse(self, target: Self) -> Tensor<1>;

@@ -11,6 +11,38 @@ use burn::train::{
 /// Both phases can train a model whose `TrainStep` and `InferenceStep` return this type, or one of Burn's outputs
 /// (`ClassificationOutput`, `RegressionOutput`, `SequenceOutput`). For other output types, implement [`StepLoss`], and
 /// `From<Reconstruction>` for `BlockAp::launch`.
+///
+/// ```
+/// use burn::tensor::Tensor;
+/// use burn::train::{InferenceStep, TrainOutput, TrainStep};
+/// use burn_eqat::train::QatOutput;
+/// # use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::Device};
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { head: Linear }
+/// # impl Mlp {
+/// #     fn loss(&self, (x, target): (Tensor<2>, Tensor<2>)) -> Tensor<1> { (self.head.forward(x) - target).square().mean() }
+/// # }
+///
+/// impl TrainStep for Mlp {
+///     type Input = (Tensor<2>, Tensor<2>);
+///     type Output = QatOutput;
+///     fn step(&self, batch: Self::Input) -> TrainOutput<QatOutput> {
+///         let loss = self.loss(batch);
+///         TrainOutput::new(self, loss.backward(), QatOutput::new(loss))
+///     }
+/// }
+/// impl InferenceStep for Mlp {
+///     type Input = (Tensor<2>, Tensor<2>);
+///     type Output = QatOutput;
+///     fn step(&self, batch: Self::Input) -> QatOutput {
+///         QatOutput::new(self.loss(batch))
+///     }
+/// }
+/// # let device = Device::flex().autodiff();
+/// # let model = Mlp { head: LinearConfig::new(2, 2).init(&device) };
+/// # let batch = (Tensor::ones([1, 2], &device), Tensor::ones([1, 2], &device));
+/// # assert_eq!(TrainStep::step(&model, batch).item.tokens, 0);
+/// ```
 #[derive(Clone, Debug)]
 pub struct QatOutput {
     /// The loss, `[1]`: mean cross-entropy in nats, or a block's reconstruction error.
@@ -55,6 +87,34 @@ impl From<Reconstruction> for QatOutput {
 }
 
 /// The loss of a step's output, for E2E-QP.
+///
+/// ```
+/// use burn::tensor::Tensor;
+/// # use burn::{tensor::ExecutionError, train::ItemLazy};
+/// use burn_eqat::train::{Reconstruction, StepLoss};
+///
+/// /// The output of a model's steps.
+/// struct Output {
+///     loss: Tensor<1>,
+///     accuracy: Option<f64>,
+/// }
+/// # impl ItemLazy for Output {
+/// #     fn sync(self) -> Result<Self, ExecutionError> { Ok(self) }
+/// # }
+/// impl StepLoss for Output {
+///     fn loss(&self) -> Tensor<1> {
+///         self.loss.clone()
+///     }
+/// }
+/// impl From<Reconstruction> for Output {
+///     fn from(step: Reconstruction) -> Self {
+///         Self { loss: step.loss, accuracy: None }
+///     }
+/// }
+/// # let loss = Tensor::<1>::from_data([2.0], &burn::tensor::Device::flex());
+/// # let output = Output::from(Reconstruction { loss });
+/// # assert!(output.accuracy.is_none() && output.loss().into_scalar::<f32>() == 2.0);
+/// ```
 pub trait StepLoss {
     /// The loss, `[1]`.
     fn loss(&self) -> Tensor<1>;

@@ -11,6 +11,37 @@ type Take<'a, M, E> = &'a mut dyn FnMut(&M, &dyn Fn(&str) -> bool) -> Result<(),
 /// Calls `take` with each piece of a model: first what is in memory, then each block that is in a file, which is loaded for
 /// that time. With a piece comes the model that has it, and which of its paths are those of the piece.
 ///
+/// ```
+/// use burn_eqat::Quantize;
+/// use burn_eqat::train::{TrainError, for_each_piece};
+/// # use burn::module::Module;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn::tensor::{Device, Tensor};
+/// # use burn_eqat::train::{Blockwise, ModelError};
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { layers: Vec<Linear> }
+/// # impl Blockwise for Mlp {
+/// #     type Batch = Tensor<2>;
+/// #     type Hidden = Tensor<2>;
+/// #     type Context = ();
+/// #     fn blocks(&self) -> Vec<String> { (0..self.layers.len()).map(|i| format!("layers.{i}")).collect() }
+/// #     fn embed(&self, batch: Tensor<2>) -> Result<(Tensor<2>, ()), ModelError> { Ok((batch, ())) }
+/// #     fn run_block(&self, i: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> { Ok(self.layers[i].forward(x)) }
+/// # }
+/// # let model = Mlp { layers: (0..2).map(|_| LinearConfig::new(8, 8).init(&Device::flex())).collect() };
+///
+/// // `model` implements `Blockwise`.
+/// let mut pieces = Vec::new();
+/// for_each_piece(&model, &mut |piece, inside| {
+///     assert!(inside("layers.0.weight"));
+///     pieces.push(piece.size_report().dense_params);
+///     Ok::<(), TrainError>(())
+/// })?;
+/// // All blocks are in memory, so there is a single piece.
+/// assert_eq!(pieces, [2 * (8 * 8 + 8)]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// When a block cannot be loaded, or `take` fails.
@@ -31,6 +62,33 @@ where
 
 /// The size of a model, with its blocks in files. Each of them is read for it.
 ///
+/// ```
+/// use burn_eqat::train::size_by_block;
+/// use burn_eqat::{Quantize, Scheme, Weights};
+/// # use burn::module::Module;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn::tensor::{Device, Tensor};
+/// # use burn_eqat::train::{Blockwise, ModelError};
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { layers: Vec<Linear> }
+/// # impl Blockwise for Mlp {
+/// #     type Batch = Tensor<2>;
+/// #     type Hidden = Tensor<2>;
+/// #     type Context = ();
+/// #     fn blocks(&self) -> Vec<String> { (0..self.layers.len()).map(|i| format!("layers.{i}")).collect() }
+/// #     fn embed(&self, batch: Tensor<2>) -> Result<(Tensor<2>, ()), ModelError> { Ok((batch, ())) }
+/// #     fn run_block(&self, i: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> { Ok(self.layers[i].forward(x)) }
+/// # }
+/// # let model = Mlp { layers: (0..2).map(|_| LinearConfig::new(8, 8).init(&Device::flex())).collect() };
+///
+/// // `model` implements `Blockwise`.
+/// let scheme: Scheme = "w4g8".parse()?;
+/// let packed = model.quantize_rtn(&Weights::linears(), scheme)?;
+/// // The same as `size_report` where all blocks are in memory.
+/// assert_eq!(size_by_block(&packed)?, packed.size_report());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// When a block cannot be loaded.
@@ -44,6 +102,33 @@ pub fn size_by_block<M: Blockwise>(model: &M) -> Result<SizeReport, TrainError> 
 }
 
 /// The size of each packed weight of a model, with those of its blocks in files. Each of them is read for it.
+///
+/// ```
+/// use burn_eqat::train::layer_sizes_by_block;
+/// use burn_eqat::{Quantize, Scheme, Weights};
+/// # use burn::module::Module;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn::tensor::{Device, Tensor};
+/// # use burn_eqat::train::{Blockwise, ModelError};
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { layers: Vec<Linear> }
+/// # impl Blockwise for Mlp {
+/// #     type Batch = Tensor<2>;
+/// #     type Hidden = Tensor<2>;
+/// #     type Context = ();
+/// #     fn blocks(&self) -> Vec<String> { (0..self.layers.len()).map(|i| format!("layers.{i}")).collect() }
+/// #     fn embed(&self, batch: Tensor<2>) -> Result<(Tensor<2>, ()), ModelError> { Ok((batch, ())) }
+/// #     fn run_block(&self, i: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> { Ok(self.layers[i].forward(x)) }
+/// # }
+/// # let model = Mlp { layers: (0..2).map(|_| LinearConfig::new(8, 8).init(&Device::flex())).collect() };
+///
+/// // `model` implements `Blockwise`.
+/// let scheme: Scheme = "w4g8".parse()?;
+/// let packed = model.quantize_rtn(&Weights::linears(), scheme)?;
+/// let layers = layer_sizes_by_block(&packed)?;
+/// assert_eq!(layers[1].path, "layers.1.weight");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///
@@ -59,6 +144,32 @@ pub fn layer_sizes_by_block<M: Blockwise>(model: &M) -> Result<Vec<LayerSize>, T
 
 /// The schemes of the packed weights of a model, with those of its blocks in files; `None` if nothing is packed. Each of them is
 /// read for it.
+///
+/// ```
+/// use burn_eqat::train::schemes_by_block;
+/// use burn_eqat::{Quantize, Scheme, Weights};
+/// # use burn::module::Module;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn::tensor::{Device, Tensor};
+/// # use burn_eqat::train::{Blockwise, ModelError};
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { layers: Vec<Linear> }
+/// # impl Blockwise for Mlp {
+/// #     type Batch = Tensor<2>;
+/// #     type Hidden = Tensor<2>;
+/// #     type Context = ();
+/// #     fn blocks(&self) -> Vec<String> { (0..self.layers.len()).map(|i| format!("layers.{i}")).collect() }
+/// #     fn embed(&self, batch: Tensor<2>) -> Result<(Tensor<2>, ()), ModelError> { Ok((batch, ())) }
+/// #     fn run_block(&self, i: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> { Ok(self.layers[i].forward(x)) }
+/// # }
+/// # let model = Mlp { layers: (0..2).map(|_| LinearConfig::new(8, 8).init(&Device::flex())).collect() };
+///
+/// // `model` implements `Blockwise`.
+/// let scheme: Scheme = "w4g8".parse()?;
+/// let packed = model.quantize_rtn(&Weights::linears(), scheme)?;
+/// assert_eq!(schemes_by_block(&packed)?.unwrap().to_string(), "w4g8");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///
@@ -103,6 +214,30 @@ pub(crate) fn no_store<M>() -> TrainError {
 }
 
 /// A model with all of its blocks in memory.
+///
+/// ```
+/// use burn_eqat::train::load_blocks;
+/// # use burn::module::Module;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn::tensor::{Device, Tensor};
+/// # use burn_eqat::train::{Blockwise, ModelError};
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { layers: Vec<Linear> }
+/// # impl Blockwise for Mlp {
+/// #     type Batch = Tensor<2>;
+/// #     type Hidden = Tensor<2>;
+/// #     type Context = ();
+/// #     fn blocks(&self) -> Vec<String> { (0..self.layers.len()).map(|i| format!("layers.{i}")).collect() }
+/// #     fn embed(&self, batch: Tensor<2>) -> Result<(Tensor<2>, ()), ModelError> { Ok((batch, ())) }
+/// #     fn run_block(&self, i: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> { Ok(self.layers[i].forward(x)) }
+/// # }
+/// # let model = Mlp { layers: (0..2).map(|_| LinearConfig::new(8, 8).init(&Device::flex())).collect() };
+///
+/// // `model` implements `Blockwise`.
+/// let model = load_blocks(model)?;
+/// assert!((0..2).all(|index| model.is_loaded(index)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

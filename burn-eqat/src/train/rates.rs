@@ -6,6 +6,16 @@ use serde::{Deserialize, Serialize};
 ///
 /// They are the defaults of a configuration without rates, by the size of the model ([`for_model`](Self::for_model)).
 /// [`TrainEvent::PhaseStart`](super::TrainEvent::PhaseStart) has the rates of a phase.
+///
+/// ```
+/// use burn_eqat::Bits;
+/// use burn_eqat::train::LearningRates;
+///
+/// let rates = LearningRates::for_model(7_000_000_000, Bits::Two);
+/// assert_eq!(rates, LearningRates::paper(Bits::Two));
+/// let rates = LearningRates::for_model(15_000_000, Bits::Two);
+/// assert_eq!(rates, LearningRates::small(Bits::Two));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LearningRates {
     /// Step sizes and zero points in Block-AP.

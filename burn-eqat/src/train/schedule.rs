@@ -4,6 +4,17 @@ use burn::lr_scheduler::{LrScheduler, LrSchedulerRecord};
 ///
 /// Step `t` (from 0) of `warm_up` has `rate * (t + 1) / warm_up`; the cosine over the rest of `steps`
 /// starts at `rate` and ends at `rate * floor`.
+///
+/// ```
+/// use burn::lr_scheduler::LrScheduler;
+/// use burn_eqat::train::CosineSchedule;
+///
+/// // Up to 1 in 4 of 100 steps, then down to 0.1.
+/// let mut schedule = CosineSchedule::new(1.0, 0.1, 4, 100);
+/// assert_eq!((schedule.step(), schedule.step()), (0.25, 0.5));
+/// assert_eq!(schedule.at(4), 1.0);
+/// assert!((schedule.at(100) - 0.1).abs() < 1e-9);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CosineSchedule {
     rate: f64,

@@ -3,6 +3,13 @@ use std::time::Duration;
 
 /// How long something still takes. It is written in the two largest units that say something: `42 s`, `2 min 10 s`,
 /// `3 h 05 min`, `2 d 04 h`.
+///
+/// ```
+/// use burn_eqat::train::TimeLeft;
+/// use std::time::Duration;
+///
+/// assert_eq!(TimeLeft(Duration::from_secs(11_100)).to_string(), "3 h 05 min");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TimeLeft(pub Duration);
 

@@ -5,6 +5,22 @@ use burn::config::Config;
 
 /// Configuration of Block-AP, initialised with the [init function](BlockApConfig::init). The defaults are the paper's,
 /// except for the learning rates.
+///
+/// ```
+/// use burn_eqat::Weights;
+/// use burn_eqat::train::{BlockApConfig, CacheConfig};
+///
+/// let config = BlockApConfig::new("w3g64".parse()?, Weights::linears())
+///     .with_epochs(4)
+///     .with_quant_learning_rate(Some(1e-4))
+///     // 8 GB of activations in memory, the others on disk.
+///     .with_cache(CacheConfig::new().with_memory(Some(8_000_000_000)));
+/// // A rate that is not set is that of small or of large models.
+/// assert_eq!(config.rates(7_000_000_000).weights, 1e-5);
+/// let block_ap = config.init();
+/// assert_eq!(block_ap.config().epochs, 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Config, Debug)]
 pub struct BlockApConfig {
     /// Bits, group size and symmetry.

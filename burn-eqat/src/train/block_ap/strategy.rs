@@ -22,6 +22,31 @@ impl BlockAp {
     /// are errors; set early stopping in [`BlockApConfig`](super::BlockApConfig). `gradient_checkpointing()` has no
     /// effect: Burn does not pass it to strategies, so it is not an error.
     ///
+    /// ```no_run
+    /// use burn::train::SupervisedTraining;
+    /// use burn_eqat::train::metrics::ReconstructionLossMetric;
+    /// use burn_eqat::train::{BlockApConfig, ProgressLines};
+    /// # use burn::data::dataloader::DataLoader;
+    /// # use burn::train::{InferenceStep, LearnerModel, TrainStep};
+    /// # use burn_eqat::train::{Blockwise, QatOutput, TrainError};
+    /// # use std::sync::Arc;
+    ///
+    /// # fn run<M, B>(config: BlockApConfig, model: M, train: Arc<dyn DataLoader<B>>, valid: Arc<dyn DataLoader<B>>)
+    /// # -> Result<M, TrainError>
+    /// # where
+    /// #     B: Clone + Send + 'static,
+    /// #     M: LearnerModel + Blockwise<Batch = B> + TrainStep<Input = B, Output = QatOutput> + InferenceStep<Input = B, Output = QatOutput>,
+    /// # {
+    /// let training = SupervisedTraining::new("artifacts", train, valid)
+    ///     .metric_train_numeric(ReconstructionLossMetric::default())
+    ///     .metric_valid_numeric(ReconstructionLossMetric::default())
+    ///     .renderer(Box::new(ProgressLines::stderr()));
+    /// // `config` is a `BlockApConfig`.
+    /// let packed = config.init().launch(training, model)?;
+    /// # Ok(packed)
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`run`](Self::run). Also for several devices, and when the training has an unsupported setting, was

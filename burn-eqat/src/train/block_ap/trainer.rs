@@ -54,6 +54,41 @@ pub enum BlockStep {
 
 /// Trains one block of a model. [`BlockAp`](super::BlockAp) does this for each block in turn; use the trainer for your
 /// own loop.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_eqat::Weights;
+/// use burn_eqat::train::{BlockApConfig, BlockRates, BlockSample, BlockStep, BlockTrainer};
+/// # use burn::module::Module;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn_eqat::train::{Blockwise, ModelError};
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { layers: Vec<Linear> }
+/// # impl Blockwise for Mlp {
+/// #     type Batch = Tensor<2>;
+/// #     type Hidden = Tensor<2>;
+/// #     type Context = ();
+/// #     fn blocks(&self) -> Vec<String> { (0..self.layers.len()).map(|i| format!("layers.{i}")).collect() }
+/// #     fn embed(&self, batch: Tensor<2>) -> Result<(Tensor<2>, ()), ModelError> { Ok((batch, ())) }
+/// #     fn run_block(&self, i: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> { Ok(self.layers[i].forward(x)) }
+/// # }
+/// # let model = Mlp { layers: (0..2).map(|_| LinearConfig::new(8, 8).init(&Device::flex())).collect() };
+///
+/// // `model` implements `Blockwise`.
+/// let config = BlockApConfig::new("w2g8".parse()?, Weights::linears());
+/// let mut trainer = BlockTrainer::new(model.clone(), 0, &config)?;
+/// let x = Tensor::<2>::ones([4, 8], &Device::flex());
+/// let target = model.run_block(0, x.clone(), &())?;
+/// let sample = BlockSample { input: x, target, context: () };
+/// for _ in 0..10 {
+///     let rates = BlockRates { quantizer: 1e-2, weights: 1e-2 };
+///     let step = trainer.step(sample.clone(), rates)?;
+///     assert!(matches!(step, BlockStep::Taken { .. }));
+/// }
+/// let error = BlockTrainer::validate(&trainer.model().valid(), 0, sample)?;
+/// assert!(error.into_scalar::<f32>() < 1.0);
+/// # Ok::<(), ModelError>(())
+/// ```
 pub struct BlockTrainer<M: Blockwise> {
     /// The whole model, with gradients recorded; absent only while the optimizer has it.
     model: Option<M>,

@@ -17,6 +17,38 @@ use burn::tensor::Tensor;
 /// [`output_loss`](Blockwise::output_loss) get the batch where it is, as the model's `TrainStep` does.
 /// [`E2eQp::run_by_blocks`](crate::train::E2eQp::run_by_blocks) trains with it.
 ///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_eqat::train::backward_by_blocks;
+/// use burn_eqat::{Quantize, Scheme, Weights};
+/// # use burn::module::Module;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn_eqat::train::{Blockwise, ModelError};
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { layers: Vec<Linear> }
+/// # impl Blockwise for Mlp {
+/// #     type Batch = Tensor<2>;
+/// #     type Hidden = Tensor<2>;
+/// #     type Context = ();
+/// #     fn blocks(&self) -> Vec<String> { (0..self.layers.len()).map(|i| format!("layers.{i}")).collect() }
+/// #     fn embed(&self, batch: Tensor<2>) -> Result<(Tensor<2>, ()), ModelError> { Ok((batch, ())) }
+/// #     fn run_block(&self, i: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> { Ok(self.layers[i].forward(x)) }
+/// #     fn output_loss(&self, y: Tensor<2>, _: &(), x: Tensor<2>) -> Result<Tensor<1>, ModelError> { Ok((y - x).square().mean()) }
+/// # }
+/// # let model = Mlp { layers: (0..2).map(|_| LinearConfig::new(8, 8).init(&Device::flex())).collect() };
+///
+/// // `model` implements `Blockwise` with an `output_loss`.
+/// let scheme: Scheme = "w4g8".parse()?;
+/// let packed = model.quantize_rtn(&Weights::linears(), scheme)?;
+/// let training = packed.train_scales_only().train();
+/// let batch = Tensor::<2>::ones([4, 8], &Device::flex().autodiff());
+/// let (loss, grads) = backward_by_blocks(&training, batch)?;
+/// assert!(loss.into_scalar::<f32>() > 0.0);
+/// // Of the step sizes of both layers.
+/// assert_eq!(grads.len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// When the model's own code fails, or has no `output_loss`.

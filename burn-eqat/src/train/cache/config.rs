@@ -10,6 +10,18 @@ use std::path::PathBuf;
 ///
 /// Training and validation data are placed one after the other, each as a whole: in memory where it fits in what is left of
 /// the budget, else on disk.
+///
+/// ```
+/// use burn_eqat::train::{CacheConfig, CacheDType};
+///
+/// let config = CacheConfig::new()
+///     .with_memory(Some(16_000_000_000))
+///     .with_dtype(CacheDType::F32)
+///     .with_dir(Some("/var/tmp".into()));
+/// assert_eq!(config.memory, Some(16_000_000_000));
+/// // By default, everything is in memory.
+/// assert_eq!(CacheConfig::new().memory, None);
+/// ```
 #[derive(Config, Debug, PartialEq)]
 pub struct CacheConfig {
     /// Bytes of activations that may be in memory; `None` for as many as there are. Hidden states are counted twice, since
@@ -34,6 +46,13 @@ impl Default for CacheConfig {
 }
 
 /// Floats on disk. Tensors in a smaller type keep theirs.
+///
+/// ```
+/// use burn_eqat::train::CacheDType;
+///
+/// assert_eq!("f32".parse(), Ok(CacheDType::F32));
+/// assert_eq!(CacheDType::default().name(), "bf16");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CacheDType {

@@ -5,6 +5,22 @@ use std::collections::VecDeque;
 
 /// A value of [`Flow`](crate::train::Flow) taken apart: its tensors on the host, in order, and of its options and lists how
 /// many values they hold. It is put together again from the front.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_eqat::train::{Flow, FlowParts};
+///
+/// type State = (Tensor<2>, Option<Tensor<1>>);
+///
+/// let device = Device::flex();
+/// let state: State = (Tensor::ones([2, 3], &device), Some(Tensor::zeros([4], &device)));
+/// let mut parts = FlowParts::default();
+/// state.clone().take_apart(&mut parts)?;
+/// let again = State::put_together(&mut parts, &device)?;
+/// parts.finish()?;
+/// assert_eq!(again.0.into_data(), state.0.into_data());
+/// # Ok::<(), burn_eqat::train::FlowError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FlowParts {
     parts: VecDeque<Part>,

@@ -5,6 +5,17 @@ use burn::config::Config;
 
 /// Configuration of E2E-QP, initialised with the [init function](E2eQpConfig::init). The defaults are the paper's,
 /// except for the learning rate.
+///
+/// ```
+/// use burn_eqat::train::E2eQpConfig;
+///
+/// let config = E2eQpConfig::new()
+///     .with_learning_rate(Some(2e-5))
+///     .with_epochs(2)
+///     .with_grad_accumulation(4);
+/// let e2e_qp = config.init();
+/// assert_eq!(e2e_qp.config().epochs, 2);
+/// ```
 #[derive(Config, Debug)]
 pub struct E2eQpConfig {
     /// Highest learning rate of the step sizes. If not set, it depends on the size of the model

@@ -27,6 +27,31 @@ impl E2eQp {
     /// training or in the configuration. `gradient_checkpointing()` has no effect: Burn does not pass it to strategies,
     /// so it is not an error.
     ///
+    /// ```no_run
+    /// use burn::train::SupervisedTraining;
+    /// use burn_eqat::train::metrics::TokenPerplexityMetric;
+    /// use burn_eqat::train::{E2eQpConfig, ProgressLines};
+    /// # use burn::data::dataloader::DataLoader;
+    /// # use burn::train::{InferenceStep, LearnerModel, TrainStep};
+    /// # use burn_eqat::train::{QatOutput, TrainError};
+    /// # use std::sync::Arc;
+    ///
+    /// # fn run<M, B>(config: E2eQpConfig, packed: M, train: Arc<dyn DataLoader<B>>, valid: Arc<dyn DataLoader<B>>)
+    /// # -> Result<M, TrainError>
+    /// # where
+    /// #     B: Send + 'static,
+    /// #     M: LearnerModel + TrainStep<Input = B, Output = QatOutput> + InferenceStep<Input = B, Output = QatOutput>,
+    /// # {
+    /// let training = SupervisedTraining::new("artifacts", train, valid)
+    ///     .metric_train_numeric(TokenPerplexityMetric::default())
+    ///     .metric_valid_numeric(TokenPerplexityMetric::default())
+    ///     .renderer(Box::new(ProgressLines::stderr()));
+    /// // `config` is an `E2eQpConfig`.
+    /// let tuned = config.init().launch(training, packed)?;
+    /// # Ok(tuned)
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`run`](Self::run); also for several devices, and when the training has a setting that contradicts the

@@ -6,6 +6,17 @@ use burn::train::metric::{Metric, MetricMetadata, MetricName, SerializedEntry};
 use std::sync::Arc;
 
 /// The learning rate of one of Block-AP's parameter groups. Burn's own metric shows only the base rate.
+///
+/// ```
+/// use burn::train::{LearnerModel, SupervisedTraining};
+/// use burn_eqat::train::metrics::GroupLearningRateMetric;
+///
+/// fn with_rates<M: LearnerModel>(training: SupervisedTraining<M>) -> SupervisedTraining<M> {
+///     training
+///         .metric_train_numeric(GroupLearningRateMetric::quantizer())
+///         .metric_train_numeric(GroupLearningRateMetric::weights())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct GroupLearningRateMetric {
     name: MetricName,

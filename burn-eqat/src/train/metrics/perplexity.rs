@@ -9,6 +9,19 @@ use std::sync::Arc;
 /// Perplexity from the loss of a step: the exponential of the mean cross-entropy per token.
 ///
 /// Burn's own metric computes the cross-entropy again from all logits, although the training step has done so already.
+///
+/// ```
+/// use burn::train::{LearnerModel, SupervisedTraining, TrainStep};
+/// use burn_eqat::train::QatOutput;
+/// use burn_eqat::train::metrics::TokenPerplexityMetric;
+///
+/// fn with_perplexity<M>(training: SupervisedTraining<M>) -> SupervisedTraining<M>
+/// where
+///     M: LearnerModel + TrainStep<Output = QatOutput>,
+/// {
+///     training.metric_train_numeric(TokenPerplexityMetric::default())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct TokenPerplexityMetric {
     name: MetricName,

@@ -5,6 +5,19 @@ use burn::train::metric::{Metric, MetricMetadata, MetricName, SerializedEntry};
 use std::sync::Arc;
 
 /// The reconstruction error of a block in Block-AP: the mean squared error against its original.
+///
+/// ```
+/// use burn::train::{LearnerModel, SupervisedTraining, TrainStep};
+/// use burn_eqat::train::QatOutput;
+/// use burn_eqat::train::metrics::ReconstructionLossMetric;
+///
+/// fn with_error<M>(training: SupervisedTraining<M>) -> SupervisedTraining<M>
+/// where
+///     M: LearnerModel + TrainStep<Output = QatOutput>,
+/// {
+///     training.metric_train_numeric(ReconstructionLossMetric::default())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct ReconstructionLossMetric {
     name: MetricName,
