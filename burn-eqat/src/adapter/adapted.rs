@@ -8,6 +8,29 @@ use burn::module::Module;
 /// the place of others. All adapters share everything else with the base. (A copy for faster decoding,
 /// [`InferenceConfig::repack_weights`](crate::InferenceConfig::repack_weights), has step sizes in it, so it is made anew when a
 /// layer first runs after a switch.)
+///
+/// ```
+/// use burn::tensor::Device;
+/// use burn_eqat::adapter::{Adapted, Adapter};
+/// use burn_eqat::{QuantLinearConfig, Quantize, Scheme, Weights};
+/// # use burn::{module::{Module, ModuleMapper, Param}, tensor::Tensor};
+///
+/// let scheme: Scheme = "w4g32".parse()?;
+/// let layer = QuantLinearConfig::new(64, 16).init(&Device::flex());
+/// let base = layer.quantize_rtn(&Weights::linears(), scheme)?;
+/// # struct Doubled;
+/// # impl ModuleMapper for Doubled {
+/// #     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> { param.map(|values| values * 2.0) }
+/// # }
+/// # let tuned = base.clone().map(&mut Doubled);
+/// // ... `tuned` is what E2E-QP makes of `base` ...
+/// let mut model = Adapted::new(base.clone())?;
+/// model.switch(&Adapter::of(&tuned)?)?;
+/// assert_eq!(model.model().weight.val().into_data(), tuned.weight.val().into_data());
+/// model.reset();
+/// assert_eq!(model.model().weight.val().into_data(), base.weight.val().into_data());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Adapted<M> {
     base: PackedBase,

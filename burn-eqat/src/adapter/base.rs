@@ -13,6 +13,21 @@ use std::collections::BTreeMap;
 /// points. Step sizes are not in it, and neither is what is not packed.
 ///
 /// To make one, all codes are read once from where the model is.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use burn_eqat::adapter::PackedBase;
+/// use burn_eqat::{QuantLinearConfig, Quantize, Scheme, Weights};
+///
+/// let scheme: Scheme = "w4g32".parse()?;
+/// let new = || QuantLinearConfig::new(64, 16).init(&Device::flex());
+/// let packed = || new().quantize_rtn(&Weights::linears(), scheme);
+/// let (base, other) = (PackedBase::of(&packed()?)?, PackedBase::of(&packed()?)?);
+/// assert!(base.difference(&base).is_none());
+/// // Other codes.
+/// assert_eq!(base.difference(&other).unwrap().path, "weight");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PackedBase {

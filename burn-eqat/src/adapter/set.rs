@@ -7,6 +7,27 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A set of step sizes for a packed model, and of other parameters if they were trained, too.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use burn_eqat::adapter::Adapter;
+/// use burn_eqat::{QuantLinearConfig, Quantize, Scheme, Weights};
+/// # use burn::{module::{Module, ModuleMapper, Param}, tensor::Tensor};
+///
+/// let scheme: Scheme = "w4g32".parse()?;
+/// let layer = QuantLinearConfig::new(64, 16).init(&Device::flex());
+/// let base = layer.quantize_rtn(&Weights::linears(), scheme)?;
+/// # struct Doubled;
+/// # impl ModuleMapper for Doubled {
+/// #     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> { param.map(|values| values * 2.0) }
+/// # }
+/// # let tuned = base.clone().map(&mut Doubled);
+/// // ... `tuned` is what E2E-QP makes of `base` ...
+/// let adapter = Adapter::of(&tuned)?;
+/// let again = adapter.apply(base)?;
+/// assert_eq!(again.weight.val().into_data(), tuned.weight.val().into_data());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Adapter {
     pub(super) base: PackedBase,
@@ -39,6 +60,22 @@ impl Adapter {
 
     /// As [`of`](Self::of), with every other float parameter in which `tuned` differs from `base`: norms, if they were trained
     /// with the step sizes.
+    ///
+    /// ```
+    /// use burn::tensor::Device;
+    /// use burn_eqat::adapter::Adapter;
+    /// use burn_eqat::{QuantLinearConfig, Quantize, Scheme, Weights};
+    ///
+    /// let scheme: Scheme = "w4g32".parse()?;
+    /// let layer = QuantLinearConfig::new(64, 16).init(&Device::flex());
+    /// let base = layer.quantize_rtn(&Weights::linears(), scheme)?;
+    /// # let mut tuned = base.clone();
+    /// # tuned.bias = tuned.bias.map(|bias| bias.map(|values| values + 1.0));
+    /// // ... `tuned` is `base` with other step sizes and another bias ...
+    /// let adapter = Adapter::between(&base, &tuned)?;
+    /// assert_eq!(adapter.parameters().collect::<Vec<_>>(), ["bias"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -77,6 +114,29 @@ impl Adapter {
 
     /// Writes it to a safetensors file. Step sizes are in 16 bits if that loses nothing, else in 32, as in the files of a packed
     /// model. An existing file is replaced once the new one is complete.
+    ///
+    /// ```
+    /// use burn::tensor::Device;
+    /// use burn_eqat::adapter::Adapter;
+    /// use burn_eqat::{QuantLinearConfig, Quantize, Scheme, Weights};
+    /// # use burn::{module::{Module, ModuleMapper, Param}, tensor::Tensor};
+    ///
+    /// let scheme: Scheme = "w4g32".parse()?;
+    /// let layer = QuantLinearConfig::new(64, 16).init(&Device::flex());
+    /// let base = layer.quantize_rtn(&Weights::linears(), scheme)?;
+    /// # struct Doubled;
+    /// # impl ModuleMapper for Doubled {
+    /// #     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> { param.map(|values| values * 2.0) }
+    /// # }
+    /// # let tuned = base.clone().map(&mut Doubled);
+    /// # let dir = tempfile::tempdir()?;
+    /// # let file = dir.path().join("stories.safetensors");
+    /// // ... `tuned` is what E2E-QP makes of `base` ...
+    /// Adapter::of(&tuned)?.save(&file)?;
+    /// let again = Adapter::load(&file)?.apply(base)?;
+    /// assert_eq!(again.weight.val().into_data(), tuned.weight.val().into_data());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -19,6 +19,31 @@ use std::path::{Path, PathBuf};
 
 /// An open checkpoint directory. Its configuration is read and the headers of its files are checked.
 /// Tensor data stays in the files until a module is loaded, and files are open only for that time.
+///
+/// ```
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::Device;
+/// use burn_eqat::files::Checkpoint;
+/// # use burn::tensor::DType;
+/// # use burn_eqat::files::{StagedDir, save_model};
+/// # use burn_eqat::{Quantize, Scheme, Weights};
+/// # use serde_json::json;
+///
+/// let device = Device::flex();
+/// # let parent = tempfile::tempdir()?;
+/// # let dir = parent.path().join("model");
+/// # let staged = StagedDir::begin(&dir, false)?;
+/// # let saved: Linear = LinearConfig::new(64, 32).init(&device);
+/// # let scheme: Scheme = "w4g32".parse()?;
+/// # save_model(&saved, &json!({"model_type": "linear"}), DType::F32, &staged)?;
+/// # staged.commit()?;
+/// let checkpoint = Checkpoint::open(&dir)?;
+/// assert_eq!(checkpoint.config()["model_type"], "linear");
+/// assert!(checkpoint.has_tensor("weight") && checkpoint.has_tensor("bias"));
+/// let layer: Linear = checkpoint.load(LinearConfig::new(64, 32).init(&device), |_| false)?;
+/// # assert_eq!(layer.weight.val().into_data(), saved.weight.val().into_data());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     dir: PathBuf,
@@ -46,6 +71,39 @@ impl Checkpoint {
     }
 
     /// The same checkpoint, with its tensors under the names that a module expects.
+    ///
+    /// ```
+    /// use burn::module::Module;
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::tensor::Device;
+    /// use burn_eqat::files::{Checkpoint, Naming};
+    /// # use burn::tensor::DType;
+    /// # use burn_eqat::files::{StagedDir, save_model};
+    /// # use burn_eqat::{Quantize, Scheme, Weights};
+    /// # use serde_json::json;
+    ///
+    /// let device = Device::flex();
+    /// # let parent = tempfile::tempdir()?;
+    /// # let dir = parent.path().join("model");
+    /// # let staged = StagedDir::begin(&dir, false)?;
+    /// # let saved: Linear = LinearConfig::new(64, 32).init(&device);
+    /// # let scheme: Scheme = "w4g32".parse()?;
+    /// # save_model(&saved, &json!({"model_type": "linear"}), DType::F32, &staged)?;
+    /// # staged.commit()?;
+    /// // The layer is the field `head` of the module, and the whole of the files.
+    /// #[derive(Module, Debug)]
+    /// struct Model {
+    ///     head: Linear,
+    /// }
+    ///
+    /// let naming = Naming::new().with_optional_prefix("head.", &[]);
+    /// let checkpoint = Checkpoint::open(&dir)?.with_naming(&naming);
+    /// assert!(checkpoint.has_tensor("head.weight"));
+    /// let model = Model { head: LinearConfig::new(64, 32).init(&device) };
+    /// let model = checkpoint.load(model, |_| false)?;
+    /// # assert_eq!(model.head.weight.val().into_data(), saved.weight.val().into_data());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_naming(mut self, naming: &Naming) -> Self {
         self.tensors = naming.apply(self.tensors);
         self
@@ -56,6 +114,28 @@ impl Checkpoint {
     /// as embeddings, in a model that casts what it takes out of them.
     ///
     /// Step sizes of packed weights are in f32 all the same.
+    ///
+    /// ```
+    /// use burn::nn::{Embedding, EmbeddingConfig};
+    /// use burn::tensor::{DType, Device};
+    /// use burn_eqat::files::Checkpoint;
+    /// # use burn_eqat::files::{StagedDir, save_model};
+    /// # use serde_json::json;
+    ///
+    /// let device = Device::flex();
+    /// # let parent = tempfile::tempdir()?;
+    /// # let dir = parent.path().join("model");
+    /// # let staged = StagedDir::begin(&dir, false)?;
+    /// # let mut saved: Embedding = EmbeddingConfig::new(10, 4).init(&device);
+    /// # saved.weight = saved.weight.map(|table| table.cast(burn::tensor::FloatDType::BF16));
+    /// # save_model(&saved, &json!({}), DType::BF16, &staged)?;
+    /// # staged.commit()?;
+    /// // The table of the files is in bf16.
+    /// let checkpoint = Checkpoint::open(&dir)?.with_stored_types("^weight$")?;
+    /// let table: Embedding = checkpoint.load(EmbeddingConfig::new(10, 4).init(&device), |_| false)?;
+    /// assert_eq!(table.weight.val().dtype(), DType::BF16);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -92,6 +172,30 @@ impl Checkpoint {
     /// `module` is the module to load into. If no file has a scheme, as with the EfficientQAT reference, it
     /// follows from the shapes of the module's weights.
     ///
+    /// ```
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::tensor::Device;
+    /// use burn_eqat::files::{Checkpoint, Format};
+    /// # use burn::tensor::DType;
+    /// # use burn_eqat::files::{StagedDir, save_model};
+    /// # use burn_eqat::{Quantize, Scheme, Weights};
+    /// # use serde_json::json;
+    ///
+    /// let device = Device::flex();
+    /// # let parent = tempfile::tempdir()?;
+    /// # let dir = parent.path().join("model");
+    /// # let staged = StagedDir::begin(&dir, false)?;
+    /// # let saved: Linear = LinearConfig::new(64, 32).init(&device);
+    /// # let scheme: Scheme = "w4g32".parse()?;
+    /// # save_model(&saved.quantize_rtn(&Weights::linears(), scheme)?, &json!({"model_type": "linear"}), DType::F32, &staged)?;
+    /// # staged.commit()?;
+    /// let checkpoint = Checkpoint::open(&dir)?;
+    /// let module: Linear = LinearConfig::new(64, 32).init(&device);
+    /// let (scheme, format) = checkpoint.scheme(&module)?.expect("it is packed");
+    /// assert_eq!((scheme.to_string(), format), ("w4g32".to_string(), Format::BurnEqat));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the quantization entry of `config.json` (or a `quantize_config.json` in its place) has an unknown
@@ -103,6 +207,30 @@ impl Checkpoint {
 
     /// The schemes of all packed weights of a checkpoint; `None` where none is packed. `module` is what it is to be loaded
     /// into, all of it and without data, as for [`scheme`](Self::scheme).
+    ///
+    /// ```
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::tensor::Device;
+    /// use burn_eqat::files::Checkpoint;
+    /// # use burn::tensor::DType;
+    /// # use burn_eqat::files::{StagedDir, save_model};
+    /// # use burn_eqat::{Quantize, Scheme, Weights};
+    /// # use serde_json::json;
+    ///
+    /// let device = Device::flex();
+    /// # let parent = tempfile::tempdir()?;
+    /// # let dir = parent.path().join("model");
+    /// # let staged = StagedDir::begin(&dir, false)?;
+    /// # let saved: Linear = LinearConfig::new(64, 32).init(&device);
+    /// # let scheme: Scheme = "w4g32".parse()?;
+    /// # save_model(&saved.quantize_rtn(&Weights::linears(), scheme)?, &json!({"model_type": "linear"}), DType::F32, &staged)?;
+    /// # staged.commit()?;
+    /// let checkpoint = Checkpoint::open(&dir)?;
+    /// let module: Linear = LinearConfig::new(64, 32).init(&device);
+    /// let schemes = checkpoint.schemes(&module)?.expect("it is packed");
+    /// assert!(schemes.overrides.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -184,6 +312,32 @@ impl Checkpoint {
     ///
     /// `ignore` says which tensors of the files need no parameter in the module.
     ///
+    /// ```
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::tensor::Device;
+    /// use burn_eqat::Quantize;
+    /// use burn_eqat::files::Checkpoint;
+    /// # use burn::tensor::DType;
+    /// # use burn_eqat::files::{StagedDir, save_model};
+    /// # use burn_eqat::{Scheme, Weights};
+    /// # use serde_json::json;
+    ///
+    /// let device = Device::flex();
+    /// # let parent = tempfile::tempdir()?;
+    /// # let dir = parent.path().join("model");
+    /// # let staged = StagedDir::begin(&dir, false)?;
+    /// # let saved: Linear = LinearConfig::new(64, 32).init(&device);
+    /// # let scheme: Scheme = "w4g32".parse()?;
+    /// # save_model(&saved.quantize_rtn(&Weights::linears(), scheme)?, &json!({"model_type": "linear"}), DType::F32, &staged)?;
+    /// # staged.commit()?;
+    /// let checkpoint = Checkpoint::open(&dir)?;
+    /// // Tensors that the module has no use for are ignored.
+    /// let ignore = |name: &str| name.ends_with("inv_freq");
+    /// let layer: Linear = checkpoint.load(LinearConfig::new(64, 32).init(&device), ignore)?;
+    /// assert_eq!(layer.size_report().packed_weights, 64 * 32);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// When a tensor is missing, unexpected, of another shape or type, or cannot be read.
@@ -198,6 +352,32 @@ impl Checkpoint {
     /// Loads a part of a model: the tensors whose names begin with `prefix`, such as `model.layers.3.`. See
     /// [`load`](Self::load). Opens only the files with these tensors, and only for that time.
     ///
+    /// ```
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::tensor::Device;
+    /// use burn_eqat::files::Checkpoint;
+    /// # use burn::module::Module;
+    /// # use burn::tensor::DType;
+    /// # use burn_eqat::files::{StagedDir, save_model};
+    /// # use serde_json::json;
+    /// # #[derive(Module, Debug)]
+    /// # struct Mlp { layers: Vec<Linear> }
+    ///
+    /// let device = Device::flex();
+    /// # let parent = tempfile::tempdir()?;
+    /// # let dir = parent.path().join("model");
+    /// # let saved = Mlp { layers: (0..3).map(|_| LinearConfig::new(8, 8).init(&device)).collect() };
+    /// # let staged = StagedDir::begin(&dir, false)?;
+    /// # save_model(&saved, &json!({}), DType::F32, &staged)?;
+    /// # staged.commit()?;
+    /// let checkpoint = Checkpoint::open(&dir)?;
+    /// let layer: Linear = LinearConfig::new(8, 8).init(&device);
+    /// // `layers.1.weight` and `layers.1.bias`.
+    /// let layer = checkpoint.load_part(layer, "layers.1.", |_| false)?;
+    /// # assert_eq!(layer.weight.val().into_data(), saved.layers[1].weight.val().into_data());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`load`](Self::load).
@@ -211,6 +391,32 @@ impl Checkpoint {
     }
 
     /// Checks that [`load_part`](Self::load_part) will find its tensors, without reading their data.
+    ///
+    /// ```
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::tensor::Device;
+    /// use burn_eqat::files::Checkpoint;
+    /// # use burn::module::Module;
+    /// # use burn::tensor::DType;
+    /// # use burn_eqat::files::{StagedDir, save_model};
+    /// # use serde_json::json;
+    /// # #[derive(Module, Debug)]
+    /// # struct Mlp { layers: Vec<Linear> }
+    ///
+    /// let device = Device::flex();
+    /// # let parent = tempfile::tempdir()?;
+    /// # let dir = parent.path().join("model");
+    /// # let saved = Mlp { layers: (0..3).map(|_| LinearConfig::new(8, 8).init(&device)).collect() };
+    /// # let staged = StagedDir::begin(&dir, false)?;
+    /// # save_model(&saved, &json!({}), DType::F32, &staged)?;
+    /// # staged.commit()?;
+    /// let checkpoint = Checkpoint::open(&dir)?;
+    /// let layer: Linear = LinearConfig::new(8, 8).init(&device);
+    /// checkpoint.check_part(layer.clone(), "layers.2.", |_| false)?;
+    /// // There are three.
+    /// assert!(checkpoint.check_part(layer, "layers.3.", |_| false).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

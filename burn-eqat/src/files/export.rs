@@ -27,6 +27,28 @@ const SHARD: u64 = 5_000_000_000;
 /// `config.json` and `quantize_config.json`. Other floats are written in `dtype` if that loses nothing, else
 /// in f32.
 ///
+/// ```
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::{DType, Device};
+/// use burn_eqat::files::{Checkpoint, Format, StagedDir, export_gptq};
+/// use burn_eqat::{Quantize, Scheme, Weights};
+/// use serde_json::json;
+///
+/// # let parent = tempfile::tempdir()?;
+/// # let dir = parent.path().join("model");
+/// let scheme: Scheme = "w4g32".parse()?;
+/// let new = || -> Linear { LinearConfig::new(64, 32).init(&Device::flex()) };
+/// let packed = new().quantize_rtn(&Weights::linears(), scheme)?;
+///
+/// let staged = StagedDir::begin(&dir, false)?;
+/// export_gptq(&packed, &json!({"model_type": "linear"}), DType::F16, &staged)?;
+/// staged.commit()?;
+///
+/// let (_, format) = Checkpoint::open(&dir)?.scheme(&new())?.expect("it is packed");
+/// assert_eq!(format, Format::GptqV2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// When nothing is packed, a side of a packed weight is not a multiple of 32, as GPTQ readers require, step
@@ -90,6 +112,29 @@ fn half_fits(scale: f32) -> bool {
 
 /// Writes a module as a dense checkpoint with its floats in `dtype`. Packed weights are dequantized one at a
 /// time.
+///
+/// ```
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::{DType, Device};
+/// use burn_eqat::files::{Checkpoint, StagedDir, export_dense};
+/// use burn_eqat::{Quantize, Scheme, Weights};
+/// use serde_json::json;
+///
+/// # let parent = tempfile::tempdir()?;
+/// # let dir = parent.path().join("model");
+/// let scheme: Scheme = "w4g32".parse()?;
+/// let new = || -> Linear { LinearConfig::new(64, 32).init(&Device::flex()) };
+/// let packed = new().quantize_rtn(&Weights::linears(), scheme)?;
+///
+/// let staged = StagedDir::begin(&dir, false)?;
+/// export_dense(&packed, &json!({"model_type": "linear"}), DType::BF16, &staged)?;
+/// staged.commit()?;
+///
+/// let checkpoint = Checkpoint::open(&dir)?;
+/// assert_eq!(checkpoint.bytes(), 2 * (64 * 32 + 32));
+/// assert!(checkpoint.scheme(&new())?.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

@@ -5,6 +5,22 @@ use std::path::Path;
 
 /// Reads a JSON file.
 ///
+/// ```
+/// use burn_eqat::files::read_json;
+///
+/// #[derive(serde::Deserialize)]
+/// struct Config {
+///     hidden_size: usize,
+/// }
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("config.json");
+/// # std::fs::write(&path, r#"{"hidden_size": 64}"#)?;
+/// let config: Config = read_json(&path)?;
+/// assert_eq!(config.hidden_size, 64);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// When the file cannot be read, or its contents are not a `T`.

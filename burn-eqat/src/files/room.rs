@@ -14,6 +14,17 @@ pub(super) fn parent_of(path: &Path) -> &Path {
 /// Checks that a file or directory of `bytes` can be written at `target`: that its parent directory is writable and
 /// has enough space. Leaves nothing behind. Checks space on Unix only.
 ///
+/// ```
+/// use burn_eqat::files::{FileError, check_room};
+///
+/// # let parent = tempfile::tempdir()?;
+/// # let target = parent.path().join("model");
+/// check_room(&target, 1000)?;
+/// # #[cfg(unix)]
+/// assert!(matches!(check_room(&target, u64::MAX), Err(FileError::NoRoom { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// When the parent directory is not writable, or does not have enough space.

@@ -23,6 +23,28 @@ use std::path::Path;
 /// Other floats are in `dtype` if that loses nothing, else in 32 bits. If weights are packed, `config` gets a
 /// `quantization_config` entry with their schemes.
 ///
+/// ```
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::{DType, Device};
+/// use burn_eqat::files::{Checkpoint, StagedDir, save_model};
+/// use burn_eqat::{Quantize, Scheme, Weights};
+/// use serde_json::json;
+///
+/// # let parent = tempfile::tempdir()?;
+/// # let dir = parent.path().join("model");
+/// let scheme: Scheme = "w4g32".parse()?;
+/// let new = || -> Linear { LinearConfig::new(64, 32).init(&Device::flex()) };
+/// let packed = new().quantize_rtn(&Weights::linears(), scheme)?;
+///
+/// let staged = StagedDir::begin(&dir, false)?;
+/// save_model(&packed, &json!({"model_type": "linear"}), DType::F32, &staged)?;
+/// staged.commit()?;
+///
+/// let loaded = Checkpoint::open(&dir)?.load(new(), |_| false)?;
+/// assert_eq!(loaded.weight.val().into_data(), packed.weight.val().into_data());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// When a weight is fake-quantized, a tensor cannot be read from its device or a file cannot be written.
@@ -38,6 +60,34 @@ pub fn save_model<M: Module>(
 }
 
 /// [`save_model`] for a model whose blocks are in files: each is loaded, written and dropped in turn.
+///
+/// ```
+/// use burn::tensor::DType;
+/// use burn_eqat::files::{Checkpoint, StagedDir, save_model_by_block};
+/// use serde_json::json;
+/// # use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
+/// # use burn_eqat::train::{Blockwise, ModelError};
+///
+/// # let parent = tempfile::tempdir()?;
+/// # let dir = parent.path().join("model");
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { layers: Vec<Linear> }
+/// # impl Blockwise for Mlp {
+/// #     type Batch = Tensor<2>;
+/// #     type Hidden = Tensor<2>;
+/// #     type Context = ();
+/// #     fn blocks(&self) -> Vec<String> { (0..self.layers.len()).map(|i| format!("layers.{i}")).collect() }
+/// #     fn embed(&self, batch: Tensor<2>) -> Result<(Tensor<2>, ()), ModelError> { Ok((batch, ())) }
+/// #     fn run_block(&self, i: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> { Ok(self.layers[i].forward(x)) }
+/// # }
+/// # let model = Mlp { layers: (0..2).map(|_| LinearConfig::new(8, 8).init(&Device::flex())).collect() };
+/// // `model` implements `Blockwise`.
+/// let staged = StagedDir::begin(&dir, false)?;
+/// save_model_by_block(&model, &json!({"model_type": "mlp"}), DType::F32, &staged)?;
+/// staged.commit()?;
+/// assert!(Checkpoint::open(&dir)?.has_tensor("layers.1.weight"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///
@@ -102,6 +152,16 @@ impl<'a> ModelWriter<'a> {
 
 /// Bytes of tensor data that [`save_model`] would write.
 ///
+/// ```
+/// use burn::nn::LinearConfig;
+/// use burn::tensor::{DType, Device};
+/// use burn_eqat::files::saved_size;
+///
+/// let model = LinearConfig::new(64, 32).with_bias(false).init(&Device::flex());
+/// assert_eq!(saved_size(&model, DType::F32)?, 4 * 64 * 32);
+/// # Ok::<(), burn_eqat::files::FileError>(())
+/// ```
+///
 /// # Errors
 ///
 /// When a tensor cannot be read from its device.
@@ -110,6 +170,28 @@ pub fn saved_size<M: Module>(module: &M, dtype: DType) -> Result<usize, FileErro
 }
 
 /// [`saved_size`] of a model whose blocks are in files. Each of them is read for it.
+///
+/// ```
+/// use burn::tensor::DType;
+/// use burn_eqat::files::{saved_size, saved_size_by_block};
+/// # use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
+/// # use burn_eqat::train::{Blockwise, ModelError};
+///
+/// # #[derive(Module, Debug)]
+/// # struct Mlp { layers: Vec<Linear> }
+/// # impl Blockwise for Mlp {
+/// #     type Batch = Tensor<2>;
+/// #     type Hidden = Tensor<2>;
+/// #     type Context = ();
+/// #     fn blocks(&self) -> Vec<String> { (0..self.layers.len()).map(|i| format!("layers.{i}")).collect() }
+/// #     fn embed(&self, batch: Tensor<2>) -> Result<(Tensor<2>, ()), ModelError> { Ok((batch, ())) }
+/// #     fn run_block(&self, i: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> { Ok(self.layers[i].forward(x)) }
+/// # }
+/// # let model = Mlp { layers: (0..2).map(|_| LinearConfig::new(8, 8).init(&Device::flex())).collect() };
+/// // `model` implements `Blockwise`, and all of its blocks are in memory.
+/// assert_eq!(saved_size_by_block(&model, DType::F32)?, saved_size(&model, DType::F32)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///
@@ -139,6 +221,20 @@ fn saved_size_of<M: Module>(
 
 /// The approximate bytes of tensor data that [`save_model`] would write. Does not read the data, so parameters
 /// need not have any yet.
+///
+/// ```
+/// use burn::nn::LinearConfig;
+/// use burn::tensor::{DType, Device};
+/// use burn_eqat::files::{check_room, expected_size};
+///
+/// # let parent = tempfile::tempdir()?;
+/// # let target = parent.path().join("model");
+/// let model = LinearConfig::new(64, 32).with_bias(false).init(&Device::flex());
+/// let bytes = expected_size(&model, DType::F16);
+/// assert_eq!(bytes, 2 * 64 * 32);
+/// check_room(&target, bytes)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn expected_size<M: Module>(module: &M, dtype: DType) -> u64 {
     let bytes = |slot: &Slot| {
         let element = match slot.role {

@@ -9,6 +9,21 @@ use std::collections::{BTreeMap, HashMap};
 ///
 /// They are written with how many weights have another than the most common one: `w2g64 + 7 at w4g64`. That is also what they
 /// are in reports.
+///
+/// ```
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::Device;
+/// use burn_eqat::files::PackedSchemes;
+/// use burn_eqat::{Quantize, Schemes, Weights};
+///
+/// let layers: Vec<Linear> = (0..3).map(|_| LinearConfig::new(64, 32).init(&Device::flex())).collect();
+/// assert!(PackedSchemes::of(&layers).is_none());
+/// let schemes = Schemes::new("w2g64".parse()?).with_path("1.weight", "w4g64".parse()?);
+/// let packed = layers.quantize_rtn(&Weights::linears(), schemes)?;
+/// let schemes = PackedSchemes::of(&packed).expect("it is packed");
+/// assert_eq!(schemes.to_string(), "w2g64 + 1 at w4g64");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct PackedSchemes {
     /// The most common one.

@@ -20,6 +20,17 @@ pub(super) const SIDE_FILES: [&str; 12] = [
 
 /// Copies the tokenizer and similar files from one checkpoint directory to another.
 ///
+/// ```
+/// use burn_eqat::files::copy_side_files;
+///
+/// # let (from, to) = (tempfile::tempdir()?, tempfile::tempdir()?);
+/// # let (from, to) = (from.path(), to.path());
+/// # std::fs::write(from.join("tokenizer.json"), "{}")?;
+/// copy_side_files(from, to)?;
+/// assert!(to.join("tokenizer.json").exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// When an existing file cannot be copied.

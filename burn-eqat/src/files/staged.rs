@@ -6,6 +6,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A directory that appears complete or not at all. It is filled under a temporary name, and then renamed.
+///
+/// ```
+/// use burn_eqat::files::StagedDir;
+/// use std::fs;
+///
+/// # let parent = tempfile::tempdir()?;
+/// # let dir = parent.path().join("model");
+/// let staged = StagedDir::begin(&dir, false)?;
+/// fs::write(staged.path().join("config.json"), "{}")?;
+/// assert!(!dir.exists());
+/// staged.commit()?;
+/// assert!(dir.join("config.json").exists());
+/// // It is not empty now.
+/// assert!(StagedDir::check(&dir, false).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct StagedDir {
     target: PathBuf,

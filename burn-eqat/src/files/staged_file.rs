@@ -5,6 +5,20 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// A file that appears complete or not at all. It is written under a temporary name, and then renamed.
+///
+/// ```
+/// use burn_eqat::files::StagedFile;
+/// use std::io::Write;
+///
+/// # let parent = tempfile::tempdir()?;
+/// # let target = parent.path().join("report.json");
+/// let mut staged = StagedFile::begin(&target)?;
+/// staged.file().write_all(b"{}")?;
+/// assert!(!target.exists());
+/// staged.commit()?;
+/// assert_eq!(std::fs::read_to_string(&target)?, "{}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct StagedFile {
     target: PathBuf,
