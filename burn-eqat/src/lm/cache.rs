@@ -2,6 +2,19 @@ use burn::tensor::Tensor;
 
 /// Keys and values of the earlier positions of an attention layer, so that a new token computes only one
 /// position.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_eqat::lm::KvCache;
+///
+/// let device = Device::flex();
+/// let new = |positions| Tensor::<4>::ones([1, 2, positions, 16], &device);
+/// let mut cache = KvCache::default();
+/// // A prompt of five tokens, then one more.
+/// cache.append(new(5), new(5));
+/// let (keys, _values) = cache.append(new(1), new(1));
+/// assert_eq!((keys.dims(), cache.len()), ([1, 2, 6, 16], 6));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct KvCache {
     keys_values: Option<(Tensor<4>, Tensor<4>)>,

@@ -22,6 +22,13 @@ pub struct Calibration {
 }
 
 /// The number of windows of each kind.
+///
+/// ```
+/// use burn_eqat::lm::CalibrationSizes;
+///
+/// let sizes = CalibrationSizes { train: 4096, valid: 64, e2e: 4096 };
+/// assert_eq!(sizes.to_string(), "4096 for Block-AP, 64 for validation, 4096 for E2E-QP");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CalibrationSizes {
     /// Training windows of Block-AP.
@@ -47,6 +54,16 @@ impl Calibration {
     /// tenth), then Block-AP. E2E-QP gets the rest and, if that is not enough, also Block-AP's windows. If
     /// there are fewer windows than requested, each kind gets fewer; [`used`](Self::used) gives the
     /// numbers.
+    ///
+    /// ```
+    /// use burn_eqat::lm::{Calibration, CalibrationSizes, TokenWindows};
+    ///
+    /// let windows = TokenWindows::new((0..4000).map(|i| i * i % 50).collect(), 8);
+    /// let sizes = CalibrationSizes { train: 256, valid: 32, e2e: 128 };
+    /// let data = Calibration::split(&windows, sizes, 42)?;
+    /// assert_eq!((data.used(), data.eval.len()), (sizes, 50));
+    /// # Ok::<(), burn_eqat::lm::LmError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -127,6 +144,21 @@ impl Calibration {
     }
 
     /// Writes the windows to a safetensors file as [`from_tokens`](Self::from_tokens) reads them.
+    ///
+    /// ```
+    /// use burn_eqat::lm::{Calibration, CalibrationSizes, TokenWindows};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("windows.safetensors");
+    /// let windows = TokenWindows::new((0..4000).map(|i| i * i % 50).collect(), 8);
+    /// let sizes = CalibrationSizes { train: 256, valid: 32, e2e: 128 };
+    /// let data = Calibration::split(&windows, sizes, 42)?;
+    /// data.save(&path)?;
+    /// // With a vocabulary of 50 tokens.
+    /// let again = Calibration::from_tokens(&path, sizes, 50)?;
+    /// assert_eq!((again.train, again.eval), (data.train, data.eval));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -16,6 +16,16 @@ struct Line {
 /// The documents of a file. In a `.jsonl` file, each line is an object with a field `text`; any other file is
 /// split at [`END_OF_TEXT`] marks. Empty documents are left out.
 ///
+/// ```
+/// use burn_eqat::lm::read_documents;
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("stories.txt");
+/// std::fs::write(&path, "One day.\n<|endoftext|>\nOnce upon a time.\n")?;
+/// assert_eq!(read_documents(&path)?, ["One day.", "Once upon a time."]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// When the file cannot be read, a line is not such an object, or the file has no text.
@@ -41,6 +51,17 @@ pub fn is_json_lines(path: &Path) -> bool {
 }
 
 /// The field `text` of each line of a `.jsonl` file, empty texts among them.
+///
+/// ```
+/// use burn_eqat::lm::{is_json_lines, read_json_lines};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("stories.jsonl");
+/// std::fs::write(&path, "{\"text\": \"One day.\"}\n{\"text\": \"\"}\n")?;
+/// assert!(is_json_lines(&path));
+/// assert_eq!(read_json_lines(&path)?, ["One day.", ""]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

@@ -13,6 +13,23 @@ pub struct SpecialTokens {
 /// Encodes documents, each between BOS and EOS, joins their tokens and splits them into windows. An
 /// incomplete last window is dropped.
 ///
+/// ```
+/// use burn_eqat::lm::{SpecialTokens, encode_windows, load_tokenizer};
+///
+/// # let vocabulary = r#"{"<s>": 0, "one": 1, "day": 2, "?": 3}"#;
+/// # let model = format!(r#"{{"type": "WordLevel", "vocab": {vocabulary}, "unk_token": "?"}}"#);
+/// # let json = format!(r#"{{"version": "1.0", "pre_tokenizer": {{"type": "Whitespace"}}, "model": {model}}}"#);
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # std::fs::write(dir.join("tokenizer.json"), json)?;
+/// let tokenizer = load_tokenizer(dir)?;
+/// let special = SpecialTokens { bos: Some(0), eos: None };
+/// let documents = ["one day".to_string(), "day one one".to_string()];
+/// let windows = encode_windows(&tokenizer, &documents, special, 3)?;
+/// assert_eq!(windows.tokens(), [0, 1, 2, 0, 2, 1]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// When a document cannot be encoded.
@@ -32,6 +49,21 @@ pub fn encode_windows(
 }
 
 /// The tokens of a text, without BOS and EOS.
+///
+/// ```
+/// use burn_eqat::lm::{encode, load_tokenizer};
+///
+/// # let vocabulary = r#"{"<s>": 0, "one": 1, "day": 2, "?": 3}"#;
+/// # let model = format!(r#"{{"type": "WordLevel", "vocab": {vocabulary}, "unk_token": "?"}}"#);
+/// # let json = format!(r#"{{"version": "1.0", "pre_tokenizer": {{"type": "Whitespace"}}, "model": {model}}}"#);
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # std::fs::write(dir.join("tokenizer.json"), json)?;
+/// let tokenizer = load_tokenizer(dir)?;
+/// // Its vocabulary has no "night".
+/// assert_eq!(encode(&tokenizer, "one day one night")?, [1, 2, 1, 3]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

@@ -17,6 +17,19 @@ const CAST_ROWS: usize = 256;
 /// `(softmax(h W) - onehot) W^T`. So logits are used while they are in a cache, and are not kept for the
 /// backward pass.
 ///
+/// ```
+/// use burn::tensor::{Device, Distribution, Int, Tensor};
+/// use burn_eqat::lm::{frozen_head_loss, head_logits, next_token_loss};
+///
+/// let device = Device::flex();
+/// let hidden = Tensor::<3>::random([2, 5, 16], Distribution::Default, &device);
+/// let head = Tensor::<2>::random([16, 10], Distribution::Default, &device);
+/// let tokens = Tensor::<2, Int>::from_data([[1, 2, 3, 4, 5], [5, 4, 3, 2, 1]], &device);
+/// let loss = frozen_head_loss(hidden.clone(), head.clone(), tokens.clone());
+/// let same = next_token_loss(head_logits(hidden, head), tokens);
+/// assert!((loss - same).abs().into_scalar::<f32>() < 1e-4);
+/// ```
+///
 /// # Shapes
 ///
 /// - `hidden`: `[batch, seq, width]`, the output of the last norm
@@ -31,6 +44,21 @@ pub fn frozen_head_loss(hidden: Tensor<3>, head: Tensor<2>, tokens: Tensor<2, In
 }
 
 /// [`answer_loss`](super::answer_loss) in the way of [`frozen_head_loss`]: there are logits for the answers only.
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Int, Tensor};
+/// use burn_eqat::lm::{answer_loss, frozen_head_answer_loss, head_logits};
+///
+/// let device = Device::flex();
+/// let hidden = Tensor::<3>::random([2, 5, 16], Distribution::Default, &device);
+/// let head = Tensor::<2>::random([16, 10], Distribution::Default, &device);
+/// let tokens = Tensor::<2, Int>::from_data([[1, 2, 3, 4, 5], [5, 4, 3, 2, 1]], &device);
+/// // The last two tokens of the first text, and the last of the second.
+/// let answers = Tensor::<1, Int>::from_data([3, 4, 9], &device);
+/// let loss = frozen_head_answer_loss(hidden.clone(), head.clone(), tokens.clone(), answers.clone());
+/// let same = answer_loss(head_logits(hidden, head), tokens, answers);
+/// assert!((loss - same).abs().into_scalar::<f32>() < 1e-4);
+/// ```
 ///
 /// # Shapes
 ///

@@ -3,6 +3,31 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use std::time::Instant;
 
 /// A decoder that predicts the next token, position by position, for [`generate`].
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use burn_eqat::lm::{ModelError, NextTokenLogits};
+///
+/// /// After a token comes the next number.
+/// struct Counts;
+///
+/// impl NextTokenLogits for Counts {
+///     type Cache = ();
+///
+///     fn new_cache(&self) {}
+///
+///     fn next_token_logits(&self, tokens: Tensor<2, Int>, _: &mut ()) -> Result<Tensor<2>, ModelError> {
+///         let [batch, new] = tokens.dims();
+///         let last = tokens.slice_dim(1, new - 1..new).reshape([batch]);
+///         Ok((last + 1).one_hot::<2>(10).float())
+///     }
+/// }
+///
+/// let tokens = Tensor::<2, Int>::from_data([[1, 2, 3]], &Device::flex());
+/// let logits = Counts.next_token_logits(tokens, &mut ())?;
+/// assert_eq!(logits.argmax(1).into_scalar::<i32>(), 4);
+/// # Ok::<(), ModelError>(())
+/// ```
 pub trait NextTokenLogits {
     /// The state of the earlier positions: for example a [`KvCache`](super::KvCache) for each block, or the
     /// tokens themselves.
@@ -60,6 +85,38 @@ pub struct Generated {
 
 /// Continues a prompt until the model ends the text or a limit is reached. The callback `on_token` gets each new
 /// token, and may stop with an error.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use burn_eqat::lm::{GenerationLimits, Sampler, generate};
+/// # use burn::tensor::{Int, Tensor};
+/// # use burn_eqat::lm::{ModelError, NextTokenLogits};
+/// # /// After a token comes the next number.
+/// # struct Counts;
+/// #
+/// # impl NextTokenLogits for Counts {
+/// #     type Cache = ();
+/// #
+/// #     fn new_cache(&self) {}
+/// #
+/// #     fn next_token_logits(&self, tokens: Tensor<2, Int>, _: &mut ()) -> Result<Tensor<2>, ModelError> {
+/// #         let [batch, new] = tokens.dims();
+/// #         let last = tokens.slice_dim(1, new - 1..new).reshape([batch]);
+/// #         Ok((last + 1).one_hot::<2>(10).float())
+/// #     }
+/// # }
+///
+/// // `Counts` implements `NextTokenLogits`: after a token comes the next number.
+/// let limits = GenerationLimits { max_new_tokens: 20, max_positions: 64, eos: vec![7] };
+/// let mut sampler = Sampler::new(0.0, 1.0, 42);
+/// let device = Device::flex();
+/// let text = generate(&Counts, &[2, 3], &limits, &mut sampler, &device, &mut |token| {
+///     println!("{token}");
+///     Ok(())
+/// })?;
+/// assert_eq!((text.tokens, text.sampled), (vec![4, 5, 6], 4));
+/// # Ok::<(), burn_eqat::lm::LmError>(())
+/// ```
 ///
 /// # Errors
 ///

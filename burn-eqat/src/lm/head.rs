@@ -11,6 +11,18 @@ const NUMBERS: usize = 1 << 23;
 ///
 /// The weight may stay in the half precision of its file: some columns of it are in f32 at a time.
 ///
+/// ```
+/// use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
+/// use burn_eqat::lm::head_logits;
+///
+/// let device = Device::flex();
+/// let hidden = Tensor::<3>::random([2, 5, 16], Distribution::Default, &device);
+/// let head = Tensor::<2>::random([16, 10], Distribution::Default, &device);
+/// // A weight in half precision stays as it is.
+/// let logits = head_logits(hidden, head.cast(FloatDType::BF16));
+/// assert_eq!((logits.dims(), logits.dtype()), ([2, 5, 10], DType::F32));
+/// ```
+///
 /// # Shapes
 ///
 /// - `hidden`: `[batch, seq, width]`, the output of the last norm

@@ -15,6 +15,18 @@ impl Batcher<Vec<i32>, TokenBatch> for WindowBatcher {
 
 impl TokenWindows {
     /// A loader of these windows for Burn's training. With a seed they are shuffled again for each epoch.
+    ///
+    /// ```
+    /// use burn::tensor::Device;
+    /// use burn_eqat::lm::TokenWindows;
+    ///
+    /// let windows = TokenWindows::new((0..400).collect(), 8);
+    /// let loader = windows.loader(16, Some(42), &Device::flex());
+    /// let batches: Vec<_> = loader.iter().collect::<Result<_, _>>()?;
+    /// assert_eq!((loader.num_items(), batches.len()), (50, 4));
+    /// assert_eq!(batches[0].tokens.dims(), [16, 8]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn loader(
         &self,
         batch_size: usize,

@@ -4,6 +4,27 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 
 /// A language model that computes its next-token loss, for [`perplexity`](super::perplexity).
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_eqat::lm::{ModelError, NextTokenLoss, TokenBatch, next_token_loss};
+///
+/// /// Ten tokens, all of them as likely as another.
+/// struct Uniform;
+///
+/// impl NextTokenLoss for Uniform {
+///     fn loss(&self, batch: TokenBatch) -> Result<Tensor<1>, ModelError> {
+///         let [windows, seq_len] = batch.tokens.dims();
+///         let logits = Tensor::zeros([windows, seq_len, 10], &batch.tokens.device());
+///         Ok(next_token_loss(logits, batch.tokens))
+///     }
+/// }
+///
+/// let batch = TokenBatch::new(vec![1, 2, 3, 4], 4, &Device::flex());
+/// let loss: f64 = Uniform.loss(batch)?.into_scalar();
+/// assert!((loss - 10_f64.ln()).abs() < 1e-5);
+/// # Ok::<(), ModelError>(())
+/// ```
 pub trait NextTokenLoss {
     /// Mean cross-entropy of each position's next token in a batch of windows, in nats: `[1]`.
     ///
@@ -15,6 +36,18 @@ pub trait NextTokenLoss {
 
 /// Mean cross-entropy of each position's next token, in nats. The last position of a window predicts nothing.
 ///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use burn_eqat::lm::next_token_loss;
+///
+/// let device = Device::flex();
+/// let logits = Tensor::<3>::zeros([2, 5, 10], &device);
+/// let tokens = Tensor::<2, Int>::from_data([[1, 2, 3, 4, 5], [5, 4, 3, 2, 1]], &device);
+/// let loss: f64 = next_token_loss(logits, tokens).into_scalar();
+/// // Ten tokens that are all as likely.
+/// assert!((loss - 10_f64.ln()).abs() < 1e-5);
+/// ```
+///
 /// # Shapes
 ///
 /// - `logits`: `[batch, seq, vocab]`
@@ -25,6 +58,19 @@ pub fn next_token_loss(logits: Tensor<3>, tokens: Tensor<2, Int>) -> Tensor<1> {
 }
 
 /// Mean cross-entropy of some tokens, in nats: [`next_token_loss`] of the answers of a [`TokenBatch`] alone.
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Int, Tensor};
+/// use burn_eqat::lm::{answer_loss, next_token_loss};
+///
+/// let device = Device::flex();
+/// let logits = Tensor::<3>::random([2, 5, 10], Distribution::Default, &device);
+/// let tokens = Tensor::<2, Int>::from_data([[1, 2, 3, 4, 5], [5, 4, 3, 2, 1]], &device);
+/// // All tokens but the first of each window, so it is the next-token loss.
+/// let answers = Tensor::<1, Int>::from_data([1, 2, 3, 4, 6, 7, 8, 9], &device);
+/// let loss = answer_loss(logits.clone(), tokens.clone(), answers);
+/// assert!((loss - next_token_loss(logits, tokens)).abs().into_scalar::<f32>() < 1e-5);
+/// ```
 ///
 /// # Shapes
 ///
@@ -56,6 +102,20 @@ pub(super) fn targets_of(tokens: Tensor<2, Int>, answers: Tensor<1, Int>) -> Ten
 }
 
 /// Log-probability of each position's next token.
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Int, Tensor};
+/// use burn_eqat::lm::next_token_log_probs;
+///
+/// let device = Device::flex();
+/// let logits = Tensor::<3>::random([2, 5, 10], Distribution::Default, &device);
+/// let tokens = Tensor::<2, Int>::from_data([[1, 2, 3, 4, 5], [5, 4, 3, 2, 1]], &device);
+/// let log_probs = next_token_log_probs(logits, tokens);
+/// assert_eq!(log_probs.dims(), [2, 4]);
+/// // Log-probability of each text, without its first token.
+/// let texts = log_probs.sum_dim(1);
+/// assert!(texts.max().into_scalar::<f32>() < 0.0);
+/// ```
 ///
 /// # Shapes
 ///

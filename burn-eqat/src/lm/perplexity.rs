@@ -9,6 +9,30 @@ const BATCH: usize = 8;
 /// positions of each window. The callback `progress` gets the number of batches done and in all, and may stop with
 /// an error, such as [`LmError::Interrupted`].
 ///
+/// ```
+/// use burn::tensor::Device;
+/// use burn_eqat::lm::{TokenWindows, perplexity};
+/// # use burn::tensor::Tensor;
+/// # use burn_eqat::lm::{ModelError, NextTokenLoss, TokenBatch, next_token_loss};
+/// # /// Ten tokens, all of them as likely as another.
+/// # struct Uniform;
+/// #
+/// # impl NextTokenLoss for Uniform {
+/// #     fn loss(&self, batch: TokenBatch) -> Result<Tensor<1>, ModelError> {
+/// #         let [windows, seq_len] = batch.tokens.dims();
+/// #         let logits = Tensor::zeros([windows, seq_len, 10], &batch.tokens.device());
+/// #         Ok(next_token_loss(logits, batch.tokens))
+/// #     }
+/// # }
+///
+/// // `Uniform` implements `NextTokenLoss`; all of its ten tokens are as likely.
+/// let windows = TokenWindows::new((0..400).map(|i| i % 10).collect(), 8);
+/// let device = Device::flex();
+/// let perplexity = perplexity(&Uniform, &windows, &device, &mut |_done, _total| Ok(()))?;
+/// assert!((perplexity - 10.0).abs() < 1e-3);
+/// # Ok::<(), burn_eqat::lm::LmError>(())
+/// ```
+///
 /// # Errors
 ///
 /// When the windows are too short for a prediction, the model fails, or `progress` returns an error.
@@ -33,6 +57,39 @@ pub fn perplexity<M: NextTokenLoss>(
 /// [`perplexity`] of a model whose blocks are in files, by its [`Blockwise::output_loss`]: each block is loaded once, and all
 /// windows go through it. Their hidden states are kept where `cache` says, and not rounded there. `progress` counts every batch
 /// once for each block and once for the loss.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use burn_eqat::lm::{TokenWindows, perplexity_by_block};
+/// use burn_eqat::train::CacheConfig;
+/// # use burn::module::Module;
+/// # use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
+/// # use burn::tensor::Tensor;
+/// # use burn_eqat::lm::{TokenBatch, next_token_loss};
+/// # use burn_eqat::train::{Blockwise, ModelError};
+/// # #[derive(Module, Debug)]
+/// # struct Model { tokens: Embedding, layer: Linear }
+/// # impl Blockwise for Model {
+/// #     type Batch = TokenBatch;
+/// #     type Hidden = Tensor<3>;
+/// #     type Context = ();
+/// #     fn blocks(&self) -> Vec<String> { vec!["layer".to_string()] }
+/// #     fn embed(&self, batch: TokenBatch) -> Result<(Tensor<3>, ()), ModelError> { Ok((self.tokens.forward(batch.tokens), ())) }
+/// #     fn run_block(&self, _: usize, x: Tensor<3>, _: &()) -> Result<Tensor<3>, ModelError> { Ok(self.layer.forward(x)) }
+/// #     fn output_loss(&self, logits: Tensor<3>, _: &(), batch: TokenBatch) -> Result<Tensor<1>, ModelError> {
+/// #         Ok(next_token_loss(logits, batch.tokens))
+/// #     }
+/// # }
+///
+/// let device = Device::flex();
+/// # let model = Model { tokens: EmbeddingConfig::new(10, 8).init(&device), layer: LinearConfig::new(8, 10).init(&device) };
+/// // `model` implements `Blockwise` with an `output_loss`.
+/// let windows = TokenWindows::new((0..400).map(|i| i % 10).collect(), 8);
+/// let cache = CacheConfig::new().with_memory(Some(1_000_000_000));
+/// let perplexity = perplexity_by_block(&model, &windows, &device, &cache, &mut |_done, _total| Ok(()))?;
+/// assert!(perplexity > 1.0);
+/// # Ok::<(), burn_eqat::lm::LmError>(())
+/// ```
 ///
 /// # Errors
 ///

@@ -5,6 +5,31 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 /// starting with `bos`. Such text resembles the model's training data. The callback `progress` gets the number of
 /// tokens done and in all, and may stop with an error.
 ///
+/// ```
+/// use burn::tensor::Device;
+/// use burn_eqat::lm::sample_windows;
+/// # use burn::tensor::{Int, Tensor};
+/// # use burn_eqat::lm::{ModelError, NextTokenLogits};
+/// # struct Model;
+/// # impl NextTokenLogits for Model {
+/// #     type Cache = ();
+/// #     fn new_cache(&self) {}
+/// #     fn next_token_logits(&self, tokens: Tensor<2, Int>, _: &mut ()) -> Result<Tensor<2>, ModelError> {
+/// #         Ok(Tensor::zeros([tokens.dims()[0], 10], &tokens.device()))
+/// #     }
+/// # }
+/// # let model = Model;
+///
+/// // Eight windows of 16 tokens; `model` implements `NextTokenLogits`.
+/// let device = Device::flex();
+/// let windows = sample_windows(&model, 1, [8, 16], 42, &device, &mut |done, total| {
+///     println!("{done} of {total}");
+///     Ok(())
+/// })?;
+/// assert_eq!((windows.len(), windows.window(3)[0]), (8, 1));
+/// # Ok::<(), burn_eqat::lm::LmError>(())
+/// ```
+///
 /// # Errors
 ///
 /// When the model fails, or `progress` returns an error.
@@ -24,6 +49,34 @@ pub fn sample_windows<M: NextTokenLogits>(
 
 /// [`sample_windows`] that goes on behind the first windows of it, and ends with the same ones. `keep` gets the windows there
 /// are by then, each time that some more are finished; those of the last time are what to begin with after a stop.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use burn_eqat::lm::{TokenWindows, sample_more_windows, sample_windows};
+/// # use burn::tensor::{Int, Tensor};
+/// # use burn_eqat::lm::{ModelError, NextTokenLogits};
+/// # struct Model;
+/// # impl NextTokenLogits for Model {
+/// #     type Cache = ();
+/// #     fn new_cache(&self) {}
+/// #     fn next_token_logits(&self, tokens: Tensor<2, Int>, _: &mut ()) -> Result<Tensor<2>, ModelError> {
+/// #         Ok(Tensor::zeros([tokens.dims()[0], 10], &tokens.device()))
+/// #     }
+/// # }
+/// # let model = Model;
+///
+/// let (device, shape, seed) = (Device::flex(), [100, 4], 42);
+/// let whole = sample_windows(&model, 1, shape, seed, &device, &mut |_, _| Ok(()))?;
+/// // A run that was stopped had kept the first 64.
+/// let begun = whole.range(0..64);
+/// let mut kept = TokenWindows::new(Vec::new(), 4);
+/// let again = sample_more_windows(&model, 1, shape, seed, &device, begun, &mut |_, _| Ok(()), &mut |windows| {
+///     kept = windows.clone();
+///     Ok(())
+/// })?;
+/// assert!(again == whole && kept == whole);
+/// # Ok::<(), burn_eqat::lm::LmError>(())
+/// ```
 ///
 /// # Errors
 ///

@@ -3,6 +3,17 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 /// Picks the next token from logits: the likeliest one at temperature 0, else a random one of the likeliest
 /// tokens whose probabilities add up to `top_p`.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_eqat::lm::Sampler;
+///
+/// let logits = Tensor::<2>::from_data([[0.0, 9.0, 1.0], [9.0, 0.0, 1.0]], &Device::flex());
+/// let mut greedy = Sampler::new(0.0, 1.0, 42);
+/// assert_eq!(greedy.sample(logits.clone()), [1, 0]);
+/// let mut random = Sampler::new(0.7, 0.9, 42);
+/// assert_eq!(random.sample(logits).len(), 2);
+/// ```
 pub struct Sampler {
     temperature: f64,
     top_p: f64,

@@ -4,6 +4,24 @@ use tokenizers::Tokenizer;
 /// Decodes tokens to text, piece by piece.
 ///
 /// A character may take several tokens; it is returned once it is complete.
+///
+/// ```
+/// use burn_eqat::lm::{TextStream, load_tokenizer};
+///
+/// # let vocabulary = r#"{"<s>": 0, "one": 1, "day": 2, "?": 3}"#;
+/// # let model = format!(r#"{{"type": "WordLevel", "vocab": {vocabulary}, "unk_token": "?"}}"#);
+/// # let json = format!(r#"{{"version": "1.0", "pre_tokenizer": {{"type": "Whitespace"}}, "model": {model}}}"#);
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # std::fs::write(dir.join("tokenizer.json"), json)?;
+/// let tokenizer = load_tokenizer(dir)?;
+/// let mut stream = TextStream::new(&tokenizer);
+/// let mut text = stream.push(&[1])?;
+/// text += &stream.push(&[2])?;
+/// text += &stream.finish()?;
+/// assert_eq!(text, "one day");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct TextStream<'a> {
     tokenizer: &'a Tokenizer,
     tokens: Vec<u32>,

@@ -7,6 +7,20 @@ use tokenizers::Tokenizer;
 /// The tokenizer of a checkpoint directory, from its `tokenizer.json`. The file's truncation and padding are
 /// turned off.
 ///
+/// ```
+/// use burn_eqat::lm::{encode, load_tokenizer};
+///
+/// # let vocabulary = r#"{"<s>": 0, "one": 1, "day": 2, "?": 3}"#;
+/// # let model = format!(r#"{{"type": "WordLevel", "vocab": {vocabulary}, "unk_token": "?"}}"#);
+/// # let json = format!(r#"{{"version": "1.0", "pre_tokenizer": {{"type": "Whitespace"}}, "model": {model}}}"#);
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// # std::fs::write(dir.join("tokenizer.json"), json)?;
+/// let tokenizer = load_tokenizer(dir)?;
+/// assert_eq!(encode(&tokenizer, "one day")?, [1, 2]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// When `tokenizer.json` is missing or cannot be read.

@@ -8,6 +8,19 @@ use std::path::Path;
 
 /// Reads windows from a tensor of a safetensors file, i32 `[samples, seq_len]`.
 ///
+/// ```
+/// use burn_eqat::lm::{TokenWindows, read_tokens, save_tokens};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("windows.safetensors");
+/// # save_tokens(&path, &[("train", &TokenWindows::new((0..40).collect(), 8))])?;
+/// let windows = read_tokens(&path, "train", 40)?;
+/// assert_eq!((windows.len(), windows.seq_len()), (5, 8));
+/// // Token 39 is not in a vocabulary of 39.
+/// assert!(read_tokens(&path, "train", 39).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// When the tensor is missing, empty, or of another shape or type, or a token is not in the vocabulary.
@@ -41,6 +54,17 @@ pub fn read_tokens(path: &Path, tensor: &str, vocab_size: usize) -> Result<Token
 }
 
 /// Writes windows to a safetensors file, by the names of their tensors, as [`read_tokens`] reads them.
+///
+/// ```
+/// use burn_eqat::lm::{TokenWindows, read_tokens, save_tokens};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("windows.safetensors");
+/// let windows = TokenWindows::new((0..40).collect(), 8);
+/// save_tokens(&path, &[("train", &windows)])?;
+/// assert_eq!(read_tokens(&path, "train", 40)?, windows);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

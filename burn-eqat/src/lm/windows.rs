@@ -3,6 +3,19 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use std::ops::Range;
 
 /// A batch of token windows, and which of their tokens the loss is the mean over.
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use burn_eqat::lm::TokenBatch;
+///
+/// let device = Device::flex();
+/// let batch = TokenBatch::new(vec![5, 6, 7, 8, 5, 9, 7, 8], 4, &device);
+/// assert_eq!((batch.tokens.dims(), batch.predicted()), ([2, 4], 6));
+/// // The loss of the last token of each window alone.
+/// let answers = Tensor::<1, Int>::from_data([3, 7], &device);
+/// let batch = TokenBatch { answers: Some(answers), ..batch };
+/// assert_eq!(batch.predicted(), 2);
+/// ```
 #[derive(Clone, Debug)]
 pub struct TokenBatch {
     /// The tokens, `[windows, seq_len]`.
@@ -53,6 +66,20 @@ impl From<Tensor<2, Int>> for TokenBatch {
 }
 
 /// Windows of tokens, all of one length.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use burn_eqat::lm::TokenWindows;
+///
+/// let windows = TokenWindows::new((0..17).collect(), 4);
+/// // The last token fills no window.
+/// assert_eq!((windows.len(), windows.seq_len()), (4, 4));
+/// assert_eq!(windows.window(1), [4, 5, 6, 7]);
+/// windows.check_vocabulary(17, "an example")?;
+/// let batches = windows.batches(3, &Device::flex());
+/// assert_eq!(batches[0].tokens.dims(), [3, 4]);
+/// # Ok::<(), burn_eqat::lm::LmError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenWindows {
     tokens: Vec<i32>,

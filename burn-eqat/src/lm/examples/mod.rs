@@ -8,6 +8,16 @@ use super::LmError;
 use std::sync::Arc;
 
 /// A text, and which of its tokens are to be learned.
+///
+/// ```
+/// use burn_eqat::lm::Example;
+///
+/// // A question of three tokens with an answer of two.
+/// let example = Example::new(vec![5, 6, 7, 20, 21], vec![3, 4]).expect("there is something to learn");
+/// assert_eq!(example.clone().cut(4).unwrap().answers(), [3]);
+/// // Nothing of the answer is left.
+/// assert_eq!(example.cut(3), None);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Example {
     tokens: Vec<i32>,

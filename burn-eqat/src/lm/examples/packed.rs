@@ -9,6 +9,17 @@ impl Examples {
     ///
     /// A text in a window sees those before it. That is what most trainers' packing does, and what pretraining does; pad the texts
     /// instead if none may know of another.
+    ///
+    /// ```
+    /// use burn_eqat::lm::{Example, Examples};
+    ///
+    /// let texts = [vec![1, 2, 3], vec![4, 5, 6, 7], vec![8, 9]];
+    /// let examples: Examples = texts.into_iter().filter_map(|text| Example::new(text, vec![1])).collect();
+    /// let packed = examples.packed(6);
+    /// let lengths: Vec<usize> = packed.iter().map(|window| window.tokens().len()).collect();
+    /// assert_eq!(lengths, [6, 3]);
+    /// assert_eq!(packed.answers(), examples.answers());
+    /// ```
     pub fn packed(&self, seq_len: usize) -> Self {
         // The longest first, each into the fullest window that has room: close to the fewest windows.
         let mut order: Vec<&Example> = self.iter().collect();
