@@ -1,6 +1,6 @@
 //! The two little models of this package, and what they are measured with.
 
-use crate::data::{Dialogues, World};
+use crate::data::{Dialogues, World, loader};
 use crate::error::Error;
 use crate::evaluate::{Exam, Sampling};
 use crate::load::LoadedMultimodal;
@@ -150,10 +150,23 @@ impl Little {
                 // In files.
                 8.0 * self.loaded.dtype().size() as f64
             },
+            loss: self.loss(model)?,
             greedy: marks(Sampling::GREEDY)?,
             sampled: marks(self.measure.sampling)?,
             seconds,
         })
+    }
+
+    /// Mean cross-entropy of the tokens of answers about unseen samples, in nats.
+    fn loss(&self, model: &Multimodal) -> Result<f64, Error> {
+        let unseen = self.dialogues(UNSEEN)?.first(self.measure.per_kind);
+        let (mut sum, mut tokens) = (0.0, 0);
+        for batch in loader(unseen, 32, &self.device).iter() {
+            let batch = batch?;
+            sum += model.loss(&batch)?.into_scalar::<f64>() * batch.answers() as f64;
+            tokens += batch.answers();
+        }
+        Ok(sum / tokens.max(1) as f64)
     }
 
     /// Takes the model to few bits, and measures it after each stage but the first, full precision. `say` gets what is

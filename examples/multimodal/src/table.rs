@@ -14,6 +14,8 @@ pub struct Row {
     pub stage: String,
     /// Bits of a quantized weight, with its share of step sizes and zero points.
     pub bits_per_weight: f64,
+    /// Mean cross-entropy of the tokens of answers about unseen samples, in nats.
+    pub loss: f64,
     /// Answers of the likeliest words.
     pub greedy: Marks,
     /// Sampled answers.
@@ -26,14 +28,20 @@ pub struct Row {
 pub fn table(world: World, rows: &[Row]) -> String {
     let mut text = String::new();
     for (name, sampled) in [("greedy", false), ("sampled", true)] {
-        write!(text, "{name:<9}{:<16}{:>12}", "stage", "bits/weight").expect("text grows");
+        write!(
+            text,
+            "{name:<9}{:<16}{:>12}{:>9}",
+            "stage", "bits/weight", "loss"
+        )
+        .expect("text grows");
         for kind in world.kinds().iter().chain(&["all"]) {
             write!(text, "{kind:>11}").expect("text grows");
         }
         writeln!(text, "{:>9}", "seconds").expect("text grows");
         for row in rows {
             let (scheme, stage, bits) = (&row.scheme, &row.stage, row.bits_per_weight);
-            write!(text, "{scheme:<9}{stage:<16}{bits:>12.2}").expect("text grows");
+            let loss = row.loss;
+            write!(text, "{scheme:<9}{stage:<16}{bits:>12.2}{loss:>9.4}").expect("text grows");
             let marks = if sampled { &row.sampled } else { &row.greedy };
             for part in marks.by_kind.iter().chain([&marks.all]) {
                 write!(text, "{:>9.1} %", 100.0 * part).expect("text grows");
@@ -46,7 +54,7 @@ pub fn table(world: World, rows: &[Row]) -> String {
 }
 
 /// What a world's rows say of the end of the recipe: for each scheme, the points that E2E-QP's model has less than full
-/// precision, and the part of what rounding loses that training brings back. Greedy answers of all kinds.
+/// precision (greedy answers of all kinds), and the part of what rounding adds to the loss that training takes away.
 pub fn summary(rows: &[Row]) -> String {
     let mut text = String::new();
     let Some(full) = rows.first() else {
@@ -58,13 +66,15 @@ pub fn summary(rows: &[Row]) -> String {
     };
     for row in rows.iter().filter(|row| row.stage == "rtn") {
         if let Some(tuned) = of(&row.scheme, "e2e-qp") {
-            let [full, rounded, tuned] = [full, row, tuned].map(|row| 100.0 * row.greedy.all);
-            let (lost, left) = (full - rounded, full - tuned);
+            let points = [full, row, tuned].map(|row| 100.0 * row.greedy.all);
+            let [rounded, trained] = [points[0] - points[1], points[0] - points[2]];
+            let [risen, left] = [row.loss - full.loss, tuned.loss - full.loss];
             writeln!(
                 text,
-                "{}: rounding loses {lost:.1} points, {left:.1} are lost in the end ({:.0} % brought back)",
+                "{}: rounding loses {rounded:.1} points, {trained:.1} are lost in the end; it adds {risen:.4} to the loss, of \
+                 which {:.0} % are gone in the end",
                 row.scheme,
-                100.0 * (lost - left) / lost.max(1e-9)
+                100.0 * (risen - left) / risen.max(1e-9)
             )
             .expect("text grows");
         }
@@ -76,7 +86,7 @@ pub fn summary(rows: &[Row]) -> String {
 mod tests {
     use super::*;
 
-    fn row(scheme: &str, stage: &str, all: f64) -> Row {
+    fn row(scheme: &str, stage: &str, all: f64, loss: f64) -> Row {
         let marks = Marks {
             by_kind: vec![all; World::Tones.kinds().len()],
             all,
@@ -85,6 +95,7 @@ mod tests {
             scheme: scheme.into(),
             stage: stage.into(),
             bits_per_weight: 2.0,
+            loss,
             greedy: marks.clone(),
             sampled: marks,
             seconds: 1.0,
@@ -94,9 +105,9 @@ mod tests {
     #[test]
     fn rows_line_up_and_are_summed_up() {
         let rows = [
-            row("-", "full-precision", 0.98),
-            row("w2g64", "rtn", 0.18),
-            row("w2g64", "e2e-qp", 0.9),
+            row("-", "full-precision", 0.98, 0.1),
+            row("w2g64", "rtn", 0.18, 0.5),
+            row("w2g64", "e2e-qp", 0.9, 0.2),
         ];
         let text = table(World::Tones, &rows);
         let widths: Vec<usize> = text
@@ -108,7 +119,8 @@ mod tests {
         assert!(widths.windows(2).all(|pair| pair[0] == pair[1]), "{text}");
         assert_eq!(
             summary(&rows),
-            "w2g64: rounding loses 80.0 points, 8.0 are lost in the end (90 % brought back)\n"
+            "w2g64: rounding loses 80.0 points, 8.0 are lost in the end; it adds 0.4000 to the loss, of which 75 % are gone in the \
+             end\n"
         );
     }
 }
