@@ -345,7 +345,21 @@ pub fn quant_linear<B: Backend>(
     expect_packed::<B>("linear", &codes, &scales, &zero_points, bits, d_input);
     let dtype = x.dtype();
     let weight = dense::<B>(codes, scales, zero_points, bits, d_input);
-    cast::<B>(B::float_matmul(widen::<B>(x), weight), dtype)
+    cast::<B>(product::<B>(widen::<B>(x), weight), dtype)
+}
+
+/// The product of two matrices. Some backends cannot do it where a side is 0.
+fn product<B: Backend>(left: FloatTensor<B>, right: FloatTensor<B>) -> FloatTensor<B> {
+    let ([rows, inner], [_, columns]) = (sides(&left.shape()), sides(&right.shape()));
+    if rows * inner * columns == 0 {
+        let shape = Shape::new([rows, columns]);
+        return B::float_zeros(shape, &left.device(), left.dtype().into());
+    }
+    B::float_matmul(left, right)
+}
+
+fn sides(shape: &Shape) -> [usize; 2] {
+    [shape[0], shape[1]]
 }
 
 /// Adds `bias [n]` to each row of `y [m, n]`.
@@ -370,7 +384,7 @@ pub fn quant_linear_backward_input<B: Backend>(
     expect_grad::<B>(OP, &grad, &[rows, n]);
     let dtype = grad.dtype();
     let weight = B::float_transpose(dense::<B>(codes, scales, zero_points, bits, d_input));
-    cast::<B>(B::float_matmul(widen::<B>(grad), weight), dtype)
+    cast::<B>(product::<B>(widen::<B>(grad), weight), dtype)
 }
 
 /// Gradients of [`quant_linear`] by step sizes and zero points.
@@ -387,6 +401,6 @@ pub fn quant_linear_backward_scale<B: Backend>(
     let [_, n] = expect_packed::<B>(OP, &codes, &scales, &zero_points, bits, d_input);
     expect_grad::<B>(OP, &grad, &[rows, n]);
     let (x, grad) = (widen::<B>(x), widen::<B>(grad));
-    let d_weight = B::float_matmul(B::float_transpose(x), grad);
+    let d_weight = product::<B>(B::float_transpose(x), grad);
     dequantize_backward::<B>(codes, scales, zero_points, d_weight, bits, d_input)
 }

@@ -10,14 +10,18 @@ use std::path::{Path, PathBuf};
 ///
 /// ```
 /// use burn::tensor::Device;
-/// use burn_eqat::adapter::{Adapter};
+/// use burn_eqat::adapter::Adapter;
 /// use burn_eqat::{QuantLinearConfig, Quantize, Scheme, Weights};
+/// # use burn::{module::{Module, ModuleMapper, Param}, tensor::Tensor};
 ///
 /// let scheme: Scheme = "w4g32".parse()?;
 /// let layer = QuantLinearConfig::new(64, 16).init(&Device::flex());
 /// let base = layer.quantize_rtn(&Weights::linears(), scheme)?;
-/// # let mut tuned = base.clone();
-/// # tuned.weight = tuned.weight.map(|scales| scales * 2.0);
+/// # struct Doubled;
+/// # impl ModuleMapper for Doubled {
+/// #     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> { param.map(|values| values * 2.0) }
+/// # }
+/// # let tuned = base.clone().map(&mut Doubled);
 /// // ... `tuned` is what E2E-QP makes of `base` ...
 /// let adapter = Adapter::of(&tuned)?;
 /// let again = adapter.apply(base)?;
@@ -59,7 +63,7 @@ impl Adapter {
     ///
     /// ```
     /// use burn::tensor::Device;
-    /// use burn_eqat::adapter::{Adapter};
+    /// use burn_eqat::adapter::Adapter;
     /// use burn_eqat::{QuantLinearConfig, Quantize, Scheme, Weights};
     ///
     /// let scheme: Scheme = "w4g32".parse()?;
@@ -113,14 +117,18 @@ impl Adapter {
     ///
     /// ```
     /// use burn::tensor::Device;
-    /// use burn_eqat::adapter::{Adapter};
+    /// use burn_eqat::adapter::Adapter;
     /// use burn_eqat::{QuantLinearConfig, Quantize, Scheme, Weights};
+    /// # use burn::{module::{Module, ModuleMapper, Param}, tensor::Tensor};
     ///
     /// let scheme: Scheme = "w4g32".parse()?;
     /// let layer = QuantLinearConfig::new(64, 16).init(&Device::flex());
     /// let base = layer.quantize_rtn(&Weights::linears(), scheme)?;
-    /// # let mut tuned = base.clone();
-    /// # tuned.weight = tuned.weight.map(|scales| scales * 2.0);
+    /// # struct Doubled;
+    /// # impl ModuleMapper for Doubled {
+    /// #     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> { param.map(|values| values * 2.0) }
+    /// # }
+    /// # let tuned = base.clone().map(&mut Doubled);
     /// # let dir = tempfile::tempdir()?;
     /// # let file = dir.path().join("stories.safetensors");
     /// // ... `tuned` is what E2E-QP makes of `base` ...

@@ -16,12 +16,12 @@ use burn_eqat_kernels::fake_quantize;
 /// use burn::tensor::{Device, Distribution, Tensor};
 /// use burn_eqat::FakeQuant;
 ///
-/// let weight = Tensor::<2>::random([64, 16], Distribution::Default, &Device::flex());
+/// let weight = Tensor::<2>::random([64, 16], Distribution::Uniform(-1.0, 1.0), &Device::flex());
 /// let fake_quant = FakeQuant::min_max(weight.clone(), "w4g32".parse()?)?;
 /// assert_eq!(fake_quant.scales.dims(), [2, 16]);
-/// // What a forward pass uses. Steps are at most a fifteenth of the range of 0 to 1.
+/// // What a forward pass uses. A step is at most a fifteenth of the range from -1 to 1.
 /// let quantized = fake_quant.apply(weight.clone());
-/// assert!((quantized - weight).abs().max().into_scalar::<f32>() < 1.0 / 15.0);
+/// assert!((quantized - weight).abs().max().into_scalar::<f32>() < 2.0 / 15.0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Module, Debug)]

@@ -9,9 +9,9 @@ use crate::processor::Processor;
 use crate::vision::ImageProcessor;
 use crate::{audio::SoundProcessor, data};
 use burn::config::Config;
-use burn::module::{Module, ModuleMapper, Param, ParamGroup};
+use burn::module::{Module, ParamGroup};
 use burn::optim::{AdamWConfig, GradientsParams};
-use burn::tensor::{DType, Device, Distribution, Tensor};
+use burn::tensor::{DType, Device};
 use burn_eqat::files::{StagedDir, export_dense};
 use burn_eqat::train::{CosineSchedule, clip_grad_norm};
 use llama::chat::ChatTemplate;
@@ -214,19 +214,6 @@ impl Pupil {
     }
 }
 
-/// Matrices as LLaVA's parts are trained from: numbers around 0 of a normal distribution.
-struct Normal;
-
-impl ModuleMapper for Normal {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if D != 2 {
-            return param;
-        }
-        let normal = Distribution::Normal(0.0, 0.02);
-        param.map(|value| value.random_like(normal).require_grad())
-    }
-}
-
 /// Trains a model. `progress` gets the number of each step and its loss.
 ///
 /// # Errors
@@ -241,9 +228,7 @@ pub fn learn(
     let device = device.clone().autodiff();
     device.seed(config.seed);
     let new = pupil.config.init(&device);
-    let mut model = new
-        .map_err(Error::config("config.json".as_ref()))?
-        .map(&mut Normal);
+    let mut model = new.map_err(Error::config("config.json".as_ref()))?;
     let samples = config.steps * config.batch_size;
     let dialogues = pupil.dialogues(config.seed, samples)?;
     let batches = loader(dialogues, config.batch_size, &device);

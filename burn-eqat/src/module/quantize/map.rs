@@ -6,12 +6,18 @@ use crate::module::walk::Walk;
 use crate::run_dir::HostScales;
 use burn::module::{Module, ModuleMapper, Param, ParamGroup, Reparameterization};
 use burn::tensor::{DType, Tensor};
+use burn_eqat_kernels::supports;
 use std::collections::HashMap;
 
 /// Step sizes rounded to 16-bit floats, in their own type.
 pub(in crate::module) fn to_stored(scales: Tensor<2>) -> Tensor<2> {
-    let dtype = scales.dtype();
-    scales.cast(DType::F16).cast(dtype)
+    let (dtype, device) = (scales.dtype(), scales.device());
+    if supports(&device, DType::F16) {
+        return scales.cast(DType::F16).cast(dtype);
+    }
+    // NdArray, and some GPUs, have no such type.
+    let rounded = scales.into_data().convert_dtype(DType::F16);
+    Tensor::from_data(rounded.convert_dtype(dtype), (&device, dtype))
 }
 
 /// Rounds the step sizes of fake-quantized and packed weights to 16-bit floats.

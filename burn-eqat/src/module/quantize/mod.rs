@@ -145,6 +145,7 @@ pub trait Quantize: Module {
     /// packed record or file into the result.
     ///
     /// ```
+    /// use burn::module::Module;
     /// use burn::nn::LinearConfig;
     /// use burn::tensor::Device;
     /// use burn_eqat::{Quantize, Scheme, Weights};
@@ -214,6 +215,7 @@ pub trait Quantize: Module {
     /// Freezes everything but the step sizes of packed weights, which E2E-QP trains.
     ///
     /// ```
+    /// use burn::module::Module;
     /// use burn::nn::LinearConfig;
     /// use burn::optim::GradientsParams;
     /// use burn::tensor::{Device, Tensor};

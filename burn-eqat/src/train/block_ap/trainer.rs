@@ -87,7 +87,7 @@ pub enum BlockStep {
 /// }
 /// let error = BlockTrainer::validate(&trainer.model().valid(), 0, sample)?;
 /// assert!(error.into_scalar::<f32>() < 1.0);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), ModelError>(())
 /// ```
 pub struct BlockTrainer<M: Blockwise> {
     /// The whole model, with gradients recorded; absent only while the optimizer has it.

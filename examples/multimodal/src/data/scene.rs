@@ -12,7 +12,7 @@ pub(crate) const SIZE: usize = 32;
 const QUARTER: usize = SIZE / 2;
 
 /// How far a shape may be from the middle of its quarter, in pixels.
-const ROOM: f32 = 1.0;
+const ROOM: f32 = 0.5;
 
 /// The kinds of questions.
 pub(super) const KINDS: [&str; 5] = ["colour", "count", "size", "is-there", "caption"];
@@ -156,7 +156,7 @@ fn draw(things: &[Thing], random: &mut StdRng) -> RgbImage {
         }
     }
     RgbImage::from_fn(SIZE as u32, SIZE as u32, |x, y| {
-        let noise: f32 = random.random_range(-0.05..0.05);
+        let noise: f32 = random.random_range(-0.03..0.03);
         let colour = colours[y as usize * SIZE + x as usize];
         Rgb(colour.map(|value| (255.0 * (value + noise)).clamp(0.0, 255.0).round() as u8))
     })
