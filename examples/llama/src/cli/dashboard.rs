@@ -41,8 +41,6 @@ struct Metric {
 #[derive(Clone, Copy)]
 enum Reads {
     Loss,
-    /// `e` to the loss.
-    Perplexity,
     /// The learning rate of the parameters whose paths are like this one.
     Rate(&'static str),
 }
@@ -147,7 +145,6 @@ impl Shown {
             ],
             Phase::E2eQp => &[
                 ("Loss", Reads::Loss),
-                ("Perplexity", Reads::Perplexity),
                 ("Learning Rate", Reads::Rate("weight")),
             ],
         };
@@ -225,7 +222,6 @@ impl Reads {
     fn of(self, loss: f64, rates: Option<&ModuleLearningRate>) -> Option<f64> {
         match self {
             Reads::Loss => Some(loss),
-            Reads::Perplexity => Some(loss.exp()),
             Reads::Rate(path) => Some(rates?.lr_from_param(ParamId::new(), Some(path))),
         }
     }
@@ -442,7 +438,6 @@ mod tests {
             "end",
             "open after 0",
             "metric Loss",
-            "metric Perplexity",
             "metric Learning Rate",
             "split valid of 2",
             "done 1",
@@ -455,12 +450,6 @@ mod tests {
         .to_vec();
         // Nothing is learned in validation.
         expected.push(metric("valid", "Loss", 0.0, "0.0000e0 - batch 0.0000e0"));
-        expected.push(metric(
-            "valid",
-            "Perplexity",
-            1.0,
-            "1.0000e0 - batch 1.0000e0",
-        ));
         expected.extend(["done 2", "end"].map(String::from));
         assert_eq!(told.take(), expected);
     }
