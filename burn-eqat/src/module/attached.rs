@@ -145,3 +145,14 @@ pub(crate) fn packed_weights<M: Module>(module: &M) -> Vec<(String, QuantizedWei
         })
         .collect()
 }
+
+/// The paths of the fake-quantized weights of a module.
+pub(crate) fn fake_quantized<M: Module>(module: &M) -> Vec<String> {
+    let found = attached(module).into_iter();
+    found
+        .filter_map(|(path, attached)| match attached {
+            Attached::Fake { .. } => Some(path),
+            Attached::Packed { .. } => None,
+        })
+        .collect()
+}

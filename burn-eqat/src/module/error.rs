@@ -56,4 +56,20 @@ pub enum QuantizeError {
         /// Path of the weight.
         path: String,
     },
+    /// A packed weight has no dense one in the original.
+    #[error("{path}: the original has no such matrix")]
+    NoOriginal {
+        /// Path of the weight.
+        path: String,
+    },
+    /// A weight of the original has another shape than the packed one.
+    #[error("{path}: the original's shape is {found:?}, expected {expected:?}")]
+    OriginalShape {
+        /// Path of the weight.
+        path: String,
+        /// The original's.
+        found: [usize; 2],
+        /// That of the packed weight.
+        expected: [usize; 2],
+    },
 }

@@ -44,14 +44,24 @@ impl FakeQuant {
     /// When the scheme's groups do not divide `d_input`.
     pub fn min_max(weight: Tensor<2>, scheme: Scheme) -> Result<Self, SchemeError> {
         let [d_input, _] = weight.dims();
-        let device = weight.device();
         let (scales, zero_points) = min_max_start(weight, &scheme)?;
-        Ok(Self {
-            scales: Param::from_tensor(scales),
+        Ok(Self::of(scales, zero_points, scheme, d_input))
+    }
+
+    /// Fake quantization of a weight with `d_input` rows by these step sizes and zero points, `[groups, d_output]`.
+    pub(crate) fn of(
+        scales: Tensor<2>,
+        zero_points: Tensor<2>,
+        scheme: Scheme,
+        d_input: usize,
+    ) -> Self {
+        let device = scales.device();
+        Self {
+            scales: Param::from_tensor(scales.detach()),
             zero_points: Param::from_tensor(zero_points).set_require_grad(!scheme.symmetric),
             tag: super::tag::tag(scheme, d_input, &device),
             scheme,
-        })
+        }
     }
 
     /// The scheme.

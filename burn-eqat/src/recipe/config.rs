@@ -1,5 +1,5 @@
 use super::EfficientQat;
-use crate::train::{BlockApConfig, CacheConfig, DistillationConfig, E2eQpConfig};
+use crate::train::{BlockApConfig, CacheConfig, DistillationConfig, E2eApConfig, E2eQpConfig};
 use crate::{Scheme, SchemeOverride, Schemes, Weights};
 use burn::config::Config;
 use core::fmt;
@@ -116,7 +116,11 @@ pub struct EfficientQatConfig {
     /// Batches whose gradients are averaged for a step of E2E-QP; on several devices, as many on each.
     #[config(default = 1)]
     pub grad_accumulation: usize,
-    /// In E2E-QP the model learns to predict what its original does, if the original is there (not where the model comes packed) and
+    /// E2E-AP between Block-AP and E2E-QP, where the original is there; `None` for none. It has a weight's full precision in memory,
+    /// with gradients and moments, for all blocks. `epochs` and `grad_accumulation` are its own; it runs by blocks where E2E-QP does.
+    #[config(default = "None")]
+    pub e2e_ap: Option<E2eApConfig>,
+    /// In E2E-QP (and E2E-AP) the model learns to predict what its original does, if the original is there (not where the model comes packed) and
     /// the model [says how](crate::train::Blockwise::distills). The original stays in memory for it; with `offload` its blocks are
     /// read for each batch, if they are in files. `None` for the model's own loss alone.
     #[config(default = "Some(DistillationConfig::new())")]

@@ -2,7 +2,7 @@ use super::data::Loader;
 use super::rtn::{forget, round_to_nearest};
 use super::{Comparison, EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName};
 use crate::train::{
-    Blockwise, DataSplit, LearningRates, StepLoss, Student, Teacher, TrainError, TrainEvent,
+    Blockwise, DataSplit, E2eAp, LearningRates, StepLoss, Student, Teacher, TrainError, TrainEvent,
     is_loaded, is_packed, known_selection, layer_sizes_by_block, load_blocks, no_store,
     size_by_block,
 };
@@ -10,6 +10,7 @@ use crate::{Quantize, RunDir, Scheme, SizeReport};
 use burn::module::Module;
 use burn::tensor::Device;
 use burn::train::{InferenceStep, LearnerModel, TrainStep};
+use serde_json::Value;
 use std::time::Instant;
 
 /// EfficientQAT as a whole, for any model that implements [`Blockwise`] and Burn's training steps. Made by
@@ -141,13 +142,23 @@ impl EfficientQat {
             self.check_offload(&model)?;
         }
         let packed_before = is_packed(&model, &config.weights)?;
-        let learns = config.method == Method::EfficientQat && !packed_before && model.distills();
-        let original = (learns && config.distillation.is_some()).then(|| model.clone());
+        let end_to_end = config.method == Method::EfficientQat && !packed_before;
+        let distillation = config
+            .distillation
+            .filter(|_| end_to_end && model.distills());
+        let e2e_ap = config.e2e_ap.clone().filter(|_| end_to_end);
+        if e2e_ap.is_some() && config.offload {
+            let message = "E2E-AP has the weights of all blocks in memory: offload of E2E-QP does not go with it";
+            return Err(TrainError::Setting(message.to_string()));
+        }
+        let original = (e2e_ap.is_some() || distillation.is_some()).then(|| model.clone());
         if let Some(run) = &self.run_dir {
-            let distillation = original.as_ref().and(config.distillation);
-            let value = serde_json::to_value(distillation);
-            let value = value.map_err(|error| TrainError::Setting(error.to_string()))?;
-            run.agree("distillation", value)?;
+            let agree = |name: &str, value: Result<Value, serde_json::Error>| {
+                let value = value.map_err(|error| TrainError::Setting(error.to_string()))?;
+                Ok::<_, TrainError>(run.agree(name, value)?)
+            };
+            agree("distillation", serde_json::to_value(distillation))?;
+            agree("e2e_ap", serde_json::to_value(&e2e_ap))?;
         }
         let packed = if !packed_before {
             if config.method >= Method::BlockAp {
@@ -208,17 +219,40 @@ impl EfficientQat {
         } else {
             load_blocks(packed)?
         };
+        let original = match original {
+            Some(original) if !config.offload => Some(load_blocks(original)?),
+            other => other,
+        };
+        let packed = match (e2e_ap, &original) {
+            (Some(e2e_ap), Some(original)) => {
+                let phase = e2e_ap.with_recompute(config.recompute).init();
+                let mut timer = Timer::start();
+                let near = packed.clone().fake_quantize_near(original)?;
+                let (before, loaders) = (packed.clone(), data.e2e_qp.clone());
+                let on_event = &mut |event: &TrainEvent| observer.event(event);
+                let tuned = match distillation {
+                    Some(distillation) => {
+                        let student = |model| {
+                            Student::new(model, Teacher::new(original.clone()), distillation)
+                        };
+                        let models = [student(before)?, student(near)?];
+                        train_all(&phase, models, loaders, &mut timer, on_event)?.into_model()
+                    }
+                    None => train_all(&phase, [before, near], loaders, &mut timer, on_event)?,
+                };
+                let worse = timer.comparison.is_some_and(|losses| losses.is_worse());
+                let size = size_by_block(&tuned)?;
+                reach(StageName::E2eAp, &tuned, size, timer, observer)?;
+                if worse { packed } else { tuned }
+            }
+            _ => packed,
+        };
         let mut timer = Timer::start();
         timer.stops_early = config.early_stopping.is_some();
         let (model, e2e_qp) = (packed.clone(), data.e2e_qp);
         let on_event = &mut |event: &TrainEvent| observer.event(event);
-        let tuned = match original.zip(config.distillation) {
+        let tuned = match original.zip(distillation) {
             Some((original, distillation)) => {
-                let original = if config.offload {
-                    original
-                } else {
-                    load_blocks(original)?
-                };
                 let student = Student::new(model, Teacher::new(original), distillation)?;
                 self.tune(student, e2e_qp, &mut timer, on_event)?
                     .into_model()
@@ -321,6 +355,38 @@ impl EfficientQat {
         }
         Ok(())
     }
+}
+
+/// E2E-AP of a model that is packed, and as it is fake-quantized, with the validation losses before and after it.
+fn train_all<M>(
+    phase: &E2eAp,
+    [packed, model]: [M; 2],
+    (train, valid): (
+        Loader<<M as Blockwise>::Batch>,
+        Loader<<M as Blockwise>::Batch>,
+    ),
+    timer: &mut Timer,
+    on_event: &mut dyn FnMut(&TrainEvent) -> Result<(), TrainError>,
+) -> Result<M, TrainError>
+where
+    M: LearnerModel
+        + Blockwise
+        + TrainStep<Input = <M as Blockwise>::Batch>
+        + InferenceStep<Input = <M as Blockwise>::Batch>,
+    <M as TrainStep>::Output: StepLoss,
+    <M as InferenceStep>::Output: StepLoss,
+{
+    let before = Comparison::measure(&packed, &*valid, on_event)?;
+    timer.start = Instant::now();
+    let mut heard = |event: TrainEvent| {
+        timer.hear(&event);
+        on_event(&event)
+    };
+    let tuned = phase.run(model, train, valid, &mut heard)?;
+    timer.comparison = before
+        .zip(timer.validated)
+        .map(|(before, after)| Comparison { before, after });
+    Ok(tuned)
 }
 
 /// The time of a part of the recipe, its learning rates, and what it did to the validation loss.

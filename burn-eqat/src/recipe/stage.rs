@@ -38,18 +38,18 @@ pub struct Stage<'a, M> {
     /// The initial learning rates of a phase, as configured or chosen by the size of the model; `None` if nothing was
     /// trained.
     pub rates: Option<LearningRates>,
-    /// Validation losses before and after E2E-QP; `None` at other stages, and where there is no validation data.
+    /// Validation losses before and after E2E-AP or E2E-QP; `None` at other stages, and where there is no validation data.
     pub comparison: Option<Comparison>,
 }
 
 impl<M> Stage<'_, M> {
-    /// False after an E2E-QP that made the model worse: the recipe returns the model before it.
+    /// False after an E2E-AP or E2E-QP that made the model worse: the recipe returns the model before it.
     pub fn kept(&self) -> bool {
         !self.comparison.is_some_and(|losses| losses.is_worse())
     }
 }
 
-/// The parts of the recipe. They are written `full-precision`, `packed`, `rtn`, `block-ap` and `e2e-qp`.
+/// The parts of the recipe. They are written `full-precision`, `packed`, `rtn`, `block-ap`, `e2e-ap` and `e2e-qp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StageName {
@@ -61,6 +61,8 @@ pub enum StageName {
     Rtn,
     /// After Block-AP.
     BlockAp,
+    /// After E2E-AP.
+    E2eAp,
     /// After E2E-QP.
     E2eQp,
 }
@@ -72,6 +74,7 @@ impl fmt::Display for StageName {
             StageName::Packed => "packed",
             StageName::Rtn => "rtn",
             StageName::BlockAp => "block-ap",
+            StageName::E2eAp => "e2e-ap",
             StageName::E2eQp => "e2e-qp",
         })
     }

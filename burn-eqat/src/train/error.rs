@@ -78,6 +78,11 @@ pub enum TrainError {
         /// Their paths.
         paths: Vec<String>,
     },
+    /// E2E-AP needs fake-quantized weights.
+    #[error(
+        "the model has no fake-quantized weights: attach some (attach_fake_quant, fake_quantize_near)"
+    )]
+    NoFakeQuantizedWeights,
     /// E2E-QP of a model without packed weights.
     #[error("the model has no packed weights: expected one that was quantized before")]
     NoPackedWeights,

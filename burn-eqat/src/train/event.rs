@@ -4,11 +4,13 @@ use burn::tensor::Tensor;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
-/// One of the two training phases.
+/// One of the training phases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Phase {
     /// Each block in turn, all of its parameters.
     BlockAp,
+    /// All parameters of the blocks, end to end.
+    E2eAp,
     /// The step sizes of the packed model, end to end.
     E2eQp,
 }
@@ -17,6 +19,7 @@ impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Phase::BlockAp => "Block-AP",
+            Phase::E2eAp => "E2E-AP",
             Phase::E2eQp => "E2E-QP",
         })
     }

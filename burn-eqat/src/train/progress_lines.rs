@@ -141,7 +141,7 @@ impl ProgressLines {
             } => {
                 self.blocks = *blocks;
                 let rates = match phase {
-                    Phase::BlockAp => format!(
+                    Phase::BlockAp | Phase::E2eAp => format!(
                         "{:.1e} (step sizes and zero points), {:.1e} (weights)",
                         rates.quantizer, rates.weights
                     ),
@@ -152,7 +152,7 @@ impl ProgressLines {
             TrainEvent::Resumed { phase, done, .. } => {
                 let unit = match phase {
                     Phase::BlockAp => "blocks",
-                    Phase::E2eQp => "steps",
+                    Phase::E2eAp | Phase::E2eQp => "steps",
                 };
                 self.line(&format!("{phase}: {done} {unit} were done before"));
             }
@@ -227,7 +227,7 @@ impl ProgressLines {
     fn how_far(&mut self, phase: Phase) -> String {
         let unit = match phase {
             Phase::BlockAp => "batches",
-            Phase::E2eQp => "items",
+            Phase::E2eAp | Phase::E2eQp => "items",
         };
         let (done, total) = (self.progress.done(), self.progress.total());
         format!("{done} of {total} {unit}{}", self.left())

@@ -107,6 +107,7 @@ fn inputs(
                 recompute: true,
                 offload,
                 distillation: None,
+                e2e_ap: None,
             }),
             rates: Rates::default(),
             seed: 42,

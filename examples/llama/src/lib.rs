@@ -27,6 +27,6 @@ pub use error::Error;
 pub use export::{Compatibility, GgufError};
 pub use load::{LoadedLlama, Tables, float_type};
 pub use quantize::{
-    BlockApSettings, E2eQpSettings, Hooks, MeasuredStage, QuantizeSettings, Quantized, Rates,
-    quantize,
+    BlockApSettings, E2eApSettings, E2eQpSettings, Hooks, MeasuredStage, QuantizeSettings,
+    Quantized, Rates, quantize,
 };

@@ -2,6 +2,7 @@
 
 mod attach;
 pub(super) mod map;
+mod near;
 pub(super) mod pack;
 
 pub(crate) use attach::{attach_fake_quant, attach_skeletons};
@@ -114,6 +115,30 @@ pub trait Quantize: Module {
     ) -> Result<Self, QuantizeError> {
         let packed = self.attach_fake_quant(weights, schemes)?.pack()?;
         Ok(packed.round_scales())
+    }
+
+    /// Turns every packed weight into a fake-quantized one of the same values, all of whose parameters may train on: the opposite of
+    /// [`pack`](Self::pack). A full-precision weight that was dropped cannot come back. In its place is the one that is nearest to
+    /// that of `original`, the same model before it was quantized, of all that have these codes.
+    ///
+    /// ```
+    /// use burn::nn::LinearConfig;
+    /// use burn::tensor::Device;
+    /// use burn_eqat::{Quantize, Scheme, Weights};
+    ///
+    /// let scheme: Scheme = "w2g32".parse()?;
+    /// let original = LinearConfig::new(64, 16).init(&Device::flex());
+    /// let packed = original.clone().quantize_rtn(&Weights::linears(), scheme)?;
+    /// let again = packed.clone().fake_quantize_near(&original)?.pack()?;
+    /// assert_eq!(again.weight.val().into_data(), packed.weight.val().into_data());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When `original` has no matrix of the right shape at the path of a packed weight.
+    fn fake_quantize_near(self, original: &Self) -> Result<Self, QuantizeError> {
+        near::fake_quantize_near(self, original)
     }
 
     /// Replaces the selected weights by packed ones to be loaded later, without allocating the dense ones. Load a

@@ -24,7 +24,7 @@ use std::sync::{Arc, OnceLock};
 /// Who hears what happens in E2E-QP: a callback, or Burn's event processor.
 ///
 /// `T` is what is trained, and `O` what metrics get of a batch that was trained on.
-pub(super) trait Listener<M: LearnerModel, T, O = <M as TrainStep>::Output> {
+pub(in crate::train) trait Listener<M: LearnerModel, T, O = <M as TrainStep>::Output> {
     /// Anything but a batch.
     fn event(&mut self, event: TrainEvent) -> Result<(), TrainError>;
 
@@ -56,7 +56,7 @@ pub(super) trait Listener<M: LearnerModel, T, O = <M as TrainStep>::Output> {
 }
 
 /// What a batch gives.
-pub(super) struct BatchStep<O> {
+pub(in crate::train) struct BatchStep<O> {
     /// The loss, where no gradients are recorded.
     pub loss: Tensor<1>,
     /// What metrics get.
@@ -65,10 +65,11 @@ pub(super) struct BatchStep<O> {
 }
 
 /// How a batch gives gradients.
-pub(super) type StepOf<M, O> = fn(&M, <M as TrainStep>::Input) -> Result<BatchStep<O>, TrainError>;
+pub(in crate::train) type StepOf<M, O> =
+    fn(&M, <M as TrainStep>::Input) -> Result<BatchStep<O>, TrainError>;
 
 /// How batches give gradients, some of them at a time.
-pub(super) trait Steps<M: LearnerModel, O> {
+pub(in crate::train) trait Steps<M: LearnerModel, O> {
     /// How many at a time.
     fn width(&self) -> usize;
 
@@ -81,7 +82,7 @@ pub(super) trait Steps<M: LearnerModel, O> {
 }
 
 /// One batch at a time, where the model is.
-pub(super) struct OneByOne<M: LearnerModel, O>(pub StepOf<M, O>);
+pub(in crate::train) struct OneByOne<M: LearnerModel, O>(pub StepOf<M, O>);
 
 impl<M: LearnerModel, O> Steps<M, O> for OneByOne<M, O> {
     fn width(&self) -> usize {
@@ -99,7 +100,7 @@ impl<M: LearnerModel, O> Steps<M, O> for OneByOne<M, O> {
 }
 
 /// By the model's own `TrainStep`.
-pub(super) fn end_to_end<M>(
+pub(in crate::train) fn end_to_end<M>(
     model: &M,
     batch: <M as TrainStep>::Input,
 ) -> Result<BatchStep<<M as TrainStep>::Output>, TrainError>
@@ -117,9 +118,13 @@ where
 
 /// The cosine over all steps. The number of steps is known once the training data is counted; clones share it.
 #[derive(Clone)]
-pub(super) struct Schedule {
+pub(in crate::train) struct Schedule {
     config: E2eQpConfig,
+    phase: Phase,
+    /// As they are told.
     rates: LearningRates,
+    /// The highest that the cosine has.
+    highest: f64,
     steps: Arc<OnceLock<usize>>,
     done: usize,
 }
@@ -128,7 +133,7 @@ impl Schedule {
     fn at(&self, step: usize) -> f64 {
         let steps = *self.steps.get().expect("counted before the first step");
         let warm_up = (self.config.warm_up * steps as f64).ceil() as usize;
-        CosineSchedule::new(self.rates.e2e, self.config.final_rate, warm_up, steps).at(step)
+        CosineSchedule::new(self.highest, self.config.final_rate, warm_up, steps).at(step)
     }
 }
 
@@ -139,12 +144,20 @@ impl Schedule {
         params: usize,
         layers: &[LayerSize],
     ) -> Result<Self, TrainError> {
-        Ok(Schedule {
+        let rates = config.rates(params, bits(layers)?);
+        Ok(Self::of(Phase::E2eQp, config, rates, rates.e2e))
+    }
+
+    /// For a phase with these rates, one of which the cosine begins with.
+    pub fn of(phase: Phase, config: &E2eQpConfig, rates: LearningRates, highest: f64) -> Self {
+        Schedule {
             config: config.clone(),
-            rates: config.rates(params, bits(layers)?),
+            phase,
+            rates,
+            highest,
             steps: Arc::default(),
             done: 0,
-        })
+        }
     }
 
     /// Goes on after that many steps.
@@ -171,7 +184,7 @@ impl LrScheduler for Schedule {
 }
 
 /// A packed model where only its step sizes train, and its schedule.
-pub(super) fn start<M: LearnerModel>(
+pub(in crate::train) fn start<M: LearnerModel>(
     config: &E2eQpConfig,
     model: M,
 ) -> Result<(M, Schedule), TrainError> {
@@ -194,7 +207,7 @@ fn bits(layers: &[LayerSize]) -> Result<Bits, TrainError> {
 }
 
 /// Fails if a step size is not finite.
-pub(super) fn check_finite<M: LearnerModel>(model: &M) -> Result<(), TrainError> {
+pub(in crate::train) fn check_finite<M: LearnerModel>(model: &M) -> Result<(), TrainError> {
     for (path, packed) in packed_weights(model) {
         if !packed.weight.scales.is_finite().all().into_scalar::<bool>() {
             return Err(QuantizeError::NotFinite { path }.into());
@@ -204,7 +217,7 @@ pub(super) fn check_finite<M: LearnerModel>(model: &M) -> Result<(), TrainError>
 }
 
 /// State that is kept between epochs.
-pub(super) struct Fit<L> {
+pub(in crate::train) struct Fit<L> {
     schedule: Schedule,
     /// Batches whose gradients are averaged for a step.
     accumulation: usize,
@@ -269,7 +282,7 @@ impl<L> Fit<L> {
             best: None,
         };
         self.listener.event(TrainEvent::PhaseStart {
-            phase: Phase::E2eQp,
+            phase: self.schedule.phase,
             blocks: 0,
             epochs: config.epochs,
             rates: self.schedule.rates,
@@ -290,7 +303,7 @@ impl<L> Fit<L> {
             for _ in 1..position.epoch {
                 drop((loader.iter(), valid.iter()));
             }
-            let (phase, done) = (Phase::E2eQp, position.step);
+            let (phase, done) = (self.schedule.phase, position.step);
             let resumed = TrainEvent::Resumed {
                 phase,
                 done,
@@ -301,7 +314,7 @@ impl<L> Fit<L> {
         self.step = position.step;
         for number in position.epoch..=config.epochs {
             let epoch = Epoch {
-                phase: Phase::E2eQp,
+                phase: self.schedule.phase,
                 block: None,
                 number,
                 epochs: config.epochs,
@@ -451,7 +464,7 @@ impl<L> Fit<L> {
         drop(params);
         if !norm.is_finite() {
             let error = TrainError::Gradient {
-                phase: Phase::E2eQp,
+                phase: self.schedule.phase,
                 block: None,
                 step: self.step + 1,
                 norm,
@@ -532,7 +545,7 @@ impl<L> Fit<L> {
             return Ok(loss);
         }
         Err(TrainError::Loss {
-            phase: Phase::E2eQp,
+            phase: self.schedule.phase,
             block: None,
             step: step + 1,
             loss,

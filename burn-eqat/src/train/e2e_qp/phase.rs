@@ -255,7 +255,7 @@ impl E2eQp {
 }
 
 /// A callback that gets events.
-struct Callback<'a>(OnEvent<'a>);
+pub(in crate::train) struct Callback<'a>(pub OnEvent<'a>);
 
 impl<M: LearnerModel, T, O> Listener<M, T, O> for Callback<'_> {
     fn event(&mut self, event: TrainEvent) -> Result<(), TrainError> {

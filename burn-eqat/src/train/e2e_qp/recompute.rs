@@ -128,7 +128,10 @@ impl E2eQp {
 }
 
 /// A batch's gradients, a block at a time.
-fn by_blocks<M>(model: &M, batch: <M as TrainStep>::Input) -> Result<BatchStep<()>, TrainError>
+pub(in crate::train) fn by_blocks<M>(
+    model: &M,
+    batch: <M as TrainStep>::Input,
+) -> Result<BatchStep<()>, TrainError>
 where
     M: LearnerModel + Blockwise<Batch = <M as TrainStep>::Input>,
 {

@@ -21,7 +21,7 @@ const POSITION: &str = "position";
 
 /// How far E2E-QP is, between two optimizer steps.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Position {
+pub(in crate::train) struct Position {
     /// The epoch, from 1; one more than there are when all is done.
     pub epoch: usize,
     /// Batches of the epoch that are trained on.
@@ -40,7 +40,7 @@ pub(super) struct Position {
 }
 
 /// The best epoch so far: its validation loss, its model, and the epochs since.
-pub(super) struct Best<M> {
+pub(in crate::train) struct Best<M> {
     pub loss: f64,
     pub model: M,
     pub worse: usize,

@@ -16,10 +16,10 @@ use burn::train::{Learner, LearnerModel, TrainStep};
 use std::collections::HashMap;
 
 /// Where a run was left: its position, and the best epoch so far.
-pub(super) type Resumed<M> = (Position, Option<Best<M>>);
+pub(in crate::train) type Resumed<M> = (Position, Option<Best<M>>);
 
 /// A model that takes optimizer steps.
-pub(super) trait Trainee<M: LearnerModel> {
+pub(in crate::train) trait Trainee<M: LearnerModel> {
     /// What has the parameters that train.
     type Params: Module;
 
@@ -87,7 +87,7 @@ impl<M: LearnerModel> Trainee<M> for Learner<M> {
 }
 
 /// A learner of our own: it can be kept in a run directory.
-pub(super) struct Resumable<M> {
+pub(in crate::train) struct Resumable<M> {
     /// Absent only while the optimizer has it.
     model: Option<M>,
     optim: ModuleOptimizer,

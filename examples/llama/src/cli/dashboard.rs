@@ -135,7 +135,7 @@ impl Drop for Dashboard {
 impl Shown {
     fn new(phase: Phase, mut renderer: Box<dyn MetricsRenderer>) -> Self {
         let metrics: &[(&str, Reads)] = match phase {
-            Phase::BlockAp => &[
+            Phase::BlockAp | Phase::E2eAp => &[
                 ("Loss", Reads::Loss),
                 ("Learning Rate (weights)", Reads::Rate("weight")),
                 (

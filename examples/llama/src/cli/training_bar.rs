@@ -25,7 +25,7 @@ impl TrainingBar {
             TrainEvent::Resumed { phase, done, .. } => {
                 let unit = match phase {
                     Phase::BlockAp => "blocks",
-                    Phase::E2eQp => "steps",
+                    Phase::E2eAp | Phase::E2eQp => "steps",
                 };
                 eprintln!("{}: {done} {unit} were done before", name(*phase));
             }
@@ -138,6 +138,7 @@ impl Drop for TrainingBar {
 fn name(phase: Phase) -> String {
     let stage = match phase {
         Phase::BlockAp => StageName::BlockAp,
+        Phase::E2eAp => StageName::E2eAp,
         Phase::E2eQp => StageName::E2eQp,
     };
     stage.to_string()
@@ -152,6 +153,6 @@ fn shown(phase: Phase, loss: f64) -> String {
     match phase {
         Phase::BlockAp if loss >= 1e-3 => format!("loss {loss:.6}"),
         Phase::BlockAp => format!("loss {loss:.3e}"),
-        Phase::E2eQp => format!("loss {loss:.4}"),
+        Phase::E2eAp | Phase::E2eQp => format!("loss {loss:.4}"),
     }
 }

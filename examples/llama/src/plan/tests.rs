@@ -41,6 +41,7 @@ fn paper(config: serde_json::Value, scheme: &str) -> PlanInputs {
                 recompute: true,
                 offload: false,
                 distillation: None,
+                e2e_ap: None,
             }),
             rates: Rates::default(),
             seed: 1,
@@ -88,6 +89,7 @@ fn tiny() -> PlanInputs {
         recompute: false,
         offload: false,
         distillation: None,
+        e2e_ap: None,
     });
     inputs
 }
@@ -341,6 +343,7 @@ fn steps_of_e2e_qp_take_what_was_measured() {
                 recompute,
                 offload: false,
                 distillation: None,
+                e2e_ap: None,
             });
             let plan = plan(&inputs).unwrap();
             let moments = &plan.phase("e2e-qp").unwrap().moments;

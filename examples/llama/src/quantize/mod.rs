@@ -7,6 +7,6 @@ mod stage;
 mod usage;
 
 pub use job::{Hooks, Quantized, quantize};
-pub use settings::{BlockApSettings, E2eQpSettings, QuantizeSettings, Rates};
+pub use settings::{BlockApSettings, E2eApSettings, E2eQpSettings, QuantizeSettings, Rates};
 pub use stage::MeasuredStage;
 pub(crate) use usage::{Meter, peak_rss_mb};

@@ -1,5 +1,5 @@
 use burn_eqat::lm::CalibrationSizes;
-use burn_eqat::train::{CacheConfig, DistillationConfig};
+use burn_eqat::train::{CacheConfig, DistillationConfig, E2eApConfig};
 use burn_eqat::{ComputeType, EfficientQatConfig, Method, Scheme, SchemeOverride, Weights};
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,30 @@ pub struct E2eQpSettings {
     /// How much is learned from the original; `None` for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distillation: Option<DistillationConfig>,
+    /// E2E-AP before it, on the same windows; `None` if it does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e2e_ap: Option<E2eApSettings>,
+}
+
+/// Settings of E2E-AP.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct E2eApSettings {
+    /// Epochs.
+    pub epochs: usize,
+    /// Highest learning rate of weights and norms.
+    pub weight_lr: f64,
+    /// Highest learning rate of step sizes and zero points.
+    pub quant_lr: f64,
+}
+
+impl E2eApSettings {
+    fn config(&self, grad_accum: usize) -> E2eApConfig {
+        E2eApConfig::new()
+            .with_epochs(self.epochs)
+            .with_weight_learning_rate(self.weight_lr)
+            .with_quant_learning_rate(self.quant_lr)
+            .with_grad_accumulation(grad_accum)
+    }
 }
 
 fn one() -> usize {
@@ -132,7 +156,8 @@ impl QuantizeSettings {
                 .with_grad_accumulation(phase.grad_accum)
                 .with_recompute(phase.recompute)
                 .with_offload(phase.offload)
-                .with_distillation(phase.distillation);
+                .with_distillation(phase.distillation)
+                .with_e2e_ap(phase.e2e_ap.map(|ap| ap.config(phase.grad_accum)));
         }
         config
     }

@@ -43,7 +43,7 @@ impl Curves {
                 let part = *done as f64 / (*total).max(1) as f64;
                 let x = match epoch.phase {
                     Phase::BlockAp => self.in_block(epoch, part),
-                    Phase::E2eQp => self.e2e.train.len() as f64 + 1.0,
+                    Phase::E2eAp | Phase::E2eQp => self.e2e.train.len() as f64 + 1.0,
                 };
                 self.curve(epoch).train.push((x, loss));
             }
@@ -54,7 +54,7 @@ impl Curves {
             } => {
                 let x = match epoch.phase {
                     Phase::BlockAp => self.in_block(epoch, 1.0),
-                    Phase::E2eQp => self.e2e.train.len() as f64,
+                    Phase::E2eAp | Phase::E2eQp => self.e2e.train.len() as f64,
                 };
                 self.curve(epoch).valid.push((x, *loss));
             }

@@ -95,6 +95,16 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "DIR")]
     #[serde(skip)]
     pub(super) cache_dir: Option<PathBuf>,
+    /// Epochs of E2E-AP, which trains all parameters of the blocks end to end between Block-AP and E2E-QP, on the windows of the
+    /// latter; weights, gradients and moments of all blocks are in memory [default: 0, it does not run]
+    #[arg(long, value_name = "N")]
+    pub(super) e2e_ap_epochs: Option<usize>,
+    /// Highest learning rate of weights and norms in E2E-AP [default: 1.5e-4]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(super) e2e_ap_lr: Option<f64>,
+    /// Highest learning rate of step sizes and zero points in E2E-AP [default: 1.5e-4]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(super) e2e_ap_quant_lr: Option<f64>,
     /// Training windows of E2E-QP [default by preset: small 512, paper 4096]
     #[arg(long, value_name = "N")]
     pub(super) e2e_size: Option<usize>,

@@ -26,6 +26,12 @@ pub(in crate::cli) fn sizes(settings: &QuantizeSettings) -> String {
             1 => String::new(),
             batches => format!("{batches} a step, "),
         };
+        if let Some(phase) = phase.e2e_ap {
+            parts.push(format!(
+                "E2E-AP on the same, {}",
+                count(phase.epochs, "epoch")
+            ));
+        }
         let taught = if phase.distillation.is_some() {
             ", learning from the original"
         } else {

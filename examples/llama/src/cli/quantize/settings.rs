@@ -4,13 +4,13 @@ use super::Args;
 use super::preset::{ChosenPreset, PresetSizes};
 use crate::cli::numbers::{check_counts, check_rates, check_seq_len};
 use crate::error::Error;
-use crate::quantize::{BlockApSettings, E2eQpSettings, QuantizeSettings, Rates};
+use crate::quantize::{BlockApSettings, E2eApSettings, E2eQpSettings, QuantizeSettings, Rates};
 use burn_eqat::files::PackedSchemes;
-use burn_eqat::train::{CacheConfig, DistillationConfig};
+use burn_eqat::train::{CacheConfig, DistillationConfig, E2eApConfig};
 use burn_eqat::{ComputeType, Method, Scheme};
 
 /// The flags of the phases: their use, and whether they are given.
-fn given(args: &Args) -> [(&'static str, bool, Use); 19] {
+fn given(args: &Args) -> [(&'static str, bool, Use); 22] {
     use Use::*;
     [
         ("--train-size", args.train_size.is_some(), BlockAp),
@@ -29,6 +29,13 @@ fn given(args: &Args) -> [(&'static str, bool, Use); 19] {
         ("--e2e-lr", args.e2e_lr.is_some(), E2eQp),
         ("--grad-accum", args.grad_accum.is_some(), E2eQp),
         ("--distillation", args.distillation.is_some(), Original),
+        ("--e2e-ap-epochs", args.e2e_ap_epochs.is_some(), Original),
+        ("--e2e-ap-lr", args.e2e_ap_lr.is_some(), Original),
+        (
+            "--e2e-ap-quant-lr",
+            args.e2e_ap_quant_lr.is_some(),
+            Original,
+        ),
         (
             "--distillation-temperature",
             args.distillation_temperature.is_some(),
@@ -150,6 +157,8 @@ pub(super) fn check_numbers(args: &Args) -> Result<(), Error> {
         ("--quant-lr", args.quant_lr),
         ("--weight-lr", args.weight_lr),
         ("--e2e-lr", args.e2e_lr),
+        ("--e2e-ap-lr", args.e2e_ap_lr),
+        ("--e2e-ap-quant-lr", args.e2e_ap_quant_lr),
     ])?;
     check_distillation(args)?;
     check_seq_len(args.seq_len)
@@ -173,6 +182,17 @@ fn check_distillation(args: &Args) -> Result<(), Error> {
         );
     }
     Ok(())
+}
+
+/// E2E-AP, if it runs.
+fn e2e_ap(args: &Args, packed: bool) -> Option<E2eApSettings> {
+    let epochs = args.e2e_ap_epochs.unwrap_or(0);
+    let default = E2eApConfig::new();
+    (!packed && epochs > 0).then(|| E2eApSettings {
+        epochs,
+        weight_lr: args.e2e_ap_lr.unwrap_or(default.weight_learning_rate),
+        quant_lr: args.e2e_ap_quant_lr.unwrap_or(default.quant_learning_rate),
+    })
 }
 
 /// How much is learned from the original; `None` for nothing.
@@ -211,6 +231,7 @@ pub(super) fn settings(
         recompute: args.offload || args.recompute.unwrap_or(preset.recompute),
         offload: args.offload,
         distillation: distillation(args, &preset, packed),
+        e2e_ap: e2e_ap(args, packed),
     };
     let rates = chosen.rates(scheme.bits);
     QuantizeSettings {

@@ -1,0 +1,61 @@
+use super::E2eAp;
+use crate::train::E2eQpConfig;
+use burn::config::Config;
+
+/// Configuration of E2E-AP, initialised with the [init function](E2eApConfig::init).
+#[derive(Config, Debug)]
+pub struct E2eApConfig {
+    /// Highest learning rate of weights and norms.
+    #[config(default = 1.5e-4)]
+    pub weight_learning_rate: f64,
+    /// Highest learning rate of step sizes and zero points.
+    #[config(default = 1.5e-4)]
+    pub quant_learning_rate: f64,
+    /// Part of the steps in which the rates rise to their highest.
+    #[config(default = 0.03)]
+    pub warm_up: f64,
+    /// The rates at the end of the cosine, as a part of the highest ones.
+    #[config(default = 0.0)]
+    pub final_rate: f64,
+    /// Largest norm of all gradients of a step together.
+    #[config(default = 1.0)]
+    pub max_grad_norm: f64,
+    /// Batches whose gradients are averaged for a step.
+    #[config(default = 1)]
+    pub grad_accumulation: usize,
+    /// Recompute activations block by block in the backward pass: those of one block are in memory at a time, at the cost of another
+    /// forward pass.
+    #[config(default = false)]
+    pub recompute: bool,
+    /// Passes over the training data.
+    #[config(default = 1)]
+    pub epochs: usize,
+    /// Steps in a row that may be left out because a loss or a gradient is not finite. One more ends the phase with an error.
+    #[config(default = 3)]
+    pub max_skipped: usize,
+    /// Round step sizes to 16-bit floats at the end, which halves their size in files. Otherwise files store them in 32
+    /// bits.
+    #[config(default = true)]
+    pub round_scales: bool,
+}
+
+impl E2eApConfig {
+    /// The phase.
+    pub fn init(&self) -> E2eAp {
+        E2eAp {
+            config: self.clone(),
+        }
+    }
+
+    /// What the loop of E2E-QP, which this phase runs in, is to do.
+    pub(super) fn as_e2e_qp(&self) -> E2eQpConfig {
+        E2eQpConfig::new()
+            .with_learning_rate(Some(self.weight_learning_rate))
+            .with_warm_up(self.warm_up)
+            .with_final_rate(self.final_rate)
+            .with_max_grad_norm(self.max_grad_norm)
+            .with_grad_accumulation(self.grad_accumulation)
+            .with_epochs(self.epochs)
+            .with_max_skipped(self.max_skipped)
+    }
+}

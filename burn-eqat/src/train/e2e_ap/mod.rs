@@ -1,0 +1,9 @@
+//! E2E-AP: all parameters of the blocks, end to end.
+
+mod config;
+mod phase;
+mod trained;
+mod trainee;
+
+pub use config::E2eApConfig;
+pub use phase::E2eAp;

@@ -1,0 +1,69 @@
+use crate::FakeQuant;
+use crate::train::e2e_qp::{Schedule, Trainee};
+use crate::train::optimizer::adamw;
+use crate::train::{LearningRates, TrainError};
+use burn::lr_scheduler::LrScheduler;
+use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
+use burn::module::{ParamGroup, Reparameterization};
+use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::train::LearnerModel;
+
+/// A model all of whose parameters take steps, those of the quantizer at a rate of their own.
+pub(super) struct AllParameters<M> {
+    /// Absent only while the optimizer has it.
+    model: Option<M>,
+    optim: ModuleOptimizer,
+    schedule: Schedule,
+    highest: LearningRates,
+    rates: ModuleLearningRate,
+}
+
+impl<M> AllParameters<M> {
+    pub fn new(model: M, schedule: Schedule, highest: LearningRates) -> Self {
+        Self {
+            model: Some(model),
+            optim: adamw(),
+            schedule,
+            highest,
+            rates: 0.0.into(),
+        }
+    }
+
+    /// The rates of the next step.
+    fn next(&mut self) -> ModuleLearningRate {
+        // From 0 to 1.
+        let part = self.schedule.step();
+        let quantizer = ParamGroup::from_predicate(FakeQuant::NAME);
+        ModuleLrScheduler::new(part * self.highest.weights)
+            .with_group(quantizer, part * self.highest.quantizer)
+            .step()
+    }
+}
+
+impl<M: LearnerModel> Trainee<M> for AllParameters<M> {
+    type Params = M;
+
+    fn model(&self) -> M {
+        self.model.clone().expect("it comes back from each step")
+    }
+
+    fn params(&self) -> M {
+        self.model()
+    }
+
+    fn rates(&self) -> ModuleLearningRate {
+        self.rates.clone()
+    }
+
+    fn step(&mut self, grads: GradientsParams) -> Result<(), TrainError> {
+        self.rates = self.next();
+        // The optimizer updates in place what nobody else holds.
+        let model = self.model.take().expect("it comes back from each step");
+        self.model = Some(self.optim.step(self.rates.clone(), model, grads));
+        Ok(())
+    }
+
+    fn skip(&mut self) {
+        self.rates = self.next();
+    }
+}
