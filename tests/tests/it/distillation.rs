@@ -16,7 +16,7 @@ use llama::LlamaConfig;
 use llama::model::Llama;
 use std::sync::Arc;
 
-fn original(device: &Device) -> Llama {
+pub(super) fn original(device: &Device) -> Llama {
     let config: LlamaConfig = serde_json::from_value(serde_json::json!({
         "vocab_size": 40, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3,
         "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": true,
@@ -25,7 +25,7 @@ fn original(device: &Device) -> Llama {
     config.init(device)
 }
 
-fn packed(original: &Llama) -> Llama {
+pub(super) fn packed(original: &Llama) -> Llama {
     let scheme: Scheme = "w2g16".parse().unwrap();
     let weights = Llama::quantized_weights();
     original.clone().quantize_rtn(&weights, scheme).unwrap()
@@ -35,18 +35,18 @@ fn student(original: &Llama, config: DistillationConfig) -> Student<Llama> {
     Student::new(packed(original), Teacher::new(original.clone()), config).unwrap()
 }
 
-fn batch(device: &Device) -> TokenBatch {
+pub(super) fn batch(device: &Device) -> TokenBatch {
     let ids = Distribution::Uniform(0.0, 39.0);
     TokenBatch::from(Tensor::<2>::random([2, 20], ids, device).int())
 }
 
 /// Windows of a text that repeats itself.
-fn loader(count: i32, device: &Device) -> Arc<dyn DataLoader<TokenBatch>> {
+pub(super) fn loader(count: i32, device: &Device) -> Arc<dyn DataLoader<TokenBatch>> {
     let tokens = (0..16 * count).map(|at| (at * at / 3 + at) % 40);
     TokenWindows::new(tokens.collect(), 16).loader(2, None, device)
 }
 
-fn loss<M>(model: &M, batch: TokenBatch) -> f64
+pub(super) fn loss<M>(model: &M, batch: TokenBatch) -> f64
 where
     M: InferenceStep<Input = TokenBatch, Output = burn_eqat::train::QatOutput>,
 {

@@ -9,6 +9,7 @@ mod cache;
 mod compute_type;
 mod devices;
 mod distillation;
+mod e2e_ap;
 mod encoder_decoder;
 mod evaluation;
 mod families;
