@@ -230,6 +230,7 @@ fn both_phases_end_where_f32_does() {
         let scheme = "w3g16".parse().unwrap();
         let recipe = EfficientQatConfig::new(scheme, Llama::quantized_weights())
             .with_epochs(2)
+            .with_distillation(None)
             .with_recompute(recompute)
             .init();
         let model = model.clone().with_compute_type(compute);

@@ -178,7 +178,9 @@ fn it_comes_between_the_two_phases() {
     assert_eq!(names, expected);
     let [e2e_ap, e2e_qp] = [stages[3].1.unwrap(), stages[4].1.unwrap()];
     assert!(e2e_ap.after < e2e_ap.before, "{e2e_ap:?}");
-    assert_eq!(e2e_ap.after, e2e_qp.before);
+    // The one is before packing, where step sizes are rounded.
+    let off = (e2e_ap.after / e2e_qp.before - 1.0).abs();
+    assert!(off < 0.01, "{e2e_ap:?} {e2e_qp:?}");
     // A run that is taken up again does it again, and ends with the same.
     for _ in 0..2 {
         let (_, again) = run(true);

@@ -84,6 +84,7 @@ impl Phases<'_> {
             }
         }
         if method >= Method::EfficientQat {
+            phases.extend(self.e2e_ap());
             phases.push(self.e2e_qp());
         }
         phases.push(self.save());
@@ -426,6 +427,57 @@ impl Phases<'_> {
             disk: vec![activations, self.finished(inputs.keeps_blocks())],
             steps: product([model.blocks.len(), epochs, steps]),
         }
+    }
+
+    /// E2E-AP, where it runs: every weight with its gradient and moments, beside the packed model and the original.
+    fn e2e_ap(&self) -> Option<PhasePlan> {
+        let (inputs, model) = (self.inputs, self.model);
+        let phase = inputs.settings.e2e_qp.filter(|_| !inputs.packed)?;
+        let epochs = phase.e2e_ap?.epochs;
+        let compute = inputs.on(phase.e2e_batch.min(phase.e2e_size));
+        let dense = sum(model
+            .blocks
+            .iter()
+            .map(|block| 4 * (block.weights() + block.plain())));
+        let tape = |block: &BlockShape| Tape::new(model, block, compute, true);
+        let kept = if phase.recompute {
+            let hidden = compute.each_token(model.hidden);
+            product([model.blocks.len() + 1]).saturating_mul(hidden)
+        } else {
+            sum(model.blocks.iter().map(|block| tape(block).kept()))
+        };
+        let terms = [
+            Term::device("packed blocks", model.packed_blocks()),
+            Term::device("the original that is learned from", dense),
+            Term::device(
+                "weights with gradients and moments",
+                dense.saturating_mul(4),
+            ),
+            Term::device(
+                "step sizes and zero points, with gradients and moments",
+                model.steps().saturating_mul(4 * 2 * 4),
+            ),
+            Term::device("activations that are kept", kept),
+            Term::device(
+                "activations of a block and gradients on their way",
+                self.block(|block| tape(block).peak()),
+            ),
+            Term::device(
+                "losses and gradients of the output layer",
+                self.head(compute, true),
+            ),
+        ];
+        let batches = phase.e2e_size.div_ceil(phase.e2e_batch.max(1));
+        let per_epoch = batches.div_ceil(phase.grad_accum.max(1));
+        Some(PhasePlan {
+            name: "e2e-ap",
+            moments: vec![Moment::new(
+                "forward and backward pass",
+                self.base().into_iter().chain(terms),
+            )],
+            disk: vec![self.finished(inputs.has_stored_blocks())],
+            steps: product([per_epoch, epochs]),
+        })
     }
 
     fn e2e_qp(&self) -> PhasePlan {

@@ -30,8 +30,8 @@ type Inside = fn(f32, f32) -> bool;
 
 /// The shapes, one and many of them.
 const SHAPES: [(&str, &str, Inside); 3] = [
-    ("circle", "circles", |x, y| x * x + y * y < 1.0),
-    ("square", "squares", |x, y| x.abs().max(y.abs()) < 0.86),
+    ("circle", "circles", |x, y| x * x + y * y < 0.75),
+    ("square", "squares", |x, y| x.abs().max(y.abs()) < 0.98),
     ("triangle", "triangles", |x, y| {
         y < 0.8 && y > 2.0 * x.abs() - 1.1
     }),
