@@ -1,4 +1,4 @@
-//! The two training phases. Each runs alone or under Burn's `SupervisedTraining`.
+//! The training phases. Block-AP and E2E-QP run alone or under Burn's `SupervisedTraining`, E2E-AP alone.
 
 mod best;
 mod block_ap;
