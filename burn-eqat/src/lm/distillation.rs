@@ -1,5 +1,5 @@
 use super::TokenBatch;
-use super::head::{is_cast, logits, times_rows};
+use super::head::{is_cast, logits, times_rows, with_gradient};
 use super::loss::{rows_before, targets_of};
 use crate::compute_type::{in_type, widen};
 use crate::train::DistillationConfig;
@@ -32,7 +32,7 @@ pub fn frozen_head_distillation(
 ) -> Tensor<1> {
     let (hidden, targets) = rows(hidden, &batch);
     let (teacher_hidden, _) = rows(teacher.0, &batch.inner());
-    let ([count, _], tracked) = (hidden.dims(), hidden.is_autodiff());
+    let tracked = hidden.is_autodiff();
     let chunks = Chunks {
         hidden: hidden.clone().inner(),
         head: head.inner(),
@@ -45,10 +45,7 @@ pub fn frozen_head_distillation(
     if !tracked {
         return loss;
     }
-    // A product whose gradient by `hidden` is the one worked out, moved to the value of the loss.
-    let gradient = Tensor::from_inner(Tensor::cat(gradients, 0) / count as f64);
-    let slope = (hidden * gradient).sum();
-    slope.clone() + (Tensor::from_inner(loss) - slope.detach())
+    with_gradient(loss, hidden, gradients)
 }
 
 /// The rows of those positions that predict, in f32, and what they are to predict.

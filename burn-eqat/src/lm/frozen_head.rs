@@ -1,4 +1,4 @@
-use super::head::{is_cast, logits, times_rows};
+use super::head::{is_cast, logits, times_rows, with_gradient};
 use super::loss::{rows_before, targets_of};
 use crate::compute_type::{in_type, widen};
 use crate::kernels::transformer::exp;
@@ -77,16 +77,13 @@ pub fn frozen_head_answer_loss(
 
 /// The mean loss of `targets [rows]` from `hidden [rows, width]`, with its gradient by `hidden`.
 fn loss_of_rows(hidden: Tensor<2>, head: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
-    let ([rows, _], targets) = (hidden.dims(), targets.inner());
+    let targets = targets.inner();
     let tracked = hidden.is_autodiff();
     let (loss, gradients) = in_chunks(hidden.clone().inner(), head.inner(), targets, tracked);
     if !tracked {
         return loss;
     }
-    // A product whose gradient by `hidden` is the one worked out, moved to the value of the loss.
-    let gradient = Tensor::from_inner(Tensor::cat(gradients, 0) / rows as f64);
-    let slope = (hidden * gradient).sum();
-    slope.clone() + (Tensor::from_inner(loss) - slope.detach())
+    with_gradient(loss, hidden, gradients)
 }
 
 /// The mean loss of `targets [rows]` from `hidden [rows, width]` and, on request, `rows` times its gradient

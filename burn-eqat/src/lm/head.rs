@@ -73,6 +73,19 @@ fn beside(hidden: Tensor<2>, head: &Tensor<2>) -> Tensor<2> {
     }
 }
 
+/// A loss whose gradient by `hidden [rows, width]` is worked out: the mean over the rows of what `gradients` has, in chunks of them.
+pub(super) fn with_gradient(
+    loss: Tensor<1>,
+    hidden: Tensor<2>,
+    gradients: Vec<Tensor<2>>,
+) -> Tensor<1> {
+    let [rows, _] = hidden.dims();
+    // A product whose gradient by `hidden` is that one, moved to the value of the loss.
+    let gradient = Tensor::from_inner(Tensor::cat(gradients, 0) / rows as f64);
+    let slope = (hidden * gradient).sum();
+    slope.clone() + (Tensor::from_inner(loss) - slope.detach())
+}
+
 /// The columns in tiles; a single one where nothing is cast.
 fn tiles(head: &Tensor<2>) -> impl Iterator<Item = Range<usize>> {
     let [width, vocab] = head.dims();

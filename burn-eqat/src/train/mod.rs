@@ -26,6 +26,7 @@ mod schedule;
 mod selection;
 mod skips;
 mod time_left;
+mod trained;
 mod validation;
 
 pub use block_ap::{BlockAp, BlockApConfig, BlockRates, BlockSample, BlockStep, BlockTrainer};

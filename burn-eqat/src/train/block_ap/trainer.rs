@@ -4,12 +4,13 @@ use super::BlockApConfig;
 use super::copies::Copies;
 use super::slope::Slope;
 use crate::FakeQuant;
-use crate::module::{Selected, attach_fake_quant, is_under, pack_trained, selected_under};
+use crate::module::{attach_fake_quant, is_under, pack_trained, selected_under};
 use crate::train::clip::{are_finite, grad_norm};
 use crate::train::optimizer::adamw;
+use crate::train::trained::{is_of_quantizer, train_only, trains_by_name};
 use crate::train::{Blockwise, TrainError};
 use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
-use burn::module::{ModuleMapper, Param, ParamGroup, Reparameterization};
+use burn::module::{ParamGroup, Reparameterization};
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Tensor;
 
@@ -112,13 +113,13 @@ impl<M: Blockwise> BlockTrainer<M> {
     pub fn new(model: M, index: usize, config: &BlockApConfig) -> Result<Self, TrainError> {
         let path = model.blocks().swap_remove(index);
         let selected = selected_under(&model, &config.weights, &config.schemes(), Some(&path))?;
-        let model = attach_fake_quant(model, &selected)
-            .train()
-            .map(&mut Trained {
-                path: Vec::new(),
-                block: &path,
-                selected: &selected,
-            });
+        let model = attach_fake_quant(model, &selected).train();
+        let model = train_only(model, &|param| {
+            is_under(param, &path)
+                && (trains_by_name(param)
+                    || is_of_quantizer(param)
+                    || selected.iter().any(|weight| weight.path == param))
+        });
         Ok(Self {
             model: Some(model),
             index,
@@ -211,35 +212,5 @@ impl<M: Blockwise> BlockTrainer<M> {
     ) -> Result<M, TrainError> {
         let inside = |param: &str| is_under(param, path);
         Ok(pack_trained(model, trained, &inside, config.round_scales)?)
-    }
-}
-
-/// Makes only the parameters of a block trainable.
-struct Trained<'a> {
-    path: Vec<String>,
-    block: &'a str,
-    selected: &'a [Selected],
-}
-
-impl Trained<'_> {
-    fn trains(&self, path: &str) -> bool {
-        let name = path.rsplit('.').next();
-        is_under(path, self.block)
-            && (matches!(name, Some("weight" | "gamma"))
-                || self.path.iter().any(|part| part == FakeQuant::NAME)
-                || self.selected.iter().any(|weight| weight.path == path))
-    }
-}
-
-impl ModuleMapper for Trained<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.into());
-    }
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
-    }
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let trains = self.trains(&self.path.join("."));
-        param.set_require_grad(trains)
     }
 }

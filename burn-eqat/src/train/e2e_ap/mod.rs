@@ -2,7 +2,6 @@
 
 mod config;
 mod phase;
-mod trained;
 mod trainee;
 
 pub use config::E2eApConfig;

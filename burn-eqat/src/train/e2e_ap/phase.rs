@@ -1,9 +1,9 @@
 use super::E2eApConfig;
-use super::trained::train_blocks;
 use super::trainee::AllParameters;
 use crate::Quantize;
-use crate::module::fake_quantized;
+use crate::module::{fake_quantized, is_under};
 use crate::train::e2e_qp::{Callback, Fit, OneByOne, Schedule, Steps, by_blocks, end_to_end};
+use crate::train::trained::{is_of_quantizer, train_only, trains_by_name};
 use crate::train::{Blockwise, LearningRates, Phase, StepLoss, TrainError, TrainEvent, catch_ops};
 use burn::data::dataloader::DataLoader;
 use burn::train::{InferenceStep, LearnerModel, TrainStep};
@@ -75,7 +75,13 @@ impl E2eAp {
         if weights.is_empty() {
             return Err(TrainError::NoFakeQuantizedWeights);
         }
-        let model = train_blocks(model.valid(), &model.blocks(), &weights);
+        let blocks = model.blocks();
+        // What is quantized, and the norms of the blocks.
+        let model = train_only(model.valid().train(), &|path| {
+            is_of_quantizer(path)
+                || weights.iter().any(|weight| weight == path)
+                || trains_by_name(path) && blocks.iter().any(|block| is_under(path, block))
+        });
         let rates = LearningRates {
             quantizer: config.quant_learning_rate,
             weights: config.weight_learning_rate,
