@@ -1,6 +1,6 @@
 //! The ops on `Tensor`s. They check shapes first, and then dispatch to the tensor's backend.
 
-use crate::capability::{Operand, expect_capable, expect_room};
+use crate::capability::{Operand, expect_capable, expect_room, word_type};
 use crate::check::{expect_column_words, expect_quantizer, expect_words};
 use crate::{Bits, Fields, OpError, PackError, QuantOps, pack_codes};
 use burn::backend::Dispatch;
@@ -157,7 +157,7 @@ fn pack_along(codes: Tensor<2, Int>, axis: usize, bits: Bits) -> Result<Tensor<2
     let mut packed = shape;
     packed[axis] = bits.words(shape[axis]);
     let data = TensorData::new(words, packed);
-    Ok(Tensor::from_data(data, (&device, DType::I32)))
+    Ok(Tensor::from_data(data, (&device, word_type(&device))))
 }
 
 /// Unpacks words to the codes of the first `d_input` rows, on the device.

@@ -56,6 +56,29 @@ pub fn is_gpu(device: &Device) -> bool {
     Capability::of(device).is_some_and(|capability| capability.is_gpu())
 }
 
+/// The type that packed words have on a device: 32-bit integers. LibTorch gives integers of any type out as 64 bits, which nothing
+/// that was declared to have 32 could be stored or recorded with; there words have 64 bits, of which the lower 32 count.
+///
+/// ```
+/// use burn::tensor::{DType, Device};
+/// use burn_eqat_kernels::word_type;
+///
+/// assert_eq!(word_type(&Device::flex()), DType::I32);
+/// ```
+pub fn word_type(device: &Device) -> DType {
+    #[cfg(feature = "tch")]
+    {
+        use burn::backend::DispatchDevice;
+
+        let device = device.clone().inner();
+        if let DispatchDevice::LibTorch(_) = device.as_dispatch() {
+            return DType::I64;
+        }
+    }
+    let _ = device;
+    DType::I32
+}
+
 /// Fails unless the device computes with the types of the operands and results, and can hold each.
 pub(crate) fn expect_capable(
     op: &'static str,

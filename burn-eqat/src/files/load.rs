@@ -12,6 +12,7 @@ use crate::pattern::Pattern;
 use burn::module::Module;
 use burn::store::{ModuleSnapshot, bridge};
 use burn::tensor::{DType, Shape, TensorData};
+use burn_eqat_kernels::word_type;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
@@ -83,11 +84,13 @@ impl Source<'_> {
             .map(|(path, (stored, _))| (path.clone(), stored.scheme));
         let module = attach_skeletons(module, schemes.collect());
         let wanted = self.slots(&module);
+        let device = module.devices().into_iter().next();
+        let word_type = device.map_or(DType::I32, |device| word_type(&device));
         let mut files = OpenFiles::default();
         self.check_unused(&wanted, &packed, ignore, &mut files)?;
         let tensors = wanted
             .iter()
-            .map(|slot| self.prepare(slot, &packed, &mut files))
+            .map(|slot| self.prepare(slot, &packed, word_type, &mut files))
             .collect::<Result<_, FileError>>()?;
         Ok(Ready {
             module,
@@ -210,6 +213,7 @@ impl Source<'_> {
         &self,
         slot: &Slot,
         packed: &HashMap<String, PackedShape>,
+        word_type: DType,
         files: &mut OpenFiles,
     ) -> Result<FileTensor, FileError> {
         let located =
@@ -258,7 +262,7 @@ impl Source<'_> {
         let role = slot.role;
         let (shape, dtype) = match role {
             Role::Transposed => (Shape::new([slot.shape[1], slot.shape[0]]), float),
-            Role::Codes | Role::ZeroPoints => (slot.shape.clone(), DType::I32),
+            Role::Codes | Role::ZeroPoints => (slot.shape.clone(), word_type),
             Role::Scales => (slot.shape.clone(), DType::F32),
             Role::Integer | Role::Bool | Role::FakeQuant => (slot.shape.clone(), found),
             Role::Plain => (slot.shape.clone(), float),
@@ -267,7 +271,9 @@ impl Source<'_> {
         let to = shape.clone();
         let form = move |data: TensorData| match role {
             Role::Transposed => transpose(data.convert_dtype(dtype)),
-            Role::Codes | Role::ZeroPoints => own_words(data, words, role, to.clone()),
+            Role::Codes | Role::ZeroPoints => {
+                own_words(data, words, role, to.clone()).convert_dtype(word_type)
+            }
             _ if data.dtype() == dtype => data,
             _ => data.convert_dtype(dtype),
         };

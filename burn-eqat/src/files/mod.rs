@@ -48,4 +48,5 @@ pub use stored::Format;
 
 pub(crate) use metadata::read_metadata;
 pub(crate) use single::{PartFile, digest_part, load_module, load_part, save_module, save_part};
+pub(crate) use sync::{sync_dir, sync_file};
 pub(crate) use view::stored_scales;

@@ -53,6 +53,10 @@ impl TensorView {
     /// A parameter of a module, in the file's form.
     pub fn of_parameter(data: TensorData, role: Role, floats: Floats) -> Result<Self, String> {
         Self::new(match role {
+            // In 64 bits on LibTorch.
+            Role::Codes | Role::ZeroPoints if data.dtype() == DType::I64 => {
+                data.convert_dtype(DType::I32)
+            }
             Role::Codes | Role::ZeroPoints | Role::Integer | Role::Bool => data,
             Role::Scales => floats.of_scales().convert(data),
             Role::Transposed => transpose(floats.convert(data)),

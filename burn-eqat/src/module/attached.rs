@@ -146,12 +146,24 @@ pub(crate) fn packed_weights<M: Module>(module: &M) -> Vec<(String, QuantizedWei
         .collect()
 }
 
-/// The paths of the fake-quantized weights of a module.
-pub(crate) fn fake_quantized<M: Module>(module: &M) -> Vec<String> {
+/// A fake-quantized weight of a module.
+pub(crate) struct FakeQuantized {
+    pub path: String,
+    pub scheme: Scheme,
+    /// How many numbers it has.
+    pub weights: usize,
+}
+
+/// The fake-quantized weights of a module.
+pub(crate) fn fake_quantized<M: Module>(module: &M) -> Vec<FakeQuantized> {
     let found = attached(module).into_iter();
     found
         .filter_map(|(path, attached)| match attached {
-            Attached::Fake { .. } => Some(path),
+            Attached::Fake { weight, scheme, .. } => Some(FakeQuantized {
+                path,
+                scheme,
+                weights: weight.shape().num_elements(),
+            }),
             Attached::Packed { .. } => None,
         })
         .collect()

@@ -23,7 +23,7 @@ pub use quantize::Quantize;
 pub use size::SizeReport;
 pub use weights::Weights;
 
-pub(crate) use attached::{Attached, attached, fake_quantized, packed_weights};
+pub(crate) use attached::{Attached, FakeQuantized, attached, fake_quantized, packed_weights};
 pub(crate) use floats::{float_data, float_shapes, place_floats};
 pub(crate) use listed::list_params;
 pub(crate) use matrices::{

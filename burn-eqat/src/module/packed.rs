@@ -1,8 +1,9 @@
 use crate::{InferenceConfig, Scheme};
 use burn::module::{Module, Param, ParamId, Reparameterization};
-use burn::tensor::{DType, Device, Int, Shape, Tensor};
+use burn::tensor::{Device, Int, Shape, Tensor};
 use burn_eqat_kernels::{
     OpError, PackError, PackedWeight, RepackedCopy, pack, pack_columns, unpack, unpack_columns,
+    word_type,
 };
 
 /// A packed weight. The parameter's base has the step sizes `[groups, d_output]`, the attachment has
@@ -108,7 +109,9 @@ impl Packed {
         let words = |shape: [usize; 2]| {
             Param::uninitialized(
                 ParamId::new(),
-                move |device: &Device, _| Tensor::<2, Int>::zeros(shape, (device, DType::I32)),
+                move |device: &Device, _| {
+                    Tensor::<2, Int>::zeros(shape, (device, word_type(device)))
+                },
                 device.clone(),
                 false,
                 Shape::new(shape),

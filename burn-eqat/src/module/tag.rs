@@ -1,7 +1,7 @@
 use crate::{GroupSize, Scheme};
 use burn::module::{Param, ParamId};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use burn_eqat_kernels::Bits;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_eqat_kernels::{Bits, word_type};
 
 /// The scheme and `d_input` as an integer parameter: `[bits, group, symmetric, d_input]`, with
 /// the group size as [`GroupSize::number`] gives it.
@@ -12,7 +12,7 @@ pub(super) fn tag(scheme: Scheme, d_input: usize, device: &Device) -> Param<Tens
         i32::from(scheme.symmetric),
         d_input as i32,
     ];
-    let tensor = Tensor::from_data(TensorData::from(values), (device, DType::I32));
+    let tensor = Tensor::from_data(TensorData::from(values), (device, word_type(device)));
     Param::initialized(ParamId::new(), tensor)
 }
 

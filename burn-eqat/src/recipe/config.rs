@@ -1,5 +1,7 @@
 use super::EfficientQat;
-use crate::train::{BlockApConfig, CacheConfig, DistillationConfig, E2eApConfig, E2eQpConfig};
+use crate::train::{
+    BlockApConfig, CacheConfig, DistillationConfig, E2eApConfig, E2eQpConfig, ReconstructionLoss,
+};
 use crate::{Scheme, SchemeOverride, Schemes, Weights};
 use burn::config::Config;
 use core::fmt;
@@ -104,13 +106,19 @@ pub struct EfficientQatConfig {
     /// Passes over the training data for each block in Block-AP.
     #[config(default = 2)]
     pub epochs: usize,
+    /// What Block-AP makes small.
+    #[config(default = "ReconstructionLoss::Squared")]
+    pub loss: ReconstructionLoss,
+    /// How many blocks of the original the output of a block goes through before Block-AP compares it.
+    #[config(default = 0)]
+    pub lookahead: usize,
     /// Highest learning rate of the step sizes in E2E-QP.
     #[config(default = "None")]
     pub e2e_learning_rate: Option<f64>,
     /// Training steps in a row that may be left out because a loss or a gradient is not finite.
     #[config(default = 3)]
     pub max_skipped: usize,
-    /// Passes over the training data in E2E-QP.
+    /// Passes over the training data in E2E-QP. With 0, E2E-AP takes its place.
     #[config(default = 1)]
     pub e2e_epochs: usize,
     /// Batches whose gradients are averaged for a step of E2E-QP; on several devices, as many on each.
@@ -165,6 +173,8 @@ impl EfficientQatConfig {
             .with_quant_learning_rate(self.quant_learning_rate)
             .with_weight_learning_rate(self.weight_learning_rate)
             .with_epochs(self.epochs)
+            .with_loss(self.loss)
+            .with_lookahead(self.lookahead)
             .with_early_stopping(self.early_stopping)
             .with_max_skipped(self.max_skipped)
             .with_cache(self.cache.clone())

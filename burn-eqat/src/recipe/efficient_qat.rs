@@ -147,8 +147,8 @@ impl EfficientQat {
             .distillation
             .filter(|_| end_to_end && model.distills());
         let e2e_ap = config.e2e_ap.clone().filter(|_| end_to_end);
-        if e2e_ap.is_some() && config.offload {
-            let message = "E2E-AP has the weights of all blocks in memory: offload of E2E-QP does not go with it";
+        if end_to_end && config.e2e_epochs == 0 && e2e_ap.is_none() {
+            let message = "e2e_epochs is 0, which is for E2E-AP in the place of E2E-QP: expected 1 or more, or a configuration of E2E-AP";
             return Err(TrainError::Setting(message.to_string()));
         }
         let original = (e2e_ap.is_some() || distillation.is_some()).then(|| model.clone());
@@ -225,20 +225,26 @@ impl EfficientQat {
         };
         let packed = match (e2e_ap, &original) {
             (Some(e2e_ap), Some(original)) => {
-                let phase = e2e_ap.with_recompute(config.recompute).init();
+                let mut phase = e2e_ap.with_recompute(config.recompute).init();
+                if let (Some(run), true) = (&self.run_dir, config.offload) {
+                    phase = phase.with_run_dir(run.clone());
+                }
                 let mut timer = Timer::start();
-                let near = packed.clone().fake_quantize_near(original)?;
                 let (before, loaders) = (packed.clone(), data.e2e_qp.clone());
                 let on_event = &mut |event: &TrainEvent| observer.event(event);
                 let tuned = match distillation {
                     Some(distillation) => {
-                        let student = |model| {
-                            Student::new(model, Teacher::new(original.clone()), distillation)
+                        let student = |model: &M| {
+                            let teacher = Teacher::new(original.clone());
+                            Student::new(model.clone(), teacher, distillation)
                         };
-                        let models = [student(before)?, student(near)?];
+                        let models = [student(&before)?, student(original)?];
                         train_all(&phase, models, loaders, &mut timer, on_event)?.into_model()
                     }
-                    None => train_all(&phase, [before, near], loaders, &mut timer, on_event)?,
+                    None => {
+                        let models = [before, original.clone()];
+                        train_all(&phase, models, loaders, &mut timer, on_event)?
+                    }
                 };
                 let worse = timer.comparison.is_some_and(|losses| losses.is_worse());
                 let size = size_by_block(&tuned)?;
@@ -247,6 +253,9 @@ impl EfficientQat {
             }
             _ => packed,
         };
+        if config.e2e_epochs == 0 {
+            return Ok(packed);
+        }
         let mut timer = Timer::start();
         timer.stops_early = config.early_stopping.is_some();
         let (model, e2e_qp) = (packed.clone(), data.e2e_qp);
@@ -357,10 +366,10 @@ impl EfficientQat {
     }
 }
 
-/// E2E-AP of a model that is packed, and as it is fake-quantized, with the validation losses before and after it.
+/// E2E-AP of a packed model, beside its original, with the validation losses before and after it. In files where the model's blocks are.
 fn train_all<M>(
     phase: &E2eAp,
-    [packed, model]: [M; 2],
+    [packed, original]: [M; 2],
     (train, valid): (
         Loader<<M as Blockwise>::Batch>,
         Loader<<M as Blockwise>::Batch>,
@@ -382,9 +391,19 @@ where
         timer.hear(&event);
         on_event(&event)
     };
-    let tuned = phase.run(model, train, valid, &mut heard)?;
+    let tuned = if is_loaded(&packed) {
+        let near = packed.fake_quantize_near(&original)?;
+        phase.run(near, train, valid.clone(), &mut heard)?
+    } else {
+        phase.run_in_files(packed, &original, train, valid.clone(), &mut heard)?
+    };
+    // Where the phase was over before, it has not validated again.
+    let after = match (timer.validated, &before) {
+        (None, Some(_)) => Comparison::measure(&tuned, &*valid, on_event)?,
+        (validated, _) => validated,
+    };
     timer.comparison = before
-        .zip(timer.validated)
+        .zip(after)
         .map(|(before, after)| Comparison { before, after });
     Ok(tuned)
 }

@@ -13,7 +13,7 @@ pub(crate) use stored::Stored;
 pub use stored_block::StoredBlock;
 pub(crate) use stored_block::{HostScale, HostScales};
 
-use crate::files::{FileError, StagedFile};
+use crate::files::{FileError, StagedFile, sync_dir, sync_file};
 use manifest::{Entry, MANIFEST, Manifest};
 use serde_json::Value;
 use std::fs::{self, File, TryLockError};
@@ -327,6 +327,40 @@ impl RunDir {
         }
         let facts = entry.facts;
         Ok(Some(Stored { path, facts }))
+    }
+
+    /// Takes files that are in the directory already under these roles, each `(role, file)`, and a note with them. Either all of it is
+    /// there afterwards or nothing; the files that had these roles are removed.
+    pub(crate) fn adopt(
+        &self,
+        files: &[(String, String)],
+        (name, note): (&str, Value),
+    ) -> Result<(), RunDirError> {
+        let mut entries = Vec::new();
+        for (role, file) in files {
+            let path = self.path().join(file);
+            sync_file(&path)?;
+            let entry = Entry {
+                file: file.clone(),
+                checksum: checksum::of_file(&path)?,
+                facts: Value::Null,
+            };
+            entries.push((role.clone(), entry));
+        }
+        sync_dir(self.path())?;
+        let mut manifest = self.manifest();
+        manifest.notes.insert(name.to_string(), note);
+        let entries = entries.into_iter();
+        let before = entries.map(|(role, entry)| manifest.files.insert(role, entry));
+        let before: Vec<Entry> = before.flatten().collect();
+        manifest.write(self.path())?;
+        for before in before {
+            if !files.iter().any(|(_, file)| *file == before.file) {
+                // It is not needed any more; where it stays it does no harm.
+                let _ = fs::remove_file(self.path().join(before.file));
+            }
+        }
+        Ok(())
     }
 
     /// Forgets the file of a role, and removes it.

@@ -14,6 +14,7 @@ mod error;
 mod event;
 mod flow_tensors;
 mod hidden;
+mod kept_tensors;
 mod launch;
 pub mod metrics;
 mod optimizer;
@@ -29,7 +30,10 @@ mod time_left;
 mod trained;
 mod validation;
 
-pub use block_ap::{BlockAp, BlockApConfig, BlockRates, BlockSample, BlockStep, BlockTrainer};
+pub use block_ap::{
+    BlockAp, BlockApConfig, BlockRates, BlockSample, BlockStep, BlockTrainer, ReconstructionLoss,
+    ReconstructionLossError,
+};
 pub use blockwise::{Blockwise, ModelError};
 pub use by_blocks::backward_by_blocks;
 pub use cache::{CacheConfig, CacheDType, CacheDTypeError, FlowError, FlowParts};

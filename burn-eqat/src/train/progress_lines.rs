@@ -141,10 +141,8 @@ impl ProgressLines {
             } => {
                 self.blocks = *blocks;
                 let rates = match phase {
-                    Phase::BlockAp | Phase::E2eAp => format!(
-                        "{:.1e} (step sizes and zero points), {:.1e} (weights)",
-                        rates.quantizer, rates.weights
-                    ),
+                    Phase::BlockAp => all_parameters(rates.quantizer, rates.weights),
+                    Phase::E2eAp => all_parameters(rates.e2e_ap_quantizer, rates.e2e_ap_weights),
                     Phase::E2eQp => format!("{:.1e} (step sizes)", rates.e2e),
                 };
                 self.line(&format!("{phase}: learning rates {rates}"));
@@ -379,4 +377,8 @@ impl EvaluationProgressLogger for ProgressLines {
     fn end_test(&mut self) {}
     fn end_global_progress(&mut self) {}
     fn log_event_evaluation(&mut self, _event: String) {}
+}
+/// The rates of a phase where all parameters train.
+fn all_parameters(quantizer: f64, weights: f64) -> String {
+    format!("{quantizer:.1e} (step sizes and zero points), {weights:.1e} (weights)")
 }

@@ -2,7 +2,7 @@ use crate::{Bits, Quantize};
 use burn::module::Module;
 use serde::{Deserialize, Serialize};
 
-/// The highest learning rates of both phases.
+/// The highest learning rates of the phases.
 ///
 /// They are the defaults of a configuration without rates, by the size of the model ([`for_model`](Self::for_model)).
 /// [`TrainEvent::PhaseStart`](super::TrainEvent::PhaseStart) has the rates of a phase.
@@ -26,13 +26,20 @@ pub struct LearningRates {
     pub weights: f64,
     /// Step sizes in E2E-QP.
     pub e2e: f64,
+    /// Step sizes and zero points in E2E-AP.
+    #[serde(rename = "e2e_ap_quant")]
+    pub e2e_ap_quantizer: f64,
+    /// Weights and norms in E2E-AP.
+    #[serde(rename = "e2e_ap_weight")]
+    pub e2e_ap_weights: f64,
 }
 
 impl LearningRates {
     /// Models with at least this many parameters are large, and get the [`paper`](Self::paper)'s rates.
     pub const LARGE: usize = 1_000_000_000;
 
-    /// The paper's rates (its section 4.1). They suit models of billions of parameters and thousands of samples.
+    /// The paper's rates (its section 4.1), and for E2E-AP, which it has not, those of its other phases. They suit models of billions
+    /// of parameters and thousands of samples.
     pub fn paper(bits: Bits) -> Self {
         let weights = match bits {
             Bits::Two => 2e-5,
@@ -42,11 +49,13 @@ impl LearningRates {
             quantizer: 1e-4,
             weights,
             e2e: weights,
+            e2e_ap_quantizer: weights,
+            e2e_ap_weights: weights,
         }
     }
 
     /// Rates for small models and little data, found by measurement on models of some million parameters. The rate of
-    /// E2E-QP is absolute, so it falls with the size of the step sizes.
+    /// E2E-QP is absolute, so it falls with the size of the step sizes, and so do those of E2E-AP.
     pub fn small(bits: Bits) -> Self {
         let (quantizer, weights, e2e) = match bits {
             Bits::Two => (1e-3, 5e-4, 2e-4),
@@ -54,10 +63,18 @@ impl LearningRates {
             Bits::Four => (5e-4, 1e-4, 1.5e-5),
             Bits::Eight => (1e-4, 1e-5, 1e-6),
         };
+        let (e2e_ap_quantizer, e2e_ap_weights) = match bits {
+            Bits::Two => (1.5e-4, 1.5e-4),
+            Bits::Three => (1e-4, 1e-4),
+            Bits::Four => (1.5e-5, 3e-5),
+            Bits::Eight => (1e-6, 3e-6),
+        };
         Self {
             quantizer,
             weights,
             e2e,
+            e2e_ap_quantizer,
+            e2e_ap_weights,
         }
     }
 

@@ -93,6 +93,8 @@ fn inputs(
                 train_size: 4096,
                 batch_size: 2,
                 epochs: 2,
+                loss: Default::default(),
+                lookahead: 0,
             }),
             cache: CacheConfig::new().with_memory(Some(0)),
             dtype: ComputeType::Bf16,

@@ -83,8 +83,8 @@ fn another_original_is_refused() {
 
 fn phase() -> E2eApConfig {
     E2eApConfig::new()
-        .with_weight_learning_rate(1e-3)
-        .with_quant_learning_rate(1e-3)
+        .with_weight_learning_rate(Some(1e-3))
+        .with_quant_learning_rate(Some(1e-3))
         .with_epochs(6)
 }
 
@@ -189,6 +189,26 @@ fn it_comes_between_the_two_phases() {
 }
 
 #[test]
+fn it_takes_the_place_of_e2e_qp() {
+    let (_random, device) = (seeded(56), Device::flex());
+    let mut last = StageName::FullPrecision;
+    let model = recipe()
+        .with_e2e_epochs(0)
+        .init()
+        .run(
+            original(&device),
+            (loader(4, &device), loader(0, &device)),
+            &mut |stage: &Stage<'_, Llama>| {
+                last = stage.name;
+                Ok::<_, TrainError>(())
+            },
+        )
+        .unwrap();
+    assert_eq!(last, StageName::E2eAp);
+    assert!(model.size_report().packed_weights > 0);
+}
+
+#[test]
 fn what_does_not_go_together_is_named() {
     let (_random, device) = (seeded(55), Device::flex());
     let data = || (loader(2, &device), loader(0, &device));
@@ -199,6 +219,15 @@ fn what_does_not_go_together_is_named() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("offload"), "{error}");
+    // E2E-QP has no epochs where E2E-AP takes its place, and only there.
+    let error = recipe()
+        .with_e2e_ap(None)
+        .with_e2e_epochs(0)
+        .init()
+        .run(original(&device), data(), &mut ())
+        .unwrap_err()
+        .to_string();
+    assert!(error.starts_with("e2e_epochs is 0"), "{error}");
     let (train, valid) = data();
     let error = phase()
         .init()

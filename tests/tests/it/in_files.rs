@@ -8,8 +8,8 @@ use burn_eqat::files::{
 };
 use burn_eqat::lm::{LmError, TokenBatch, TokenWindows, perplexity, perplexity_by_block};
 use burn_eqat::train::{
-    CacheConfig, DataSplit, TrainError, TrainEvent, layer_sizes_by_block, load_blocks,
-    schemes_by_block, size_by_block,
+    CacheConfig, DataSplit, E2eApConfig, Phase, TrainError, TrainEvent, layer_sizes_by_block,
+    load_blocks, schemes_by_block, size_by_block,
 };
 use burn_eqat::{
     EfficientQatConfig, Method, Observer, PhaseLoaders, Quantize, RunDir, Stage, StageName,
@@ -173,6 +173,8 @@ struct Losses {
     events: usize,
     stop_at: Option<usize>,
     most_in_memory: usize,
+    /// How often E2E-AP went on from a state of before.
+    resumed: usize,
 }
 
 impl Observer<Llama> for Losses {
@@ -186,6 +188,13 @@ impl Observer<Llama> for Losses {
     fn event(&mut self, event: &TrainEvent) -> Result<(), TrainError> {
         // Passes come again in every process, until they are through.
         self.events += usize::from(!matches!(event, TrainEvent::Pass { .. }));
+        if let TrainEvent::Resumed {
+            phase: Phase::E2eAp,
+            ..
+        } = event
+        {
+            self.resumed += 1;
+        }
         if let TrainEvent::SplitEnd { epoch, split, loss } = event
             && epoch.block.is_none()
         {
@@ -270,6 +279,96 @@ fn an_offloaded_run_that_is_stopped_ends_as_one_that_was_not() {
     println!("stopped {stops} times, {} events", all.events);
     assert!(stops >= 3);
     assert!(bytes(&model) == expected, "a resumed run ends elsewhere");
+}
+
+/// E2E-AP in the place of E2E-QP, two epochs.
+fn with_e2e_ap() -> EfficientQatConfig {
+    let e2e_ap = E2eApConfig::new()
+        .with_weight_learning_rate(Some(1e-3))
+        .with_quant_learning_rate(Some(1e-3))
+        .with_epochs(2)
+        .with_save_every(3);
+    let mut config = config(Method::EfficientQat)
+        .with_e2e_epochs(0)
+        .with_e2e_ap(Some(e2e_ap));
+    config.early_stopping = None;
+    config
+}
+
+#[test]
+fn e2e_ap_in_files_trains_as_the_whole_model_does() {
+    let run = |offload: bool, losses: &mut Losses| {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&dir.path().join("run")).unwrap();
+        let mut config = with_e2e_ap().with_offload(offload);
+        // In files the norm is that of the step before.
+        config.e2e_ap = config.e2e_ap.map(|phase| phase.with_max_grad_norm(1e9));
+        let recipe = config.init().with_run_dir(run.clone());
+        let model = recipe.run(by_block(), data(), losses).unwrap();
+        let left = fs::read_dir(run.path()).unwrap().flatten();
+        let left = left.filter(|file| {
+            let name = file.file_name().to_string_lossy().into_owned();
+            name.starts_with("e2e-ap-") && name.ends_with(".bpk")
+        });
+        assert_eq!(left.count(), 0);
+        (in_memory(&model), loaded(model))
+    };
+    let (mut expected, mut found) = (Losses::default(), Losses::default());
+    let (all, _) = run(false, &mut expected);
+    let (none, model) = run(true, &mut found);
+    assert_eq!((all, none), (6, 0));
+    assert_eq!(layer_sizes_by_block(&model).unwrap().len(), 6 * 7);
+    // Of both epochs; what is validated is packed in files, where step sizes are rounded, and is not in memory.
+    assert_eq!(expected.train.len(), 2);
+    for (losses, rounding) in [
+        ([&expected.train, &found.train], 1e-4),
+        ([&expected.valid, &found.valid], 2e-2),
+    ] {
+        assert_eq!(losses[0].len(), losses[1].len());
+        for (expected, found) in losses[0].iter().zip(losses[1]) {
+            let difference = (expected - found).abs() / expected;
+            assert!(difference < rounding, "{expected} {found}");
+        }
+    }
+    assert!(found.train[1] < 0.98 * found.train[0], "{:?}", found.train);
+}
+
+#[test]
+fn an_e2e_ap_in_files_that_is_stopped_ends_as_one_that_was_not() {
+    let recipe = |run: RunDir| with_e2e_ap().with_offload(true).init().with_run_dir(run);
+    let dir = tempfile::tempdir().unwrap();
+    let run = RunDir::create(&dir.path().join("whole")).unwrap();
+    let mut all = Losses::default();
+    let whole = recipe(run).run(by_block(), data(), &mut all).unwrap();
+    let expected = bytes(&whole);
+
+    let path = dir.path().join("stopped");
+    let (mut stops, mut resumed) = (0, 0);
+    let model = loop {
+        let run = RunDir::open_or_create(&path).unwrap();
+        // As a process leaves them that is killed in a step.
+        fs::write(path.join("e2e-ap-0001-00000099.bpk"), "half").unwrap();
+        let mut observer = Losses {
+            stop_at: Some(22 + stops * 13 % 11),
+            ..Losses::default()
+        };
+        let result = recipe(run).run(by_block(), data(), &mut observer);
+        resumed += observer.resumed;
+        match result {
+            Ok(model) => break model,
+            Err(TrainError::Interrupted) => stops += 1,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(stops < 40);
+    };
+    println!("stopped {stops} times, {} events", all.events);
+    assert!(stops >= 3 && resumed >= 1, "{stops} {resumed}");
+    assert!(bytes(&model) == expected, "a resumed run ends elsewhere");
+    drop(model);
+    // A run that is over gives the same again.
+    let run = RunDir::open(&path).unwrap();
+    let again = recipe(run).run(by_block(), data(), &mut ()).unwrap();
+    assert!(bytes(&again) == expected);
 }
 
 #[test]

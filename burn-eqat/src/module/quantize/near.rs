@@ -10,7 +10,7 @@ use burn_eqat_kernels::{OpError, PackedWeight};
 use std::collections::HashMap;
 
 /// How far from the middle of what its code stands for a weight may be, in step sizes: less than a half, where it would be another code.
-const REACH: f64 = 0.499;
+const REACH: f64 = 0.4;
 
 pub(super) fn fake_quantize_near<M: Module>(packed: M, original: &M) -> Result<M, QuantizeError> {
     let mut originals = Originals::default();

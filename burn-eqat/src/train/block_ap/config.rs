@@ -2,6 +2,64 @@ use super::BlockAp;
 use crate::train::{CacheConfig, DeviceList, LearningRates};
 use crate::{Scheme, SchemeOverride, Schemes, Weights};
 use burn::config::Config;
+use core::fmt;
+use core::str::FromStr;
+use serde::{Deserialize, Serialize};
+
+/// What Block-AP makes small.
+///
+/// ```
+/// use burn_eqat::train::ReconstructionLoss;
+///
+/// let loss: ReconstructionLoss = "relative".parse().unwrap();
+/// assert_eq!(loss, ReconstructionLoss::Relative);
+/// assert_eq!(loss.to_string(), "relative");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReconstructionLoss {
+    /// The error that the model says ([`Blockwise::reconstruction_error`](crate::train::Blockwise::reconstruction_error)); by default
+    /// the mean squared error, as in the paper.
+    #[default]
+    Squared,
+    /// The same error once output and target are divided by the root mean square of the target at each position, along the last
+    /// dimension of each tensor. It is for models that have massive activations: a few positions whose hidden values are hundreds
+    /// of times those of the others, and which the squared error is all about.
+    Relative,
+}
+
+impl ReconstructionLoss {
+    /// All of them.
+    pub const ALL: [ReconstructionLoss; 2] = [Self::Squared, Self::Relative];
+
+    /// The written name: `squared` or `relative`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Squared => "squared",
+            Self::Relative => "relative",
+        }
+    }
+}
+
+impl fmt::Display for ReconstructionLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A text is not the name of a [`ReconstructionLoss`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown loss {0:?}: expected squared or relative")]
+pub struct ReconstructionLossError(String);
+
+impl FromStr for ReconstructionLoss {
+    type Err = ReconstructionLossError;
+
+    fn from_str(text: &str) -> Result<Self, ReconstructionLossError> {
+        let loss = Self::ALL.into_iter().find(|loss| loss.name() == text);
+        loss.ok_or_else(|| ReconstructionLossError(text.to_string()))
+    }
+}
 
 /// Configuration of Block-AP, initialised with the [init function](BlockApConfig::init). The defaults are the paper's,
 /// except for the learning rates.
@@ -40,6 +98,14 @@ pub struct BlockApConfig {
     /// Both rates at the end of the cosine, as a part of the initial ones.
     #[config(default = 0.05)]
     pub final_rate: f64,
+    /// What is made small.
+    #[config(default = "ReconstructionLoss::Squared")]
+    pub loss: ReconstructionLoss,
+    /// How many blocks of the original the output of a block goes through before it is compared. With 0 the block itself is
+    /// compared, as in the paper. More make the block good for what comes behind it, for the time and the memory of that many more
+    /// blocks: with 1 Block-AP takes about one and a half times as long.
+    #[config(default = 0)]
+    pub lookahead: usize,
     /// Passes over the training data for each block.
     #[config(default = 2)]
     pub epochs: usize,

@@ -1,6 +1,7 @@
 //! A block in training on several devices: a copy on each further one, and a thread that works with it.
 
 use super::BlockSample;
+use super::loss::BlockLoss;
 use super::slope::Slope;
 use crate::train::{Blockwise, TrainError, catch_ops};
 use burn::module::{ModuleMapper, ModuleVisitor, Param};
@@ -34,7 +35,7 @@ impl<M: Blockwise> Copies<M> {
     pub fn slope(
         &mut self,
         model: &M,
-        index: usize,
+        loss: &BlockLoss,
         samples: Vec<BlockSample<M>>,
     ) -> Result<Slope, TrainError> {
         let mut samples = samples.into_iter();
@@ -43,10 +44,10 @@ impl<M: Blockwise> Copies<M> {
             let others = samples.zip(&mut self.models);
             let others = others.map(|(sample, copy)| {
                 let copy = &mut *copy;
-                scope.spawn(move || catch_ops(|| Slope::of(copy, index, sample)))
+                scope.spawn(move || catch_ops(|| Slope::of(copy, loss, sample)))
             });
             let others: Vec<_> = others.collect();
-            let mut slopes = vec![Slope::of(model, index, first)];
+            let mut slopes = vec![Slope::of(model, loss, first)];
             for other in others {
                 slopes.push(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
             }

@@ -4,12 +4,14 @@ mod blocks;
 mod config;
 mod copies;
 mod finished;
+mod loss;
 mod phase;
+mod relative;
 mod slope;
 mod strategy;
 mod train;
 mod trainer;
 
-pub use config::BlockApConfig;
+pub use config::{BlockApConfig, ReconstructionLoss, ReconstructionLossError};
 pub use phase::BlockAp;
 pub use trainer::{BlockRates, BlockSample, BlockStep, BlockTrainer};

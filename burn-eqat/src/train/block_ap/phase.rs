@@ -1,6 +1,7 @@
 use super::blocks::Blocks;
 use super::copies::Copies;
 use super::finished::Finished;
+use super::loss;
 use super::train::BlockRun;
 use super::{BlockApConfig, BlockTrainer};
 use crate::RunDir;
@@ -17,7 +18,8 @@ use std::sync::Arc;
 /// 3.2).
 ///
 /// Data goes through the model once. The input of a block is the output of the quantized blocks before it. Its target
-/// is the output of the original block for the original inputs. After training, the block is packed, and the next block
+/// is the output of the original block for the original inputs, or with [`lookahead`](BlockApConfig::lookahead) that of a block further
+/// on. After training, the block is packed, and the next block
 /// gets its output. Made by [`BlockApConfig::init`].
 ///
 /// There are two equivalent ways to run it: [`launch`](Self::launch) under Burn's `SupervisedTraining` (metrics,
@@ -197,20 +199,25 @@ impl BlockAp {
             })?;
         }
         let (schemes, mut quantized) = (config.schemes(), Vec::new());
+        // The block that targets go through next.
+        let mut ahead = 0;
         for index in 0..blocks.len() {
             let path = blocks.path(index);
-            model.load_block(index).map_err(TrainError::Model)?;
-            blocks.check_loaded(&model, index)?;
-            let mut copies = Copies::of(&model, &devices);
-            let mut targets = Counter::new(Pass::Targets, index, train.steps() + valid.len());
-            for split in [&mut train, &mut valid] {
-                split.advance_targets(index, copies.models(), |hidden, context| {
-                    let target = run(&model, index, hidden, context)?;
-                    targets.next(on_event)?;
-                    Ok(target)
-                })?;
+            let last = loss::last(config, index, blocks.len());
+            for next in ahead..=last {
+                model.load_block(next).map_err(TrainError::Model)?;
+                blocks.check_loaded(&model, next)?;
+                let mut copies = Copies::of(&model, &devices);
+                let mut targets = Counter::new(Pass::Targets, next, train.steps() + valid.len());
+                for split in [&mut train, &mut valid] {
+                    split.advance_targets(next, copies.models(), |hidden, context| {
+                        let target = run(&model, next, hidden, context)?;
+                        targets.next(on_event)?;
+                        Ok(target)
+                    })?;
+                }
             }
-            drop(copies);
+            ahead = last + 1;
             let selected = selected_under(&model, &config.weights, &schemes, Some(path))?;
             let original = finished.original(&model, index)?;
             if let Some(loaded) = finished.load(&model, index, &original)? {

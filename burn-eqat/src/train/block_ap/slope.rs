@@ -1,6 +1,7 @@
 //! The loss of a sample, and its gradients.
 
 use super::BlockSample;
+use super::loss::BlockLoss;
 use crate::train::clip::scale_grads;
 use crate::train::{Blockwise, Flow, TrainError};
 use burn::optim::{GradientsAccumulator, GradientsParams};
@@ -19,14 +20,15 @@ impl Slope {
     /// Of a sample; `model` records gradients.
     pub fn of<M: Blockwise>(
         model: &M,
-        index: usize,
+        loss: &BlockLoss,
         sample: BlockSample<M>,
     ) -> Result<Self, TrainError> {
-        let context = sample.context.train();
-        let output = model
-            .run_block(index, sample.input.train(), &context)
-            .map_err(TrainError::Model)?;
-        let loss = model.reconstruction_error(index, output, sample.target.train());
+        let sample = BlockSample {
+            input: sample.input.train(),
+            target: sample.target.train(),
+            context: sample.context.train(),
+        };
+        let loss = loss.of(model, sample)?;
         let value: f64 = loss.clone().inner().into_scalar();
         let grads = if value.is_finite() {
             GradientsParams::from_grads(loss.backward(), model)

@@ -96,7 +96,7 @@ impl<M: Blockwise> BlockRun<'_, M> {
             let rates = at(step.saturating_sub(1));
             for samples in self.valid.samples()? {
                 for sample in samples? {
-                    let loss = BlockTrainer::validate(&snapshot, index, sample)?;
+                    let loss = trainer.validate(&snapshot, sample)?;
                     split.batches(1, loss, None, step, rates, on_event)?;
                 }
             }

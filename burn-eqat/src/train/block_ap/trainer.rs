@@ -2,6 +2,7 @@
 
 use super::BlockApConfig;
 use super::copies::Copies;
+use super::loss::BlockLoss;
 use super::slope::Slope;
 use crate::FakeQuant;
 use crate::module::{attach_fake_quant, is_under, pack_trained, selected_under};
@@ -19,7 +20,8 @@ use burn::tensor::Tensor;
 pub struct BlockSample<M: Blockwise> {
     /// Output of the quantized blocks before this one.
     pub input: M::Hidden,
-    /// Output of the original block on original inputs.
+    /// Output of the original block on original inputs; with a [`lookahead`](BlockApConfig::lookahead), of that many original blocks
+    /// further on (or the last).
     pub target: M::Hidden,
     /// The context of every block.
     pub context: M::Context,
@@ -86,14 +88,14 @@ pub enum BlockStep {
 ///     let step = trainer.step(sample.clone(), rates)?;
 ///     assert!(matches!(step, BlockStep::Taken { .. }));
 /// }
-/// let error = BlockTrainer::validate(&trainer.model().valid(), 0, sample)?;
+/// let error = trainer.validate(&trainer.model().valid(), sample)?;
 /// assert!(error.into_scalar::<f32>() < 1.0);
 /// # Ok::<(), ModelError>(())
 /// ```
 pub struct BlockTrainer<M: Blockwise> {
     /// The whole model, with gradients recorded; absent only while the optimizer has it.
     model: Option<M>,
-    index: usize,
+    loss: BlockLoss,
     optim: ModuleOptimizer,
     quantizer: ParamGroup,
 }
@@ -111,7 +113,9 @@ impl<M: Blockwise> BlockTrainer<M> {
     ///
     /// When there is no such block.
     pub fn new(model: M, index: usize, config: &BlockApConfig) -> Result<Self, TrainError> {
-        let path = model.blocks().swap_remove(index);
+        let mut blocks = model.blocks();
+        let loss = BlockLoss::new(config, index, blocks.len());
+        let path = blocks.swap_remove(index);
         let selected = selected_under(&model, &config.weights, &config.schemes(), Some(&path))?;
         let model = attach_fake_quant(model, &selected).train();
         let model = train_only(model, &|param| {
@@ -122,7 +126,7 @@ impl<M: Blockwise> BlockTrainer<M> {
         });
         Ok(Self {
             model: Some(model),
-            index,
+            loss,
             optim: adamw(),
             quantizer: ParamGroup::from_predicate(FakeQuant::NAME),
         })
@@ -143,7 +147,7 @@ impl<M: Blockwise> BlockTrainer<M> {
         sample: BlockSample<M>,
         rates: BlockRates,
     ) -> Result<BlockStep, TrainError> {
-        let slope = Slope::of(self.model(), self.index, sample)?;
+        let slope = Slope::of(self.model(), &self.loss, sample)?;
         Ok(self.take(slope, rates))
     }
 
@@ -154,7 +158,7 @@ impl<M: Blockwise> BlockTrainer<M> {
         samples: Vec<BlockSample<M>>,
         rates: BlockRates,
     ) -> Result<BlockStep, TrainError> {
-        let slope = copies.slope(self.model(), self.index, samples)?;
+        let slope = copies.slope(self.model(), &self.loss, samples)?;
         let step = self.take(slope, rates);
         if matches!(step, BlockStep::Taken { .. }) {
             copies.refresh(self.model());
@@ -182,20 +186,13 @@ impl<M: Blockwise> BlockTrainer<M> {
         BlockStep::Taken { loss, rates }
     }
 
-    /// The reconstruction error of block `index` on a batch, `[1]`, without training; `model` records no gradients.
+    /// The loss of the block on a batch, `[1]`, without training; `model` is the [model](Self::model) without gradients recorded.
     ///
     /// # Errors
     ///
     /// When the model's own code fails.
-    pub fn validate(
-        model: &M,
-        index: usize,
-        sample: BlockSample<M>,
-    ) -> Result<Tensor<1>, TrainError> {
-        let output = model
-            .run_block(index, sample.input, &sample.context)
-            .map_err(TrainError::Model)?;
-        Ok(model.reconstruction_error(index, output, sample.target))
+    pub fn validate(&self, model: &M, sample: BlockSample<M>) -> Result<Tensor<1>, TrainError> {
+        self.loss.of(model, sample)
     }
 
     /// Puts the trained block into `model`, which this trainer was made from: its weights packed, everything else as in

@@ -56,20 +56,90 @@ pub fn backward_by_blocks<M: Blockwise>(
     model: &M,
     batch: M::Batch,
 ) -> Result<(Tensor<1>, GradientsParams), TrainError> {
+    let mut blocks = InPlace {
+        model,
+        plain: model.valid(),
+        grads: GradientsAccumulator::new(),
+    };
+    let loss = go_back(model, batch, &mut blocks)?;
+    Ok((loss, blocks.grads.grads()))
+}
+
+/// Where a backward pass gets the blocks of a model from, and what becomes of their gradients.
+pub(in crate::train) trait Blocks<M: Blockwise> {
+    /// The model with block `index` in memory, where no gradients are recorded.
+    fn plain(&mut self, index: usize) -> Result<M, TrainError>;
+
+    /// The model with block `index` in memory, where gradients are recorded.
+    fn training(&mut self, index: usize) -> Result<M, TrainError>;
+
+    /// Whether to go back from this loss.
+    fn begins(&mut self, _loss: &Tensor<1>) -> bool {
+        true
+    }
+
+    /// Takes the gradients of the parameters of block `index`, or of what is outside of the blocks, with the model that they were
+    /// recorded in. Returns whether to go on.
+    fn take(
+        &mut self,
+        index: Option<usize>,
+        model: M,
+        grads: GradientsParams,
+    ) -> Result<bool, TrainError>;
+}
+
+/// The blocks as they are in a model, or in its files. Gradients are added up.
+struct InPlace<'a, M: Blockwise> {
+    model: &'a M,
+    plain: M,
+    grads: GradientsAccumulator<M>,
+}
+
+impl<M: Blockwise> Blocks<M> for InPlace<'_, M> {
+    fn plain(&mut self, index: usize) -> Result<M, TrainError> {
+        with_block(&self.plain, index)
+    }
+
+    fn training(&mut self, index: usize) -> Result<M, TrainError> {
+        if self.model.is_loaded(index) {
+            return Ok(self.model.clone());
+        }
+        // A block comes from its file as one where none are recorded.
+        let loaded = with_block(&self.plain, index)?;
+        Ok(loaded.train_scales_only().train())
+    }
+
+    fn take(
+        &mut self,
+        _index: Option<usize>,
+        model: M,
+        grads: GradientsParams,
+    ) -> Result<bool, TrainError> {
+        self.grads.accumulate(&model, grads);
+        Ok(true)
+    }
+}
+
+/// The loss of a batch, `[1]`, as [`backward_by_blocks`] has it, with blocks from somewhere and their gradients to there. `model` has
+/// what is outside of them.
+pub(in crate::train) fn go_back<M: Blockwise>(
+    model: &M,
+    batch: M::Batch,
+    blocks: &mut impl Blocks<M>,
+) -> Result<Tensor<1>, TrainError> {
     let (hidden, context) = model.embed(batch.clone()).map_err(TrainError::Model)?;
     // What comes before the blocks trains where gradients go into it. Its graph is not kept: it is run again at the end.
     let embed_trains = is_tracked(&hidden) || is_tracked(&context);
     let (hidden, context) = (without_gradients(hidden), without_gradients(context));
-    let (mut inputs, last) = boundaries(&model.valid(), hidden, &context)?;
+    let (mut inputs, last) = boundaries(model.blocks().len(), hidden, &context, blocks)?;
     let mut pieces = Pieces {
         context,
         embed_trains,
-        params: GradientsAccumulator::new(),
         context_grads: FlowGrads::default(),
     };
 
     let mut loss = None;
-    let mut grads = pieces.run(model, last, true, |hidden, context| {
+    let (mut grads, params) = pieces.run(model, last, true, |hidden, context| {
         let output = model.output_loss(hidden, context, batch.clone());
         let output = output.map_err(TrainError::Model)?;
         if !output.is_tracked() {
@@ -80,88 +150,87 @@ pub fn backward_by_blocks<M: Blockwise>(
         loss = Some(output.clone().inner());
         Ok(Some(output))
     })?;
+    let loss = loss.expect("the output's loss was the first piece");
+    if !blocks.begins(&loss) || !blocks.take(None, model.clone(), params)? {
+        return Ok(loss);
+    }
     // The list of inputs gets shorter as it goes: each is freed with its block.
     while let Some(input) = inputs.pop()
         && !grads.is_empty()
     {
         let index = inputs.len();
         let hands_on = embed_trains || index > 0;
-        let loaded = in_training(model, index)?;
-        grads = pieces.run(&loaded, input, hands_on, |hidden, context| {
+        let loaded = blocks.training(index)?;
+        let (input_grads, params) = pieces.run(&loaded, input, hands_on, |hidden, context| {
             let output = loaded.run_block(index, hidden, context);
             let slope = grads.slope(output.map_err(TrainError::Model)?);
             slope.map_err(|error| error.of(&format!("block {index}")))
         })?;
+        grads = input_grads;
+        if !blocks.take(Some(index), loaded, params)? {
+            return Ok(loss);
+        }
     }
-    if embed_trains {
-        pieces.embed(model, batch, &grads)?;
+    if embed_trains && let Some(params) = pieces.embed(model, batch, &grads)? {
+        blocks.take(None, model.clone(), params)?;
     }
-    let loss = loss.expect("the output's loss was the first piece");
-    Ok((loss, pieces.params.grads()))
+    Ok(loss)
 }
 
 /// What goes into each block, and what the last one makes.
 fn boundaries<M: Blockwise>(
-    plain: &M,
+    count: usize,
     mut hidden: M::Hidden,
     context: &M::Context,
+    blocks: &mut impl Blocks<M>,
 ) -> Result<(Vec<M::Hidden>, M::Hidden), TrainError> {
-    let blocks = plain.blocks().len();
-    let mut inputs = Vec::with_capacity(blocks);
-    for index in 0..blocks {
+    let mut inputs = Vec::with_capacity(count);
+    for index in 0..count {
         inputs.push(hidden.clone());
-        let output = with_block(plain, index)?.run_block(index, hidden, context);
+        let output = blocks.plain(index)?.run_block(index, hidden, context);
         hidden = output.map_err(TrainError::Model)?;
     }
     Ok((inputs, hidden))
-}
-
-/// A model with a block in memory, where gradients are recorded.
-fn in_training<M: Blockwise>(model: &M, index: usize) -> Result<M, TrainError> {
-    if model.is_loaded(index) {
-        return Ok(model.clone());
-    }
-    // A block comes from its file as one where none are.
-    let loaded = with_block(&model.valid(), index)?;
-    Ok(loaded.train_scales_only().train())
 }
 
 /// The backward pass, a piece of the model at a time.
 struct Pieces<M: Blockwise> {
     context: M::Context,
     embed_trains: bool,
-    /// Gradients of parameters so far.
-    params: GradientsAccumulator<M>,
     /// Gradients of the context so far, to which every piece adds.
     context_grads: FlowGrads,
 }
 
 impl<M: Blockwise> Pieces<M> {
     /// Runs a piece of a model where gradients are recorded and goes back through it; returns the gradients of its input, none unless
-    /// they are handed on. `body` gives a tensor `[1]` to begin with, or none where no gradient comes in.
+    /// they are handed on, and those of its parameters. `body` gives a tensor `[1]` to begin with, or none where no gradient comes in.
     fn run(
         &mut self,
         model: &M,
         input: M::Hidden,
         hands_on: bool,
         body: impl FnOnce(M::Hidden, &M::Context) -> Result<Option<Tensor<1>>, TrainError>,
-    ) -> Result<FlowGrads, TrainError> {
+    ) -> Result<(FlowGrads, GradientsParams), TrainError> {
         let (input, leaves) = leaves_if(hands_on, input);
         let (context, context_leaves) = leaves_if(self.embed_trains, self.context.clone());
         let slope = body(input, &context)?;
         let Some(slope) = slope.filter(Tensor::is_tracked) else {
-            return Ok(FlowGrads::default());
+            return Ok((FlowGrads::default(), GradientsParams::new()));
         };
         let mut grads = slope.backward();
         self.context_grads.add(context_leaves.gradients(&mut grads));
         let input_grads = leaves.gradients(&mut grads);
         let params = GradientsParams::from_grads(grads, model);
-        self.params.accumulate(model, params);
-        Ok(input_grads)
+        Ok((input_grads, params))
     }
 
-    /// Goes back through what comes before the first block.
-    fn embed(&mut self, model: &M, batch: M::Batch, grads: &FlowGrads) -> Result<(), TrainError> {
+    /// Goes back through what comes before the first block; returns the gradients of its parameters, if any go there.
+    fn embed(
+        &mut self,
+        model: &M,
+        batch: M::Batch,
+        grads: &FlowGrads,
+    ) -> Result<Option<GradientsParams>, TrainError> {
         let (hidden, context) = model.embed(batch).map_err(TrainError::Model)?;
         let mut slopes = Vec::new();
         if !grads.is_empty() {
@@ -172,11 +241,8 @@ impl<M: Blockwise> Pieces<M> {
             let slope = self.context_grads.slope(context);
             slopes.extend(slope.map_err(|error| error.of("embed"))?);
         }
-        if let Some(slope) = slopes.into_iter().reduce(|sum, slope| sum + slope) {
-            let params = GradientsParams::from_grads(slope.backward(), model);
-            self.params.accumulate(model, params);
-        }
-        Ok(())
+        let slope = slopes.into_iter().reduce(|sum, slope| sum + slope);
+        Ok(slope.map(|slope| GradientsParams::from_grads(slope.backward(), model)))
     }
 }
 

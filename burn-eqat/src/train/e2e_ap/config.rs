@@ -1,16 +1,18 @@
 use super::E2eAp;
-use crate::train::E2eQpConfig;
+use crate::Bits;
+use crate::train::{E2eQpConfig, LearningRates};
 use burn::config::Config;
 
 /// Configuration of E2E-AP, initialised with the [init function](E2eApConfig::init).
 #[derive(Config, Debug)]
 pub struct E2eApConfig {
-    /// Highest learning rate of weights and norms.
-    #[config(default = 1.5e-4)]
-    pub weight_learning_rate: f64,
-    /// Highest learning rate of step sizes and zero points.
-    #[config(default = 1.5e-4)]
-    pub quant_learning_rate: f64,
+    /// Highest learning rate of weights and norms. If not set, it depends on the size of the model and the bits
+    /// ([`LearningRates::for_model`]).
+    #[config(default = "None")]
+    pub weight_learning_rate: Option<f64>,
+    /// Highest learning rate of step sizes and zero points. If not set, it is chosen in the same way.
+    #[config(default = "None")]
+    pub quant_learning_rate: Option<f64>,
     /// Part of the steps in which the rates rise to their highest.
     #[config(default = 0.03)]
     pub warm_up: f64,
@@ -33,6 +35,9 @@ pub struct E2eApConfig {
     /// Steps in a row that may be left out because a loss or a gradient is not finite. One more ends the phase with an error.
     #[config(default = 3)]
     pub max_skipped: usize,
+    /// Optimizer steps after which a run directory keeps the state again, where blocks are in files.
+    #[config(default = 20)]
+    pub save_every: usize,
     /// Round step sizes to 16-bit floats at the end, which halves their size in files. Otherwise files store them in 32
     /// bits.
     #[config(default = true)]
@@ -44,18 +49,29 @@ impl E2eApConfig {
     pub fn init(&self) -> E2eAp {
         E2eAp {
             config: self.clone(),
+            run_dir: None,
+        }
+    }
+
+    /// The learning rates for a model of that many parameters whose weights have these bits.
+    pub fn rates(&self, params: usize, bits: Bits) -> LearningRates {
+        let preset = LearningRates::for_model(params, bits);
+        LearningRates {
+            e2e_ap_quantizer: self.quant_learning_rate.unwrap_or(preset.e2e_ap_quantizer),
+            e2e_ap_weights: self.weight_learning_rate.unwrap_or(preset.e2e_ap_weights),
+            ..preset
         }
     }
 
     /// What the loop of E2E-QP, which this phase runs in, is to do.
     pub(super) fn as_e2e_qp(&self) -> E2eQpConfig {
         E2eQpConfig::new()
-            .with_learning_rate(Some(self.weight_learning_rate))
             .with_warm_up(self.warm_up)
             .with_final_rate(self.final_rate)
             .with_max_grad_norm(self.max_grad_norm)
             .with_grad_accumulation(self.grad_accumulation)
             .with_epochs(self.epochs)
             .with_max_skipped(self.max_skipped)
+            .with_save_every(self.save_every)
     }
 }

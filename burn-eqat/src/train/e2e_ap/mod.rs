@@ -1,6 +1,7 @@
 //! E2E-AP: all parameters of the blocks, end to end.
 
 mod config;
+mod offload;
 mod phase;
 mod trainee;
 

@@ -34,8 +34,8 @@ impl<M> AllParameters<M> {
         // From 0 to 1.
         let part = self.schedule.step();
         let quantizer = ParamGroup::from_predicate(FakeQuant::NAME);
-        ModuleLrScheduler::new(part * self.highest.weights)
-            .with_group(quantizer, part * self.highest.quantizer)
+        ModuleLrScheduler::new(part * self.highest.e2e_ap_weights)
+            .with_group(quantizer, part * self.highest.e2e_ap_quantizer)
             .step()
     }
 }

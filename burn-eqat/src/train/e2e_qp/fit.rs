@@ -144,7 +144,11 @@ impl Schedule {
         params: usize,
         layers: &[LayerSize],
     ) -> Result<Self, TrainError> {
-        let rates = config.rates(params, bits(layers)?);
+        let bits = layers
+            .iter()
+            .map(|layer| (layer.scheme.bits, layer.weights));
+        let bits = most_bits(bits).ok_or(TrainError::NoPackedWeights)?;
+        let rates = config.rates(params, bits);
         Ok(Self::of(Phase::E2eQp, config, rates, rates.e2e))
     }
 
@@ -193,17 +197,18 @@ pub(in crate::train) fn start<M: LearnerModel>(
     Ok((model.train_scales_only().train(), schedule))
 }
 
-/// The bits of most of a model's packed weights.
-fn bits(layers: &[LayerSize]) -> Result<Bits, TrainError> {
-    let weights = |bits: Bits| -> usize {
-        let with_bits = layers.iter().filter(|layer| layer.scheme.bits == bits);
-        with_bits.map(|layer| layer.weights).sum()
+/// The bits of most numbers of some weights, given the bits of each and how many numbers it has.
+pub(in crate::train) fn most_bits(
+    weights: impl Iterator<Item = (Bits, usize)> + Clone,
+) -> Option<Bits> {
+    let numbers = |of: Bits| -> usize {
+        let with_bits = weights.clone().filter(|(bits, _)| *bits == of);
+        with_bits.map(|(_, numbers)| numbers).sum()
     };
-    let most = [Bits::Two, Bits::Three, Bits::Four, Bits::Eight]
+    [Bits::Two, Bits::Three, Bits::Four, Bits::Eight]
         .into_iter()
-        .max_by_key(|bits| weights(*bits))
-        .filter(|bits| weights(*bits) > 0);
-    most.ok_or(TrainError::NoPackedWeights)
+        .max_by_key(|bits| numbers(*bits))
+        .filter(|bits| numbers(*bits) > 0)
 }
 
 /// Fails if a step size is not finite.
@@ -320,7 +325,7 @@ impl<L> Fit<L> {
                 epochs: config.epochs,
             };
             self.train(trainee, &loader, epoch, &position, best.as_ref(), steps)?;
-            let loss = self.validate::<M, T, O>(&trainee.model(), &valid, epoch)?;
+            let loss = self.validate::<M, T, O>(&trainee.validated()?, &valid, epoch)?;
             let mut enough = self.listener.is_enough(trainee, number);
             if let (Some(loss), Some(best), false) = (loss, &mut best, enough) {
                 enough = best.offer(loss, trainee.model());
@@ -460,6 +465,7 @@ impl<L> Fit<L> {
         };
         let max_norm = self.schedule.config.max_grad_norm;
         let (grads, norm) = clip_grad_norm(&params, grads, max_norm);
+        let norm = trainee.norm(norm);
         // The optimizer updates in place what nobody else holds.
         drop(params);
         if !norm.is_finite() {

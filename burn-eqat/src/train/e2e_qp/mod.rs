@@ -14,7 +14,8 @@ mod worker;
 pub use config::E2eQpConfig;
 pub use phase::E2eQp;
 
-pub(in crate::train) use fit::{Fit, OneByOne, Schedule, Steps, end_to_end};
+pub(in crate::train) use fit::{BatchStep, Fit, OneByOne, Schedule, Steps, end_to_end, most_bits};
 pub(in crate::train) use phase::Callback;
 pub(in crate::train) use recompute::by_blocks;
-pub(in crate::train) use trainee::Trainee;
+pub(in crate::train) use state::Position;
+pub(in crate::train) use trainee::{Resumed, Trainee};

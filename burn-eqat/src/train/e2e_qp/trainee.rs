@@ -1,11 +1,12 @@
 //! What E2E-QP trains: a model with its optimizer and schedule.
 
 use super::fit::Schedule;
-use super::state::{Best, Kept, Position, State, by_paths, scales_of};
+use super::state::{Best, Kept, Position, State, scales_of};
 use crate::RunDir;
 use crate::module::list_params;
 use crate::train::TrainError;
 use crate::train::best::BestSoFar;
+use crate::train::kept_tensors::by_paths;
 use crate::train::optimizer::adamw;
 use burn::lr_scheduler::LrScheduler;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
@@ -25,6 +26,16 @@ pub(in crate::train) trait Trainee<M: LearnerModel> {
 
     /// The model as it is now, where gradients are recorded.
     fn model(&self) -> M;
+
+    /// The model to validate.
+    fn validated(&mut self) -> Result<M, TrainError> {
+        Ok(self.model())
+    }
+
+    /// The norm of all gradients of a step, of which those that are handed to [`step`](Self::step) have this norm.
+    fn norm(&self, handed: f64) -> f64 {
+        handed
+    }
 
     /// Where it is, with gradients recorded.
     fn device(&self) -> Result<Device, TrainError> {

@@ -64,13 +64,14 @@ pub(super) fn run(args: PlanArgs) -> Result<(), Error> {
         };
         let steps = times.steps;
         say(&format!(
-            "\ntime{}: block-ap {} (a step {:.3} s), e2e-qp {} (a batch through a block {:.3} s, through the output layer {:.3} s)\n",
+            "\ntime{}: block-ap {} (a step {:.3} s), e2e-ap {}, e2e-qp {} (a batch through a block {:.3} s, through the output layer {:.3} s)\n",
             match inputs.devices {
                 1 => "",
                 _ => " on one device alone",
             },
             left(times.block_ap),
             steps.block_ap_step,
+            left(times.e2e_ap),
             left(times.e2e_qp),
             steps.e2e_qp_step,
             steps.e2e_qp_head

@@ -5,6 +5,7 @@ use super::shape::{Matrix, ModelShape};
 use crate::LlamaConfig;
 use crate::error::Error;
 use crate::model::Llama;
+use crate::quantize::E2eQpSettings;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Distribution, FloatDType, Int, Tensor};
 use burn_eqat::lm::TokenBatch;
@@ -38,6 +39,8 @@ pub struct PlannedTimes {
     pub steps: MeasuredSteps,
     /// Block-AP; 0 where it does not run.
     pub block_ap: f64,
+    /// E2E-AP, reckoned from a step of Block-AP; 0 where it does not run.
+    pub e2e_ap: f64,
     /// E2E-QP; 0 where it does not run.
     pub e2e_qp: f64,
 }
@@ -114,20 +117,49 @@ impl MeasuredSteps {
             let valid = batches(settings.val_size, phase.batch_size);
             let epochs = phase.epochs as f64;
             // All samples go through the original block and through the packed one.
-            let forward = 2.0 * (train + valid) + epochs * valid;
-            blocks * (epochs * train * self.block_ap_step + forward * self.block_ap_forward)
+            let through = 1.0 + (phase.lookahead as f64).min(blocks - 1.0);
+            let forward = 2.0 * (train + valid) + epochs * valid * through;
+            // Blocks ahead have no gradients of weights: half of a step.
+            let step = 0.5 + 0.5 * through;
+            blocks * (epochs * train * step * self.block_ap_step + forward * self.block_ap_forward)
+        });
+        // Training and validation of an end-to-end phase, whose steps and forward passes of a block take this long.
+        let end_to_end = |phase: E2eQpSettings, epochs: usize, step: f64, forward: f64| {
+            if epochs == 0 {
+                return 0.0;
+            }
+            let train = batches(phase.e2e_size, phase.e2e_batch) * epochs as f64;
+            // Before the phase and after each epoch.
+            let valid = batches(settings.val_size, phase.e2e_batch) * (1 + epochs) as f64;
+            let forward = blocks * forward + self.e2e_qp_head / 2.0;
+            let taught = match phase.distillation {
+                Some(_) => forward,
+                None => 0.0,
+            };
+            let step = blocks * step + self.e2e_qp_head;
+            train * (step + taught) + valid * (forward + taught)
+        };
+        let e2e_ap = settings.e2e_qp.zip(settings.block_ap);
+        let e2e_ap = e2e_ap.map_or(0.0, |(phase, block_ap)| {
+            let windows = |batch: usize, samples: usize| batch.min(samples).max(1) as f64;
+            let times = windows(phase.e2e_batch, phase.e2e_size)
+                / windows(block_ap.batch_size, block_ap.train_size);
+            let epochs = phase.e2e_ap.map_or(0, |phase| phase.epochs);
+            let (step, forward) = (self.block_ap_step, self.block_ap_forward);
+            end_to_end(phase, epochs, times * step, times * forward)
         });
         let e2e_qp = settings.e2e_qp.map_or(0.0, |phase| {
-            let train = batches(phase.e2e_size, phase.e2e_batch) * phase.e2e_epochs as f64;
-            // Before the phase and after each epoch.
-            let valid = batches(settings.val_size, phase.e2e_batch) * (1 + phase.e2e_epochs) as f64;
-            let step = blocks * self.e2e_qp_step + self.e2e_qp_head;
-            let forward = blocks * self.e2e_qp_forward + self.e2e_qp_head / 2.0;
-            train * step + valid * forward
+            end_to_end(
+                phase,
+                phase.e2e_epochs,
+                self.e2e_qp_step,
+                self.e2e_qp_forward,
+            )
         });
         PlannedTimes {
             steps: self,
             block_ap,
+            e2e_ap,
             e2e_qp,
         }
     }

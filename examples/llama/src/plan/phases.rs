@@ -5,6 +5,7 @@ use super::activations::{Compute, Tape};
 use super::caches::{ACTIVATIONS, Caches, EVALUATED, EVALUATED_AT_ONCE, EvaluatedStates};
 use super::memory::{Moment, Place, Term, bytes};
 use super::shape::{BlockShape, ModelShape, product, sum};
+use crate::quantize::E2eQpSettings;
 use burn_eqat::Method;
 use serde::Serialize;
 
@@ -85,7 +86,10 @@ impl Phases<'_> {
         }
         if method >= Method::EfficientQat {
             phases.extend(self.e2e_ap());
-            phases.push(self.e2e_qp());
+            let tunes = |phase: E2eQpSettings| phase.e2e_epochs > 0;
+            if self.inputs.settings.e2e_qp.is_none_or(tunes) {
+                phases.push(self.e2e_qp());
+            }
         }
         phases.push(self.save());
         phases
@@ -321,9 +325,15 @@ impl Phases<'_> {
     fn block_ap(&self) -> PhasePlan {
         let (inputs, model) = (self.inputs, self.model);
         let caches = Caches::new(inputs);
-        let (batch, epochs, samples) = match inputs.settings.block_ap {
-            Some(phase) => (phase.batch_size, phase.epochs, phase.train_size),
-            None => (1, 0, 0),
+        let blocks = inputs.config.num_hidden_layers;
+        let (batch, epochs, samples, ahead) = match inputs.settings.block_ap {
+            Some(phase) => (
+                phase.batch_size,
+                phase.epochs,
+                phase.train_size,
+                phase.lookahead.min(blocks.saturating_sub(1)) as u64,
+            ),
+            None => (1, 0, 0, 0),
         };
         // Windows of a step; there may be fewer in all.
         let compute = inputs.on(batch.min(samples));
@@ -350,6 +360,8 @@ impl Phases<'_> {
             Term::device("finished blocks", finished),
             // Its target; its input is what the first norm keeps.
             Term::device("a target", compute.each_token(model.hidden)).times(copies),
+            Term::device("original blocks ahead", self.dense_block().bytes)
+                .times(copies.saturating_mul(ahead)),
         ]);
         let trained = [
             // Where several devices have one memory, they have one block, or the one before the last step beside it.
@@ -379,7 +391,8 @@ impl Phases<'_> {
                         "activations, fake-quantized weights and gradients on their way",
                         tape(Tape::peak),
                     )
-                    .times(copies),
+                    // Those of the blocks ahead have no fake-quantized weights, so this is a little more than there is.
+                    .times(copies.saturating_mul(1 + ahead)),
                     Term::device("a fake-quantized weight in f32", cast).times(copies),
                 ]),
             ),
@@ -435,10 +448,27 @@ impl Phases<'_> {
         let phase = inputs.settings.e2e_qp.filter(|_| !inputs.packed)?;
         let epochs = phase.e2e_ap?.epochs;
         let compute = inputs.on(phase.e2e_batch.min(phase.e2e_size));
-        let dense = sum(model
-            .blocks
-            .iter()
-            .map(|block| 4 * (block.weights() + block.plain())));
+        let dense_of = |block: &BlockShape| 4 * (block.weights() + block.plain());
+        let dense = sum(model.blocks.iter().map(dense_of));
+        let batches = phase.e2e_size.div_ceil(phase.e2e_batch.max(1));
+        let per_epoch = batches.div_ceil(phase.grad_accum.max(1));
+        let steps = product([per_epoch, epochs]);
+        if inputs.offloads() {
+            return Some(PhasePlan {
+                name: "e2e-ap",
+                moments: self.e2e_ap_in_files(compute),
+                disk: vec![
+                    self.finished(inputs.has_stored_blocks()),
+                    // With both moments; each written beside the one before it.
+                    Term::disk(
+                        "blocks in training",
+                        sum([dense, 4 * 2 * model.steps()]).saturating_mul(2 * 3),
+                    ),
+                    Term::disk("packed blocks of the phase", model.packed_blocks()),
+                ],
+                steps,
+            });
+        }
         let tape = |block: &BlockShape| Tape::new(model, block, compute, true);
         let kept = if phase.recompute {
             let hidden = compute.each_token(model.hidden);
@@ -467,8 +497,6 @@ impl Phases<'_> {
                 self.head(compute, true),
             ),
         ];
-        let batches = phase.e2e_size.div_ceil(phase.e2e_batch.max(1));
-        let per_epoch = batches.div_ceil(phase.grad_accum.max(1));
         Some(PhasePlan {
             name: "e2e-ap",
             moments: vec![Moment::new(
@@ -476,8 +504,61 @@ impl Phases<'_> {
                 self.base().into_iter().chain(terms),
             )],
             disk: vec![self.finished(inputs.has_stored_blocks())],
-            steps: product([per_epoch, epochs]),
+            steps,
         })
+    }
+
+    /// The moments of E2E-AP where one block at a time is in memory.
+    fn e2e_ap_in_files(&self, compute: Compute) -> Vec<Moment> {
+        let (inputs, model) = (self.inputs, self.model);
+        let numbers =
+            |block: &BlockShape| 4 * (block.weights() + block.plain() + 2 * block.steps());
+        let block = self.block(numbers);
+        let hidden = compute.each_token(model.hidden);
+        let kept = product([model.blocks.len() + 1]).saturating_mul(hidden);
+        let tape = |block: &BlockShape| Tape::new(model, block, compute, true);
+        let mut common = self.base().to_vec();
+        common.push(Term::device("what goes into each block", kept));
+        let with = |terms: &[Term]| common.iter().chain(terms).copied().collect::<Vec<_>>();
+        let taught = inputs.settings.e2e_qp.and_then(|phase| phase.distillation);
+        let mut head = vec![Term::device(
+            "losses and gradients of the output layer",
+            self.head(compute, true),
+        )];
+        if taught.is_some() {
+            head.extend([
+                Term::device("a block of the original", self.dense_block().bytes),
+                Term::device("the original's forward pass", self.forward(compute)),
+            ]);
+        }
+        let largest = self.block(BlockShape::largest);
+        vec![
+            Moment::new("loss of the output layer", with(&head)),
+            Moment::new(
+                "backward pass of a block",
+                with(&[
+                    Term::device("weights, step sizes and zero points of a block", block),
+                    Term::device("their gradients", block),
+                    Term::device(
+                        "activations of a block and gradients on their way",
+                        self.block(|block| tape(block).peak()),
+                    ),
+                ]),
+            ),
+            Moment::new(
+                "optimizer step of a block",
+                with(&[
+                    Term::device("a block with gradients and moments", 4 * block),
+                    Term::device("temporaries of the optimizer", OPTIMIZER * 4 * largest),
+                    Term::host("the moments, to and from their file", 2 * block),
+                ]),
+            ),
+            Moment::new("evaluation", {
+                let mut terms = self.base().to_vec();
+                terms.extend(self.evaluating(true));
+                terms
+            }),
+        ]
     }
 
     fn e2e_qp(&self) -> PhasePlan {

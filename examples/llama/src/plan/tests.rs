@@ -1,9 +1,9 @@
 use super::*;
 use crate::LlamaConfig;
-use crate::quantize::{BlockApSettings, E2eQpSettings, QuantizeSettings, Rates};
+use crate::quantize::{BlockApSettings, E2eApSettings, E2eQpSettings, QuantizeSettings, Rates};
 use burn::tensor::DType;
 use burn_eqat::ComputeType;
-use burn_eqat::train::{CacheConfig, CacheDType};
+use burn_eqat::train::{CacheConfig, CacheDType, DistillationConfig};
 use burn_eqat::{Method, Schemes};
 use serde_json::json;
 use std::path::Path;
@@ -28,6 +28,8 @@ fn paper(config: serde_json::Value, scheme: &str) -> PlanInputs {
                 train_size: 4096,
                 batch_size: 2,
                 epochs: 2,
+                loss: Default::default(),
+                lookahead: 0,
             }),
             cache: CacheConfig::new().with_memory(Some(0)),
             dtype: ComputeType::Bf16,
@@ -80,6 +82,8 @@ fn tiny() -> PlanInputs {
         train_size: 5,
         batch_size: 2,
         epochs: 3,
+        loss: Default::default(),
+        lookahead: 0,
     });
     settings.e2e_qp = Some(E2eQpSettings {
         e2e_size: 7,
@@ -403,6 +407,22 @@ fn times_are_those_of_all_steps() {
     assert_eq!(times.block_ap, 2.0 * (90.0 + 10.0 + 6.0));
     // 2 epochs of 4 batches, and 2 batches of validation three times.
     assert_eq!(times.e2e_qp, 8.0 * (10.0 + 4.0) + 6.0 * (4.0 + 2.0));
+    assert_eq!(times.e2e_ap, 0.0);
+    // E2E-AP in its place: an epoch of the same batches, which are as large as those of Block-AP, and validation twice, each batch
+    // through the original, too.
+    let phase = inputs.settings.e2e_qp.as_mut().unwrap();
+    phase.e2e_epochs = 0;
+    phase.e2e_ap = Some(E2eApSettings { epochs: 1 });
+    phase.distillation = Some(DistillationConfig::new());
+    let (steps, windows) = (times.steps, phase.e2e_batch);
+    inputs.settings.block_ap.as_mut().unwrap().batch_size = windows;
+    let times = steps.times(&inputs);
+    assert_eq!(times.e2e_qp, 0.0);
+    let forward = 2.0 + 2.0;
+    assert_eq!(
+        times.e2e_ap,
+        4.0 * (20.0 + 4.0 + forward) + 4.0 * (forward + forward)
+    );
 }
 
 #[cfg(feature = "flex")]

@@ -129,6 +129,10 @@ impl Job<'_, '_> {
                 self.rates.quant = Some(rates.quantizer);
                 self.rates.weight = Some(rates.weights);
             }
+            (StageName::E2eAp, Some(rates)) => {
+                self.rates.e2e_ap_quant = Some(rates.e2e_ap_quantizer);
+                self.rates.e2e_ap_weight = Some(rates.e2e_ap_weights);
+            }
             (StageName::E2eQp, Some(rates)) => self.rates.e2e = Some(rates.e2e),
             _ => {}
         }

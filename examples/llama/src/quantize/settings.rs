@@ -1,9 +1,9 @@
 use burn_eqat::lm::CalibrationSizes;
-use burn_eqat::train::{CacheConfig, DistillationConfig, E2eApConfig};
+use burn_eqat::train::{CacheConfig, DistillationConfig, E2eApConfig, ReconstructionLoss};
 use burn_eqat::{ComputeType, EfficientQatConfig, Method, Scheme, SchemeOverride, Weights};
 use serde::{Deserialize, Serialize};
 
-/// The three learning rates. If a rate is not set and its phase runs, it depends on the size of the model.
+/// The learning rates. If a rate is not set and its phase runs, it depends on the size of the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rates {
     /// Step sizes and zero points in Block-AP.
@@ -15,6 +15,12 @@ pub struct Rates {
     /// Step sizes in E2E-QP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub e2e: Option<f64>,
+    /// Step sizes and zero points in E2E-AP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e2e_ap_quant: Option<f64>,
+    /// Weights and norms in E2E-AP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e2e_ap_weight: Option<f64>,
 }
 
 /// Settings of Block-AP.
@@ -26,6 +32,12 @@ pub struct BlockApSettings {
     pub batch_size: usize,
     /// Epochs of each block.
     pub epochs: usize,
+    /// What is made small.
+    #[serde(default)]
+    pub loss: ReconstructionLoss,
+    /// Blocks of the original that the output of a block goes through before it is compared.
+    #[serde(default)]
+    pub lookahead: usize,
 }
 
 /// Settings of E2E-QP.
@@ -35,7 +47,7 @@ pub struct E2eQpSettings {
     pub e2e_size: usize,
     /// Windows of a step.
     pub e2e_batch: usize,
-    /// Epochs.
+    /// Epochs; 0 if E2E-AP takes its place.
     pub e2e_epochs: usize,
     /// Batches whose gradients are averaged for a step.
     #[serde(default = "one")]
@@ -59,20 +71,6 @@ pub struct E2eQpSettings {
 pub struct E2eApSettings {
     /// Epochs.
     pub epochs: usize,
-    /// Highest learning rate of weights and norms.
-    pub weight_lr: f64,
-    /// Highest learning rate of step sizes and zero points.
-    pub quant_lr: f64,
-}
-
-impl E2eApSettings {
-    fn config(&self, grad_accum: usize) -> E2eApConfig {
-        E2eApConfig::new()
-            .with_epochs(self.epochs)
-            .with_weight_learning_rate(self.weight_lr)
-            .with_quant_learning_rate(self.quant_lr)
-            .with_grad_accumulation(grad_accum)
-    }
 }
 
 fn one() -> usize {
@@ -138,6 +136,14 @@ impl QuantizeSettings {
         self
     }
 
+    fn e2e_ap(&self, phase: E2eApSettings, grad_accum: usize) -> E2eApConfig {
+        E2eApConfig::new()
+            .with_epochs(phase.epochs)
+            .with_weight_learning_rate(self.rates.e2e_ap_weight)
+            .with_quant_learning_rate(self.rates.e2e_ap_quant)
+            .with_grad_accumulation(grad_accum)
+    }
+
     /// These settings for burn-eqat's recipe.
     pub(super) fn recipe(&self, weights: Weights) -> EfficientQatConfig {
         let mut config = EfficientQatConfig::new(self.scheme, weights)
@@ -148,7 +154,10 @@ impl QuantizeSettings {
             .with_e2e_learning_rate(self.rates.e2e)
             .with_cache(self.cache.clone());
         if let Some(phase) = self.block_ap {
-            config = config.with_epochs(phase.epochs);
+            config = config
+                .with_epochs(phase.epochs)
+                .with_loss(phase.loss)
+                .with_lookahead(phase.lookahead);
         }
         if let Some(phase) = self.e2e_qp {
             config = config
@@ -157,7 +166,7 @@ impl QuantizeSettings {
                 .with_recompute(phase.recompute)
                 .with_offload(phase.offload)
                 .with_distillation(phase.distillation)
-                .with_e2e_ap(phase.e2e_ap.map(|ap| ap.config(phase.grad_accum)));
+                .with_e2e_ap(phase.e2e_ap.map(|ap| self.e2e_ap(ap, phase.grad_accum)));
         }
         config
     }

@@ -3,7 +3,7 @@ use super::size::Size;
 use crate::cli::compute::ComputeArg;
 use crate::cli::device::DevicesArg;
 use crate::error::Error;
-use burn_eqat::train::CacheDType;
+use burn_eqat::train::{CacheDType, ReconstructionLoss};
 use burn_eqat::{Method, Scheme, SchemeOverride};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::{Deserialize, Serialize};
@@ -75,6 +75,14 @@ pub(in crate::cli) struct Args {
     /// Epochs per block in Block-AP [default: 2]
     #[arg(long, value_name = "N")]
     pub(super) epochs: Option<usize>,
+    /// What Block-AP makes small: the squared error of a block's output, or that error relative to the size of each position, for
+    /// models with massive activations [default: squared]
+    #[arg(long, value_name = "squared|relative")]
+    pub(super) block_loss: Option<ReconstructionLoss>,
+    /// Blocks of the original that the output of a block goes through before Block-AP compares it; each makes the phase half as
+    /// long again [default: 0]
+    #[arg(long, value_name = "N")]
+    pub(super) lookahead: Option<usize>,
     /// Learning rate of step sizes and zero points in Block-AP [default by preset: small
     /// 1e-3 at 2 and 3 bits, 5e-4 at 4, 1e-4 at 8; paper 1e-4]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
@@ -95,23 +103,23 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "DIR")]
     #[serde(skip)]
     pub(super) cache_dir: Option<PathBuf>,
-    /// Epochs of E2E-AP, which trains all parameters of the blocks end to end between Block-AP and E2E-QP, on the windows of the
-    /// latter; weights, gradients and moments of all blocks are in memory [default: 0, it does not run]
+    /// Epochs of E2E-AP, which trains all parameters of the blocks end to end in the place of E2E-QP, on the same windows; 16 bytes a
+    /// weight of memory, of one block at a time with --offload [default by preset: small 1 where it learns from the original, paper 0]
     #[arg(long, value_name = "N")]
     pub(super) e2e_ap_epochs: Option<usize>,
-    /// Highest learning rate of weights and norms in E2E-AP [default: 1.5e-4]
+    /// Highest learning rate of weights and norms in E2E-AP [default by preset and bits]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) e2e_ap_lr: Option<f64>,
-    /// Highest learning rate of step sizes and zero points in E2E-AP [default: 1.5e-4]
+    /// Highest learning rate of step sizes and zero points in E2E-AP [default by preset and bits]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) e2e_ap_quant_lr: Option<f64>,
-    /// Training windows of E2E-QP [default by preset: small 512, paper 4096]
+    /// Training windows of E2E-AP and E2E-QP [default by preset: small 512, paper 4096]
     #[arg(long, value_name = "N")]
     pub(super) e2e_size: Option<usize>,
-    /// Windows per step of E2E-QP [default by preset: small 16, paper 2]
+    /// Windows per step of E2E-AP and E2E-QP [default by preset: small 4, paper 2]
     #[arg(long, value_name = "N")]
     pub(super) e2e_batch: Option<usize>,
-    /// Epochs of E2E-QP [default: 1]
+    /// Epochs of E2E-QP, behind E2E-AP if that runs [default: 1, or 0 where E2E-AP runs]
     #[arg(long, value_name = "N")]
     pub(super) e2e_epochs: Option<usize>,
     /// Learning rate of step sizes in E2E-QP [default by preset: small 2e-4 at 2 bits, 1e-4 at
@@ -134,8 +142,7 @@ pub(in crate::cli) struct Args {
     /// =false [default by preset: small not, paper yes]
     #[arg(long, value_name = "YES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) recompute: Option<bool>,
-    /// Keep the packed weights of one block at a time in memory in E2E-QP, and step sizes with their moments
-    /// on the host; includes --recompute, needs a run directory (--run or --output) and a single device
+    /// Keep one block at a time in memory in E2E-AP and E2E-QP, and the rest on disk (of E2E-AP 24 bytes a weight); includes --recompute, needs a run directory (--run or --output) and a single device
     #[arg(long)]
     pub(super) offload: bool,
     /// Seed of everything random [default: 42]

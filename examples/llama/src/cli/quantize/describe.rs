@@ -4,6 +4,7 @@ use super::preset::ChosenPreset;
 use crate::LlamaConfig;
 use crate::quantize::QuantizeSettings;
 use burn_eqat::lm::Calibration;
+use burn_eqat::train::ReconstructionLoss;
 use serde_json::Value;
 use std::path::Path;
 
@@ -17,29 +18,38 @@ pub(in crate::cli) fn sizes(settings: &QuantizeSettings) -> String {
     if let Some(phase) = settings.block_ap {
         let (size, batch) = (phase.train_size, phase.batch_size);
         let epochs = count(phase.epochs, "epoch");
-        parts.push(format!("Block-AP {size} in batches of {batch}, {epochs}"));
+        let ahead = match phase.lookahead {
+            0 => String::new(),
+            blocks => format!(", looking ahead {}", count(blocks, "block")),
+        };
+        let loss = match phase.loss {
+            ReconstructionLoss::Squared => "",
+            ReconstructionLoss::Relative => ", relative error",
+        };
+        parts.push(format!(
+            "Block-AP {size} in batches of {batch}, {epochs}{ahead}{loss}"
+        ));
     }
     if let Some(phase) = settings.e2e_qp {
         let (size, batch) = (phase.e2e_size, phase.e2e_batch);
-        let epochs = count(phase.e2e_epochs, "epoch");
         let steps = match phase.grad_accum {
             1 => String::new(),
             batches => format!("{batches} a step, "),
         };
-        if let Some(phase) = phase.e2e_ap {
-            parts.push(format!(
-                "E2E-AP on the same, {}",
-                count(phase.epochs, "epoch")
-            ));
-        }
         let taught = if phase.distillation.is_some() {
             ", learning from the original"
         } else {
             ""
         };
-        parts.push(format!(
-            "E2E-QP {size} in batches of {batch}, {steps}{epochs}{taught}"
-        ));
+        let e2e_ap = phase.e2e_ap.map_or(0, |phase| phase.epochs);
+        for (name, epochs) in [("E2E-AP", e2e_ap), ("E2E-QP", phase.e2e_epochs)] {
+            if epochs > 0 {
+                let epochs = count(epochs, "epoch");
+                parts.push(format!(
+                    "{name} {size} in batches of {batch}, {steps}{epochs}{taught}"
+                ));
+            }
+        }
     }
     if settings.val_size > 0 {
         parts.push(format!("validation {}", settings.val_size));

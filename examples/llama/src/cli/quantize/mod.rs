@@ -33,7 +33,7 @@ use indicatif::ProgressBar;
 use preset::{ChosenPreset, Preset};
 use run::Run;
 use serde::Serialize;
-use settings::{check_cache, check_method, check_numbers, check_packed, settings};
+use settings::{check_method, check_numbers, check_packed, check_together, settings};
 use std::cell::RefCell;
 use std::path::Path;
 
@@ -121,7 +121,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     let chosen = ChosenPreset::new(&args, params, loaded.config.positions());
     let settings = settings(&args, &chosen, scheme, packed.is_some(), compute);
     settings.share(args.device.count())?;
-    check_cache(&args, &settings)?;
+    check_together(&args, &settings)?;
     let resumes = resumed.is_some();
     let run = match resumed {
         Some(run) => Some(run),

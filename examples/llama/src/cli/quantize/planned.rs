@@ -3,7 +3,7 @@
 use super::calibration::{eval_path, kept, sizes_of_written};
 use super::preset::ChosenPreset;
 use super::run::{Run, begun_on, resume};
-use super::settings::{check_cache, check_method, check_numbers, check_packed, settings};
+use super::settings::{check_method, check_numbers, check_packed, check_together, settings};
 use super::{Args, default_scheme, main_device, schemes};
 use crate::cli::model::resolve;
 use crate::error::Error;
@@ -41,7 +41,7 @@ impl Planned {
         check_method(&args)?;
         let dir = resolve(args.model.clone())?;
         let planned = Self::new(&args, &dir, &main_device(&args)?, run.as_ref())?;
-        check_cache(&args, &planned.inputs.settings)?;
+        check_together(&args, &planned.inputs.settings)?;
         Ok((args, planned))
     }
 

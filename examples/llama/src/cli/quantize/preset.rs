@@ -25,6 +25,8 @@ pub(super) struct PresetSizes {
     pub e2e_size: usize,
     pub e2e_batch: usize,
     pub e2e_epochs: usize,
+    /// Of E2E-AP, which takes the place of E2E-QP then.
+    pub e2e_ap_epochs: usize,
     pub grad_accum: usize,
     pub recompute: bool,
     /// Weight of the original's predictions in E2E-QP.
@@ -55,6 +57,8 @@ impl Preset {
                 // Together the paper's 32 windows; the activations of as many at a time would be in no GPU.
                 e2e_batch: 2,
                 e2e_epochs: 1,
+                // Sixteen bytes a weight in memory.
+                e2e_ap_epochs: 0,
                 grad_accum: 16,
                 // The activations of all blocks would be tens of gigabytes a window.
                 recompute: true,
@@ -70,8 +74,9 @@ impl Preset {
                 batch_size: 4,
                 epochs: 2,
                 e2e_size: 512,
-                e2e_batch: 16,
+                e2e_batch: 4,
                 e2e_epochs: 1,
+                e2e_ap_epochs: 1,
                 grad_accum: 1,
                 recompute: false,
                 distillation: 1.0,

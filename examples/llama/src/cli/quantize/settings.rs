@@ -6,16 +6,18 @@ use crate::cli::numbers::{check_counts, check_rates, check_seq_len};
 use crate::error::Error;
 use crate::quantize::{BlockApSettings, E2eApSettings, E2eQpSettings, QuantizeSettings, Rates};
 use burn_eqat::files::PackedSchemes;
-use burn_eqat::train::{CacheConfig, DistillationConfig, E2eApConfig};
+use burn_eqat::train::{CacheConfig, DistillationConfig};
 use burn_eqat::{ComputeType, Method, Scheme};
 
 /// The flags of the phases: their use, and whether they are given.
-fn given(args: &Args) -> [(&'static str, bool, Use); 22] {
+fn given(args: &Args) -> [(&'static str, bool, Use); 24] {
     use Use::*;
     [
         ("--train-size", args.train_size.is_some(), BlockAp),
         ("--batch-size", args.batch_size.is_some(), BlockAp),
         ("--epochs", args.epochs.is_some(), BlockAp),
+        ("--block-loss", args.block_loss.is_some(), BlockAp),
+        ("--lookahead", args.lookahead.is_some(), BlockAp),
         ("--quant-lr", args.quant_lr.is_some(), BlockAp),
         ("--weight-lr", args.weight_lr.is_some(), BlockAp),
         ("--cache-memory", args.cache_memory.is_some(), BlockAp),
@@ -105,9 +107,20 @@ pub(super) fn check_method(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
-/// Fails for the type of activations on disk where none of Block-AP go there. (Those of an evaluation do, whatever their directory,
-/// and are not rounded.)
-pub(super) fn check_cache(args: &Args, settings: &QuantizeSettings) -> Result<(), Error> {
+/// Fails for settings that do not go together: E2E-AP with blocks in files and several batches a step, and the type of activations on
+/// disk where none of Block-AP go there. (Those of an evaluation do, whatever their directory, and are not rounded.)
+pub(super) fn check_together(args: &Args, settings: &QuantizeSettings) -> Result<(), Error> {
+    if let Some(phase) = settings.e2e_qp
+        && phase.e2e_ap.is_some()
+        && phase.offload
+        && phase.grad_accum > 1
+    {
+        let message = format!(
+            "--offload has E2E-AP take a step with each batch: expected --grad-accum 1, or --e2e-ap-epochs 0, found {}",
+            phase.grad_accum
+        );
+        return Err(Error::Setting(message));
+    }
     if args.cache_dtype.is_some() && settings.cache.memory.is_none() {
         let message =
             "--cache-dtype has no effect without --cache-memory: all activations are in memory";
@@ -150,7 +163,6 @@ pub(super) fn check_numbers(args: &Args) -> Result<(), Error> {
         ("--epochs", args.epochs),
         ("--e2e-size", args.e2e_size),
         ("--e2e-batch", args.e2e_batch),
-        ("--e2e-epochs", args.e2e_epochs),
         ("--grad-accum", args.grad_accum),
     ])?;
     check_rates(&[
@@ -184,15 +196,19 @@ fn check_distillation(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
-/// E2E-AP, if it runs.
-fn e2e_ap(args: &Args, packed: bool) -> Option<E2eApSettings> {
-    let epochs = args.e2e_ap_epochs.unwrap_or(0);
-    let default = E2eApConfig::new();
-    (!packed && epochs > 0).then(|| E2eApSettings {
-        epochs,
-        weight_lr: args.e2e_ap_lr.unwrap_or(default.weight_learning_rate),
-        quant_lr: args.e2e_ap_quant_lr.unwrap_or(default.quant_learning_rate),
-    })
+/// E2E-AP, if it runs. On the text alone it learns that text by heart, so by default it runs where the original teaches it.
+fn e2e_ap(
+    args: &Args,
+    preset: &PresetSizes,
+    distillation: Option<DistillationConfig>,
+    packed: bool,
+) -> Option<E2eApSettings> {
+    let default = match distillation {
+        Some(_) => preset.e2e_ap_epochs,
+        None => 0,
+    };
+    let epochs = args.e2e_ap_epochs.unwrap_or(default);
+    (!packed && epochs > 0).then_some(E2eApSettings { epochs })
 }
 
 /// How much is learned from the original; `None` for nothing.
@@ -218,11 +234,19 @@ pub(super) fn settings(
         train_size: args.train_size.unwrap_or(preset.train_size),
         batch_size: args.batch_size.unwrap_or(preset.batch_size),
         epochs: args.epochs.unwrap_or(preset.epochs),
+        loss: args.block_loss.unwrap_or_default(),
+        lookahead: args.lookahead.unwrap_or(0),
     };
+    let distillation = distillation(args, &preset, packed);
+    let e2e_ap = e2e_ap(args, &preset, distillation, packed);
     let e2e_qp = E2eQpSettings {
         e2e_size: args.e2e_size.unwrap_or(preset.e2e_size),
         e2e_batch: args.e2e_batch.unwrap_or(preset.e2e_batch),
-        e2e_epochs: args.e2e_epochs.unwrap_or(preset.e2e_epochs),
+        // E2E-AP takes its place.
+        e2e_epochs: args.e2e_epochs.unwrap_or(match e2e_ap {
+            Some(_) => 0,
+            None => preset.e2e_epochs,
+        }),
         grad_accum: args.grad_accum.unwrap_or(match args.e2e_batch {
             // The preset's batches belong together with its size of them.
             Some(_) => 1,
@@ -230,8 +254,8 @@ pub(super) fn settings(
         }),
         recompute: args.offload || args.recompute.unwrap_or(preset.recompute),
         offload: args.offload,
-        distillation: distillation(args, &preset, packed),
-        e2e_ap: e2e_ap(args, packed),
+        distillation,
+        e2e_ap,
     };
     let rates = chosen.rates(scheme.bits);
     QuantizeSettings {
@@ -254,6 +278,8 @@ pub(super) fn settings(
             quant: args.quant_lr.or(rates.map(|rates| rates.quantizer)),
             weight: args.weight_lr.or(rates.map(|rates| rates.weights)),
             e2e: args.e2e_lr.or(rates.map(|rates| rates.e2e)),
+            e2e_ap_quant: (args.e2e_ap_quant_lr).or(rates.map(|rates| rates.e2e_ap_quantizer)),
+            e2e_ap_weight: args.e2e_ap_lr.or(rates.map(|rates| rates.e2e_ap_weights)),
         },
         seed: args.seed(),
         dtype,

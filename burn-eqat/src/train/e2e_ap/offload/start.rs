@@ -1,0 +1,162 @@
+//! A model whose blocks are in files, fake-quantized block by block.
+
+use super::block_file::{BlockFile, remove_others};
+use super::blocks::InFiles;
+use super::skeleton::emptied;
+use super::trainee::{STATE, State, Steps, Walked};
+use crate::RunDir;
+use crate::files::FileError;
+use crate::module::{FakeQuantized, fake_quantized, is_under};
+use crate::train::e2e_ap::E2eApConfig;
+use crate::train::e2e_qp::{Schedule, most_bits};
+use crate::train::{Blockwise, Phase, TrainError, size_by_block, with_block};
+use crate::{Quantize, SizeReport};
+use burn::train::LearnerModel;
+use serde_json::Value;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// What trains, and how a batch gives a step.
+pub(in crate::train::e2e_ap) struct Start<M> {
+    pub trainee: Walked<M>,
+    pub steps: Steps<M>,
+    pub schedule: Schedule,
+}
+
+/// Puts each block of a packed model into the run directory, its weights near to those of the original; goes on where a run was left.
+pub(in crate::train::e2e_ap) fn start<M: LearnerModel + Blockwise>(
+    config: &E2eApConfig,
+    packed: M,
+    original: &M,
+    run: &RunDir,
+) -> Result<Start<M>, TrainError> {
+    let packed = packed.valid();
+    let state = match run.note(STATE) {
+        None | Some(Value::Null) => None,
+        Some(state) => {
+            let state: Result<State, _> = serde_json::from_value(state);
+            Some(state.map_err(|error| FileError::invalid(run.path(), error))?)
+        }
+    };
+    let mut blocks = Blocks::default();
+    let mut digests = Vec::new();
+    for (index, path) in packed.blocks().iter().enumerate() {
+        let loaded = with_block(&packed, index)?;
+        digests.push(Value::from(
+            run.digest(&loaded, &|param| is_under(param, path))?,
+        ));
+        let near = loaded.fake_quantize_near(&with_block(original, index)?)?;
+        blocks.add(run, index, path, near, state.is_some())?;
+    }
+    run.agree("e2e_ap_packed_model", digests.into())?;
+    remove_others(run, &blocks.names())?;
+
+    let bits = blocks.weights.iter();
+    let bits = most_bits(bits.map(|weight| (weight.scheme.bits, weight.weights)));
+    let bits = bits.ok_or(TrainError::NoFakeQuantizedWeights)?;
+    let SizeReport {
+        packed_weights,
+        dense_params,
+        ..
+    } = size_by_block(&packed)?;
+    let rates = config.rates(packed_weights + dense_params, bits);
+    let schedule = Schedule::of(Phase::E2eAp, &config.as_e2e_qp(), rates, 1.0);
+    let mut own = schedule.clone();
+    if let Some(state) = &state {
+        own.go_on_from(state.position.step);
+    }
+    let device = blocks.skeletons.iter().flat_map(|block| block.devices());
+    let device = device.into_iter().next();
+    let device = device.ok_or(TrainError::NoFakeQuantizedWeights)?;
+    let kept = match &state {
+        Some(_) => blocks.names(),
+        None => Vec::new(),
+    };
+    let files = Rc::new(RefCell::new(InFiles {
+        run: run.clone(),
+        skeletons: blocks.skeletons,
+        files: blocks.files,
+        kept,
+        weights: blocks
+            .weights
+            .into_iter()
+            .map(|weight| weight.path)
+            .collect(),
+        schedule: own,
+        highest: rates,
+        max_norm: config.max_grad_norm,
+        norm_before: (state.as_ref()).and_then(|state| state.norm.map(f64::from_bits)),
+        wrong: None,
+        steps: state.as_ref().map_or(0, |state| state.position.step),
+        rates: 0.0.into(),
+    }));
+    Ok(Start {
+        steps: Steps(files.clone()),
+        trainee: Walked {
+            shell: packed.clone().train().no_grad(),
+            files,
+            packed,
+            rounds: config.round_scales,
+            device: device.inner(),
+            from: state.map(|state| state.position),
+        },
+        schedule,
+    })
+}
+
+/// The blocks so far.
+struct Blocks<M> {
+    skeletons: Vec<M>,
+    files: Vec<BlockFile>,
+    weights: Vec<FakeQuantized>,
+}
+
+impl<M> Default for Blocks<M> {
+    fn default() -> Self {
+        Self {
+            skeletons: Vec::new(),
+            files: Vec::new(),
+            weights: Vec::new(),
+        }
+    }
+}
+
+impl<M: Blockwise> Blocks<M> {
+    /// Adds block `index`, which `near` has fake-quantized. Its file is there where the run goes on.
+    fn add(
+        &mut self,
+        run: &RunDir,
+        index: usize,
+        path: &str,
+        near: M,
+        goes_on: bool,
+    ) -> Result<(), TrainError> {
+        let weights = fake_quantized(&near).into_iter();
+        self.weights
+            .extend(weights.filter(|weight| is_under(&weight.path, path)));
+        self.files.push(match goes_on {
+            false => BlockFile::begin(run, index, path, &near)?,
+            true => {
+                let role = BlockFile::role(index);
+                let stored = run.stored(&role)?;
+                let stored = stored.and_then(|stored| {
+                    let name = stored.path.file_name()?;
+                    Some(name.to_string_lossy().into_owned())
+                });
+                let gone = || {
+                    let message =
+                        format!("the file of {role} is gone: delete the run to begin again");
+                    FileError::invalid(run.path(), message)
+                };
+                BlockFile::resume(index, path, stored.ok_or_else(gone)?)
+            }
+        });
+        self.skeletons.push(emptied(near, path));
+        Ok(())
+    }
+
+    /// The names of the files.
+    fn names(&self) -> Vec<String> {
+        self.files.iter().map(|file| file.name.clone()).collect()
+    }
+}
