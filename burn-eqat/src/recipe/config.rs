@@ -124,8 +124,8 @@ pub struct EfficientQatConfig {
     /// Batches whose gradients are averaged for a step of E2E-QP; on several devices, as many on each.
     #[config(default = 1)]
     pub grad_accumulation: usize,
-    /// E2E-AP between Block-AP and E2E-QP, where the original is there; `None` for none. It has a weight's full precision in memory,
-    /// with gradients and moments, for all blocks. `epochs` and `grad_accumulation` are its own; it runs by blocks where E2E-QP does.
+    /// E2E-AP behind Block-AP, where the original is there; `None` for none. `epochs` and `grad_accumulation` are its own; it runs by
+    /// blocks where E2E-QP does. It has the weights of all blocks in memory, with gradients and moments; with `offload` those of one.
     #[config(default = "None")]
     pub e2e_ap: Option<E2eApConfig>,
     /// In E2E-QP (and E2E-AP) the model learns to predict what its original does, if the original is there (not where the model comes packed) and
@@ -137,8 +137,8 @@ pub struct EfficientQatConfig {
     /// needs [`Blockwise::output_loss`](crate::train::Blockwise::output_loss) for it.
     #[config(default = false)]
     pub recompute: bool,
-    /// Keep the packed weights of one block at a time in memory in E2E-QP, and step sizes with their moments on the host; includes
-    /// `recompute`. It needs a run directory and a model that implements
+    /// Keep the packed weights of one block at a time in memory in E2E-QP, and step sizes with their moments on the host; in E2E-AP the
+    /// weights, gradients and moments of one block, and the rest in files. Includes `recompute`. It needs a run directory and a model that implements
     /// [`Blockwise::store_block`](crate::train::Blockwise::store_block).
     #[config(default = false)]
     pub offload: bool,

@@ -59,15 +59,15 @@ impl LearningRates {
     pub fn small(bits: Bits) -> Self {
         let (quantizer, weights, e2e) = match bits {
             Bits::Two => (1e-3, 5e-4, 2e-4),
-            Bits::Three => (1e-3, 5e-4, 1e-4),
-            Bits::Four => (5e-4, 1e-4, 1.5e-5),
-            Bits::Eight => (1e-4, 1e-5, 1e-6),
+            Bits::Three => (3e-4, 2e-4, 1e-4),
+            Bits::Four => (1e-4, 6e-5, 1.5e-5),
+            Bits::Eight => (2e-5, 1e-5, 1e-6),
         };
         let (e2e_ap_quantizer, e2e_ap_weights) = match bits {
-            Bits::Two => (1.5e-4, 1.5e-4),
-            Bits::Three => (1e-4, 1e-4),
-            Bits::Four => (1.5e-5, 3e-5),
-            Bits::Eight => (1e-6, 3e-6),
+            Bits::Two => (6e-5, 1.5e-4),
+            Bits::Three => (2e-5, 1e-4),
+            Bits::Four => (4e-6, 5e-5),
+            Bits::Eight => (3e-7, 4e-6),
         };
         Self {
             quantizer,

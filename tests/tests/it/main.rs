@@ -18,6 +18,7 @@ mod foreign;
 mod hostile;
 mod in_files;
 mod lm;
+mod lookahead;
 mod phases;
 mod published;
 mod pytorch;

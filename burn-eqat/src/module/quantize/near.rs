@@ -9,7 +9,8 @@ use burn::tensor::Tensor;
 use burn_eqat_kernels::{OpError, PackedWeight};
 use std::collections::HashMap;
 
-/// How far from the middle of what its code stands for a weight may be, in step sizes: less than a half, where it would be another code.
+/// How far from the middle of what its code stands for a weight may be, in step sizes: less than a half, where it would be another code. The
+/// nearer to a half, the more weights the first steps of E2E-AP flip for no reason. Of 0.25, 0.4 and 0.499 this was the best at 2 bits.
 const REACH: f64 = 0.4;
 
 pub(super) fn fake_quantize_near<M: Module>(packed: M, original: &M) -> Result<M, QuantizeError> {

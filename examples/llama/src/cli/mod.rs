@@ -49,7 +49,9 @@ impl Cli {
     /// Whether the command goes through a model only once, or the model is large, so that low memory matters more than time.
     pub fn spares_memory(&self) -> bool {
         match &self.command {
-            Command::Quantize(args) => args.goes_through_once() || quantize::is_large(args),
+            Command::Quantize(args) => {
+                args.goes_through_once() || args.offloads() || quantize::is_large(args)
+            }
             _ => false,
         }
     }

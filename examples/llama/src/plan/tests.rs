@@ -258,6 +258,43 @@ fn options_take_less() {
     );
     changed.settings.dtype = ComputeType::F32;
     assert!(most(&changed, "block-ap", Place::Disk) > 270_000_000_000);
+    changed = base.clone();
+    changed.settings.block_ap.as_mut().unwrap().lookahead = 1;
+    // One more block, and its activations.
+    let more = most(&changed, "block-ap", device) - most(&base, "block-ap", device);
+    assert!((800_000_000..3_000_000_000).contains(&more), "{more}");
+}
+
+#[test]
+fn e2e_ap_in_files_hardly_grows_with_the_blocks() {
+    let most = |blocks: usize, offload: bool| {
+        let mut inputs = llama_2_7b();
+        inputs.config.num_hidden_layers = blocks;
+        inputs.eval = 1;
+        let phase = inputs.settings.e2e_qp.as_mut().unwrap();
+        phase.e2e_ap = Some(E2eApSettings { epochs: 1 });
+        phase.distillation = Some(DistillationConfig::new());
+        (phase.e2e_batch, phase.grad_accum, phase.offload) = (1, 1, offload);
+        let plan = plan(&inputs).unwrap();
+        let phase = plan.phase("e2e-ap").unwrap();
+        let steps = phase.steps;
+        (
+            plan.bytes(phase, Place::Device),
+            plan.bytes(phase, Place::Disk),
+            steps,
+        )
+    };
+    let [(four, ..), (sixteen, ..)] = [4, 16].map(|blocks| most(blocks, true));
+    assert!(
+        four < sixteen && sixteen < four + four / 10,
+        "{four} {sixteen}"
+    );
+    let (device, disk, steps) = most(32, true);
+    assert!(device < 7_000_000_000, "{device}");
+    // Two times 12 bytes for each of 6.5 billion weights.
+    assert!((155_000_000_000..175_000_000_000).contains(&disk), "{disk}");
+    assert_eq!(steps, 4096);
+    assert!(most(32, false).0 > 100_000_000_000);
 }
 
 #[test]

@@ -18,25 +18,29 @@ pub struct MeasuredStage {
     pub cpu_seconds: Option<f64>,
     /// The peak memory of the process so far.
     pub peak_rss_mb: Option<f64>,
-    /// Validation losses before and after E2E-QP; `None` at other stages and where there is no validation data.
+    /// Validation losses before and after E2E-AP or E2E-QP; `None` at other stages and where there is no validation data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
 }
 
 impl MeasuredStage {
-    /// Whether it is an E2E-QP that made the model worse.
+    /// Whether it is an end-to-end phase that made the model worse.
     pub fn is_worse(&self) -> bool {
         self.comparison.is_some_and(|losses| losses.is_worse())
     }
 
-    /// What E2E-QP did to the validation loss, and which stage's model is kept.
+    /// What the phase did to the validation loss, and which stage's model is kept.
     pub(crate) fn verdict(&self, kept: StageName) -> String {
         let Some(Comparison { before, after }) = self.comparison else {
             return format!("kept is the model of {kept}");
         };
         let change = if self.is_worse() { "worse" } else { "no worse" };
+        let phase = match self.name {
+            StageName::E2eAp => "E2E-AP",
+            _ => "E2E-QP",
+        };
         format!(
-            "E2E-QP made the model {change} (validation loss from {before:.4} to {after:.4}): kept is that of {kept}"
+            "{phase} made the model {change} (validation loss from {before:.4} to {after:.4}): kept is that of {kept}"
         )
     }
 }

@@ -11,10 +11,10 @@ use burn_eqat::Comparison;
 const POINTS: usize = 200;
 
 pub(super) fn e2e_loss(curves: &Curves, comparison: Option<Comparison>) -> Result<String, Error> {
-    let title = "E2E-QP: loss over steps";
+    let title = "End to end: loss over steps";
     let train = thin(&positive(&curves.e2e.train), POINTS);
     let Some(last) = curves.e2e.train.last() else {
-        let none = paragraph("E2E-QP did not run.");
+        let none = paragraph("Neither E2E-AP nor E2E-QP ran.");
         return Ok(section("e2e-loss", title, &none));
     };
     let mut valid = positive(&curves.e2e.valid);
@@ -29,7 +29,7 @@ pub(super) fn e2e_loss(curves: &Curves, comparison: Option<Comparison>) -> Resul
     let plot = Plot {
         title: title.to_string(),
         description: format!(
-            "Cross-entropy in nats over {} training batches, which ends at {}.{described}",
+            "The loss in nats (cross-entropy, or the divergence from the original's predictions) over {} training batches, which ends at {}.{described}",
             curves.e2e.train.len(),
             number(last.1)
         ),

@@ -18,7 +18,8 @@ impl Path {
     }
 }
 
-/// The module without the numbers at or below a path: they are made, as zeros, only if they are asked for.
+/// The module without the numbers at or below a path: they are made, as zeros, only if they are asked for. All of them are to train;
+/// the caller says later which do.
 pub(super) fn emptied<M: Module>(module: M, under: &str) -> M {
     struct Emptied<'a> {
         path: Path,
@@ -38,8 +39,7 @@ pub(super) fn emptied<M: Module>(module: M, under: &str) -> M {
             let shape = param.lazy_shape();
             let of = shape.clone();
             let zeros = move |device: &Device, _| Tensor::zeros(of, (device, DType::F32));
-            let (device, trains) = (param.lazy_device(), param.is_require_grad());
-            Param::uninitialized(param.id, zeros, device, trains, shape)
+            Param::uninitialized(param.id, zeros, param.lazy_device(), true, shape)
         }
     }
     module.map(&mut Emptied {
@@ -78,16 +78,15 @@ pub(super) fn numbers<M: Module>(module: &M, under: &str) -> BTreeMap<String, Te
     visitor.found
 }
 
+/// What gives numbers by the path and the shape of a parameter.
+type Read<'a> = &'a dyn Fn(&str, &[usize]) -> Result<TensorData, TrainError>;
+
 /// The module with numbers at and below a path, which `read` gives by the path and the shape of each parameter.
-pub(super) fn filled<M: Module>(
-    module: M,
-    under: &str,
-    read: &dyn Fn(&str, &[usize]) -> Result<TensorData, TrainError>,
-) -> Result<M, TrainError> {
+pub(super) fn filled<M: Module>(module: M, under: &str, read: Read<'_>) -> Result<M, TrainError> {
     struct Filled<'a> {
         path: Path,
         under: &'a str,
-        read: &'a dyn Fn(&str, &[usize]) -> Result<TensorData, TrainError>,
+        read: Read<'a>,
         failed: Option<TrainError>,
     }
     impl ModuleMapper for Filled<'_> {
@@ -106,10 +105,10 @@ pub(super) fn filled<M: Module>(
             }
             match (self.read)(&path, param.lazy_shape().as_slice()) {
                 Ok(data) => {
-                    let trains = param.is_require_grad();
+                    // To ask the parameter anything else would make its zeros, and all clones of the skeleton would have them.
                     let place = (&param.lazy_device(), DType::F32);
                     let value = Tensor::from_data(data, place);
-                    Param::initialized(param.id, value).set_require_grad(trains)
+                    Param::initialized(param.id, value).set_require_grad(true)
                 }
                 Err(error) => {
                     self.failed = Some(error);

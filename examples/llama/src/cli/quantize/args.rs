@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// Take a Llama to 2, 3 or 4 bits per weight
 ///
-/// Prints perplexity and size after each stage (full precision, round to nearest, Block-AP, E2E-QP)
-/// and saves the packed model; one that E2E-QP made worse on the validation windows is not saved, but the
+/// Prints perplexity and size after each stage (full precision, round to nearest, Block-AP, E2E-AP or E2E-QP)
+/// and saves the packed model; one that the last made worse on the validation windows is not saved, but the
 /// one before it. Without arguments it quantizes the small model that comes with this
 /// program, in a few minutes on two cores.
 #[derive(clap::Args, Clone, Debug, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ pub(in crate::cli) struct Args {
     /// Tokens of a window [default by preset: small 256, paper 2048, and no more than the model takes]
     #[arg(long, value_name = "N")]
     pub(super) seq_len: Option<usize>,
-    /// Windows per step of Block-AP [default by preset: small 4, paper 2]
+    /// Windows per step of Block-AP [default: 2]
     #[arg(long, value_name = "N")]
     pub(super) batch_size: Option<usize>,
     /// Epochs per block in Block-AP [default: 2]
@@ -80,15 +80,15 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "squared|relative")]
     pub(super) block_loss: Option<ReconstructionLoss>,
     /// Blocks of the original that the output of a block goes through before Block-AP compares it; each makes the phase half as
-    /// long again [default: 0]
+    /// long again [default by preset: small 1, paper 0]
     #[arg(long, value_name = "N")]
     pub(super) lookahead: Option<usize>,
     /// Learning rate of step sizes and zero points in Block-AP [default by preset: small
-    /// 1e-3 at 2 and 3 bits, 5e-4 at 4, 1e-4 at 8; paper 1e-4]
+    /// 1e-3 at 2 bits, 3e-4 at 3, 1e-4 at 4, 2e-5 at 8; paper 1e-4]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) quant_lr: Option<f64>,
     /// Learning rate of weights and norms in Block-AP [default by preset: small 5e-4 at 2
-    /// and 3 bits, 1e-4 at 4, 1e-5 at 8; paper 2e-5 at 2 bits, 1e-5 at others]
+    /// bits, 2e-4 at 3, 6e-5 at 4, 1e-5 at 8; paper 2e-5 at 2 bits, 1e-5 at others]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) weight_lr: Option<f64>,
     /// Memory for the activations of Block-AP, such as 8GB or 512MB; if they do not fit, they are kept on
@@ -107,10 +107,12 @@ pub(in crate::cli) struct Args {
     /// weight of memory, of one block at a time with --offload [default by preset: small 1 where it learns from the original, paper 0]
     #[arg(long, value_name = "N")]
     pub(super) e2e_ap_epochs: Option<usize>,
-    /// Highest learning rate of weights and norms in E2E-AP [default by preset and bits]
+    /// Highest learning rate of weights and norms in E2E-AP [default by preset: small 1.5e-4 at 2 bits, 1e-4 at 3, 5e-5 at 4, 4e-6 at 8;
+    /// paper 2e-5 at 2 bits, 1e-5 at others]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) e2e_ap_lr: Option<f64>,
-    /// Highest learning rate of step sizes and zero points in E2E-AP [default by preset and bits]
+    /// Highest learning rate of step sizes and zero points in E2E-AP [default by preset: small 6e-5 at 2 bits, 2e-5 at 3, 4e-6 at 4, 3e-7
+    /// at 8; paper as of weights]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) e2e_ap_quant_lr: Option<f64>,
     /// Training windows of E2E-AP and E2E-QP [default by preset: small 512, paper 4096]
@@ -215,6 +217,11 @@ impl Args {
         self.method() == Method::Rtn && !self.writes_calibration()
     }
 
+    /// Whether one block at a time is in memory.
+    pub(in crate::cli) fn offloads(&self) -> bool {
+        self.offload
+    }
+
     /// Whether perplexity is measured on a separate text, not on calibration text.
     pub(super) fn has_eval_text(&self) -> bool {
         self.eval_text.is_some() || self.model.is_none()
@@ -244,7 +251,9 @@ fn method_parser() -> impl TypedValueParser<Value = Method> {
         PossibleValue::new(method.name()).help(match method {
             Method::Rtn => "Round to nearest: no training",
             Method::BlockAp => "Block-AP: each block in turn, all of its parameters",
-            Method::EfficientQat => "Block-AP, then E2E-QP: the step sizes, end to end",
+            Method::EfficientQat => {
+                "Block-AP, then end to end: E2E-AP, all parameters, or E2E-QP, the step sizes"
+            }
         })
     });
     PossibleValuesParser::new(values).try_map(|name| name.parse::<Method>())

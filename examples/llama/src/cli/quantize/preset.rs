@@ -22,6 +22,8 @@ pub(super) struct PresetSizes {
     pub seq_len: usize,
     pub batch_size: usize,
     pub epochs: usize,
+    /// Original blocks that Block-AP looks ahead.
+    pub lookahead: usize,
     pub e2e_size: usize,
     pub e2e_batch: usize,
     pub e2e_epochs: usize,
@@ -53,6 +55,7 @@ impl Preset {
                 seq_len: 2048,
                 batch_size: 2,
                 epochs: 2,
+                lookahead: 0,
                 e2e_size: 4096,
                 // Together the paper's 32 windows; the activations of as many at a time would be in no GPU.
                 e2e_batch: 2,
@@ -71,8 +74,9 @@ impl Preset {
                 train_size: 256,
                 val_size: 32,
                 seq_len: 256,
-                batch_size: 4,
+                batch_size: 2,
                 epochs: 2,
+                lookahead: 1,
                 e2e_size: 512,
                 e2e_batch: 4,
                 e2e_epochs: 1,

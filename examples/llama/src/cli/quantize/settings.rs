@@ -235,7 +235,7 @@ pub(super) fn settings(
         batch_size: args.batch_size.unwrap_or(preset.batch_size),
         epochs: args.epochs.unwrap_or(preset.epochs),
         loss: args.block_loss.unwrap_or_default(),
-        lookahead: args.lookahead.unwrap_or(0),
+        lookahead: args.lookahead.unwrap_or(preset.lookahead),
     };
     let distillation = distillation(args, &preset, packed);
     let e2e_ap = e2e_ap(args, &preset, distillation, packed);
