@@ -550,7 +550,8 @@ impl Phases<'_> {
                 with(&[
                     Term::device("a block with gradients and moments", 4 * block),
                     Term::device("temporaries of the optimizer", OPTIMIZER * 4 * largest),
-                    Term::host("the moments, to and from their file", 2 * block),
+                    // The file, the optimizer's record and what is written are there beside the moments themselves.
+                    Term::host("the moments, to and from their file", 4 * block),
                 ]),
             ),
             Moment::new("evaluation", {

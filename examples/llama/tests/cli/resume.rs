@@ -160,7 +160,7 @@ fn a_run_goes_on_as_it_began() {
 
     // The same settings may be said again.
     let out = succeeds(&[&resume[..], &["--train-size", "8"]].concat());
-    assert!(out.contains("e2e-qp") && out.contains("saved to"), "{out}");
+    assert!(out.contains("e2e-ap") && out.contains("saved to"), "{out}");
     assert!(output.join("model.safetensors").exists() && !run.exists());
 }
 

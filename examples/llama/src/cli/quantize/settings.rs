@@ -121,6 +121,13 @@ pub(super) fn check_together(args: &Args, settings: &QuantizeSettings) -> Result
         );
         return Err(Error::Setting(message));
     }
+    if let Some(phase) = settings.e2e_qp
+        && phase.e2e_epochs == 0
+        && phase.e2e_ap.is_none()
+    {
+        let message = "--e2e-epochs is 0, expected 1 or more where E2E-AP does not run";
+        return Err(Error::Setting(message.to_string()));
+    }
     if args.cache_dtype.is_some() && settings.cache.memory.is_none() {
         let message =
             "--cache-dtype has no effect without --cache-memory: all activations are in memory";
