@@ -64,8 +64,8 @@ impl LearningRates {
             Bits::Eight => (2e-5, 1e-5, 1e-6),
         };
         let (e2e_ap_quantizer, e2e_ap_weights) = match bits {
-            Bits::Two => (6e-5, 1.5e-4),
-            Bits::Three => (2e-5, 1e-4),
+            Bits::Two => (1e-4, 2e-4),
+            Bits::Three => (2e-5, 8e-5),
             Bits::Four => (4e-6, 5e-5),
             Bits::Eight => (3e-7, 4e-6),
         };

@@ -107,11 +107,11 @@ pub(in crate::cli) struct Args {
     /// weight of memory, of one block at a time with --offload [default by preset: small 1 where it learns from the original, paper 0]
     #[arg(long, value_name = "N")]
     pub(super) e2e_ap_epochs: Option<usize>,
-    /// Highest learning rate of weights and norms in E2E-AP [default by preset: small 1.5e-4 at 2 bits, 1e-4 at 3, 5e-5 at 4, 4e-6 at 8;
+    /// Highest learning rate of weights and norms in E2E-AP [default by preset: small 2e-4 at 2 bits, 8e-5 at 3, 5e-5 at 4, 4e-6 at 8;
     /// paper 2e-5 at 2 bits, 1e-5 at others]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) e2e_ap_lr: Option<f64>,
-    /// Highest learning rate of step sizes and zero points in E2E-AP [default by preset: small 6e-5 at 2 bits, 2e-5 at 3, 4e-6 at 4, 3e-7
+    /// Highest learning rate of step sizes and zero points in E2E-AP [default by preset: small 1e-4 at 2 bits, 2e-5 at 3, 4e-6 at 4, 3e-7
     /// at 8; paper as of weights]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub(super) e2e_ap_quant_lr: Option<f64>,
