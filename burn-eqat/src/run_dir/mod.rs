@@ -300,14 +300,7 @@ impl RunDir {
             facts,
         };
         staged.commit()?;
-        let mut manifest = self.manifest();
-        let before = manifest.files.insert(role.to_string(), entry);
-        manifest.write(self.path())?;
-        if let Some(before) = before.filter(|before| before.file != file) {
-            // It is not needed any more; where it stays it does no harm.
-            let _ = fs::remove_file(self.path().join(before.file));
-        }
-        Ok(())
+        self.enter(vec![(role.to_string(), entry)], None)
     }
 
     /// The file of a role, once its checksum is right; `None` where there is none, or it is gone.
@@ -348,17 +341,29 @@ impl RunDir {
             entries.push((role.clone(), entry));
         }
         sync_dir(self.path())?;
+        self.enter(entries, Some((name, note)))
+    }
+
+    /// Writes entries of files that are there, and a note, into the manifest; removes the files that had their roles before.
+    fn enter(
+        &self,
+        entries: Vec<(String, Entry)>,
+        note: Option<(&str, Value)>,
+    ) -> Result<(), RunDirError> {
         let mut manifest = self.manifest();
-        manifest.notes.insert(name.to_string(), note);
-        let entries = entries.into_iter();
-        let before = entries.map(|(role, entry)| manifest.files.insert(role, entry));
-        let before: Vec<Entry> = before.flatten().collect();
+        if let Some((name, note)) = note {
+            manifest.notes.insert(name.to_string(), note);
+        }
+        let mut before = Vec::new();
+        for (role, entry) in entries {
+            let file = entry.file.clone();
+            let replaced = manifest.files.insert(role, entry);
+            before.extend(replaced.filter(|replaced| replaced.file != file));
+        }
         manifest.write(self.path())?;
         for before in before {
-            if !files.iter().any(|(_, file)| *file == before.file) {
-                // It is not needed any more; where it stays it does no harm.
-                let _ = fs::remove_file(self.path().join(before.file));
-            }
+            // It is not needed any more; where it stays it does no harm.
+            let _ = fs::remove_file(self.path().join(before.file));
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Which parameters of a model train.
 
 use crate::FakeQuant;
+use crate::module::is_under;
 use burn::module::{Module, ModuleMapper, Param, Reparameterization};
 use burn::tensor::Tensor;
 
@@ -25,6 +26,14 @@ pub(super) fn train_only<M: Module>(model: M, chosen: &dyn Fn(&str) -> bool) -> 
     model.map(&mut Mapper {
         path: Vec::new(),
         chosen,
+    })
+}
+
+/// Makes the parameters of a block train that train where its weights do: the `selected` ones with what quantizes them, and those that
+/// [train by their names](trains_by_name); and no others.
+pub(super) fn train_block<M: Module>(model: M, block: &str, selected: &dyn Fn(&str) -> bool) -> M {
+    train_only(model, &|path| {
+        is_under(path, block) && (trains_by_name(path) || is_of_quantizer(path) || selected(path))
     })
 }
 

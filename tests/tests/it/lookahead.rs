@@ -64,6 +64,17 @@ fn batch(device: &Device) -> Tensor<2> {
     Tensor::random([9, 12], Distribution::Normal(0.0, 1.0), device)
 }
 
+/// The model after Block-AP on these batches.
+fn trained(model: &Layers, config: BlockApConfig, train: &[Tensor<2>]) -> Layers {
+    let phase = config
+        .with_quant_learning_rate(Some(3e-3))
+        .with_weight_learning_rate(Some(3e-3))
+        .init();
+    let (data, none) = (batches(train.to_vec()), batches(Vec::new()));
+    let packed = phase.run(model.clone(), data, none, &mut |_| Ok(()));
+    packed.unwrap()
+}
+
 /// With rates of zero a block ends rounded to nearest, so each loss can be computed by hand.
 #[test]
 fn the_output_is_compared_further_on() {
@@ -121,15 +132,8 @@ fn training_for_what_comes_behind_helps_there() {
     let model = Layers::new(&device);
     let train: Vec<Tensor<2>> = (0..12).map(|_| batch(&device)).collect();
     let error = |lookahead: usize| {
-        let phase = config()
-            .with_lookahead(lookahead)
-            .with_epochs(12)
-            .with_quant_learning_rate(Some(3e-3))
-            .with_weight_learning_rate(Some(3e-3))
-            .init();
-        let (data, none) = (batches(train.clone()), batches(Vec::new()));
-        let packed = phase.run(model.clone(), data, none, &mut |_| Ok(()));
-        let packed = packed.unwrap();
+        let config = config().with_lookahead(lookahead).with_epochs(12);
+        let packed = trained(&model, config, &train);
         let difference = |x: &Tensor<2>| -> f64 {
             let both = packed.run(0, 3, x.clone()) - model.run(0, 3, x.clone());
             both.square().mean().into_scalar()
@@ -153,15 +157,8 @@ fn a_massive_row_does_not_drown_the_others() {
     let rows = |_| Tensor::cat(vec![batch(&device), massive.clone()], 0);
     let train: Vec<Tensor<2>> = (0..16).map(rows).collect();
     let ordinary = |loss: ReconstructionLoss| {
-        let phase = config()
-            .with_loss(loss)
-            .with_epochs(20)
-            .with_quant_learning_rate(Some(3e-3))
-            .with_weight_learning_rate(Some(3e-3))
-            .init();
-        let (data, none) = (batches(train.clone()), batches(Vec::new()));
-        let packed = phase.run(model.clone(), data, none, &mut |_| Ok(()));
-        let packed = packed.unwrap();
+        let config = config().with_loss(loss).with_epochs(20);
+        let packed = trained(&model, config, &train);
         let error = |x: &Tensor<2>| -> f64 {
             let x = x.clone().slice_dim(0, 0..9);
             let both = packed.run(0, 0, x.clone()) - model.run(0, 0, x);

@@ -8,7 +8,7 @@ use crate::FakeQuant;
 use crate::module::{attach_fake_quant, is_under, pack_trained, selected_under};
 use crate::train::clip::{are_finite, grad_norm};
 use crate::train::optimizer::adamw;
-use crate::train::trained::{is_of_quantizer, train_only, trains_by_name};
+use crate::train::trained::train_block;
 use crate::train::{Blockwise, TrainError};
 use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
 use burn::module::{ParamGroup, Reparameterization};
@@ -118,11 +118,8 @@ impl<M: Blockwise> BlockTrainer<M> {
         let path = blocks.swap_remove(index);
         let selected = selected_under(&model, &config.weights, &config.schemes(), Some(&path))?;
         let model = attach_fake_quant(model, &selected).train();
-        let model = train_only(model, &|param| {
-            is_under(param, &path)
-                && (trains_by_name(param)
-                    || is_of_quantizer(param)
-                    || selected.iter().any(|weight| weight.path == param))
+        let model = train_block(model, &path, &|param| {
+            selected.iter().any(|weight| weight.path == param)
         });
         Ok(Self {
             model: Some(model),

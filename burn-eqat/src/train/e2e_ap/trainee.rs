@@ -8,6 +8,14 @@ use burn::module::{ParamGroup, Reparameterization};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::train::LearnerModel;
 
+/// The rates of a step, of which they have this part of the highest ones, from 0 to 1.
+pub(super) fn rates_of(part: f64, highest: LearningRates) -> ModuleLearningRate {
+    let quantizer = ParamGroup::from_predicate(FakeQuant::NAME);
+    ModuleLrScheduler::new(part * highest.e2e_ap_weights)
+        .with_group(quantizer, part * highest.e2e_ap_quantizer)
+        .step()
+}
+
 /// A model all of whose parameters take steps, those of the quantizer at a rate of their own.
 pub(super) struct AllParameters<M> {
     /// Absent only while the optimizer has it.
@@ -31,12 +39,7 @@ impl<M> AllParameters<M> {
 
     /// The rates of the next step.
     fn next(&mut self) -> ModuleLearningRate {
-        // From 0 to 1.
-        let part = self.schedule.step();
-        let quantizer = ParamGroup::from_predicate(FakeQuant::NAME);
-        ModuleLrScheduler::new(part * self.highest.e2e_ap_weights)
-            .with_group(quantizer, part * self.highest.e2e_ap_quantizer)
-            .step()
+        rates_of(self.schedule.step(), self.highest)
     }
 }
 

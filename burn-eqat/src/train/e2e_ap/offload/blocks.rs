@@ -1,17 +1,15 @@
 //! The blocks of a model in their files, and the step that each takes in the backward pass.
 
 use super::block_file::BlockFile;
-use crate::FakeQuant;
 use crate::RunDir;
-use crate::module::is_under;
 use crate::train::by_blocks::Blocks;
 use crate::train::clip::{grad_norm, scale_grads};
+use crate::train::e2e_ap::trainee::rates_of;
 use crate::train::e2e_qp::Schedule;
-use crate::train::trained::{is_of_quantizer, train_only, trains_by_name};
+use crate::train::trained::train_block;
 use crate::train::{Blockwise, LearningRates, TrainError};
 use burn::lr_scheduler::LrScheduler;
-use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
-use burn::module::{ParamGroup, Reparameterization};
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
@@ -42,12 +40,7 @@ pub(in crate::train::e2e_ap) struct InFiles<M> {
 impl<M: Blockwise> InFiles<M> {
     /// The rates of the next step.
     fn next_rates(&self) -> ModuleLearningRate {
-        // From 0 to 1.
-        let part = self.schedule.clone().step();
-        let quantizer = ParamGroup::from_predicate(FakeQuant::NAME);
-        ModuleLrScheduler::new(part * self.highest.e2e_ap_weights)
-            .with_group(quantizer, part * self.highest.e2e_ap_quantizer)
-            .step()
+        rates_of(self.schedule.clone().step(), self.highest)
     }
 
     /// One step further, with these rates.
@@ -97,11 +90,8 @@ impl<M: Blockwise> Blocks<M> for Step<'_, M> {
     fn training(&mut self, index: usize) -> Result<M, TrainError> {
         let block = self.files.block(index)?.train();
         let (path, weights) = (&self.files.files[index].path, &self.files.weights);
-        Ok(train_only(block, &|param| {
-            is_under(param, path)
-                && (is_of_quantizer(param)
-                    || trains_by_name(param)
-                    || weights.iter().any(|weight| weight == param))
+        Ok(train_block(block, path, &|param| {
+            weights.iter().any(|weight| weight == param)
         }))
     }
 

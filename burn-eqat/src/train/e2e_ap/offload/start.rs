@@ -9,7 +9,7 @@ use crate::files::FileError;
 use crate::module::{FakeQuantized, fake_quantized, is_under};
 use crate::train::e2e_ap::E2eApConfig;
 use crate::train::e2e_qp::{Schedule, most_bits};
-use crate::train::{Blockwise, Phase, TrainError, size_by_block, with_block};
+use crate::train::{Blockwise, Phase, TrainError, with_block};
 use crate::{Quantize, SizeReport};
 use burn::train::LearnerModel;
 use serde_json::Value;
@@ -39,12 +39,12 @@ pub(in crate::train::e2e_ap) fn start<M: LearnerModel + Blockwise>(
         }
     };
     let mut blocks = Blocks::default();
-    let mut digests = Vec::new();
+    let (mut digests, mut size) = (Vec::new(), SizeReport::of_part(&packed, &|_| true));
     for (index, path) in packed.blocks().iter().enumerate() {
         let loaded = with_block(&packed, index)?;
-        digests.push(Value::from(
-            run.digest(&loaded, &|param| is_under(param, path))?,
-        ));
+        let inside = |param: &str| is_under(param, path);
+        digests.push(Value::from(run.digest(&loaded, &inside)?));
+        size = size.and(SizeReport::of_part(&loaded, &inside));
         let near = loaded.fake_quantize_near(&with_block(original, index)?)?;
         blocks.add(run, index, path, near, state.is_some())?;
     }
@@ -54,12 +54,7 @@ pub(in crate::train::e2e_ap) fn start<M: LearnerModel + Blockwise>(
     let bits = blocks.weights.iter();
     let bits = most_bits(bits.map(|weight| (weight.scheme.bits, weight.weights)));
     let bits = bits.ok_or(TrainError::NoFakeQuantizedWeights)?;
-    let SizeReport {
-        packed_weights,
-        dense_params,
-        ..
-    } = size_by_block(&packed)?;
-    let rates = config.rates(packed_weights + dense_params, bits);
+    let rates = config.rates(size.packed_weights + size.dense_params, bits);
     let schedule = Schedule::of(Phase::E2eAp, &config.as_e2e_qp(), rates, 1.0);
     let mut own = schedule.clone();
     if let Some(state) = &state {
