@@ -29,7 +29,9 @@ pub(crate) use listed::list_params;
 pub(crate) use matrices::{
     Selected, check_overrides, has_selected, is_under, select, selected_under, some_paths,
 };
-pub(crate) use quantize::{attach_fake_quant, attach_skeletons, map_scales, place_scales};
+pub(crate) use quantize::{
+    attach_fake_quant, attach_searched, attach_skeletons, map_scales, place_scales,
+};
 pub(crate) use trained::pack_trained;
 pub(crate) use walk::ATTACHMENT;
 pub(crate) use weights::LINEAR;

@@ -1,8 +1,9 @@
 use super::EfficientQat;
 use crate::train::{
-    BlockApConfig, CacheConfig, DistillationConfig, E2eApConfig, E2eQpConfig, ReconstructionLoss,
+    BlockApConfig, CacheConfig, DistillationConfig, E2eApConfig, E2eQpConfig, Rate,
+    ReconstructionLoss,
 };
-use crate::{Scheme, SchemeOverride, Schemes, Weights};
+use crate::{Scheme, SchemeOverride, Schemes, StartValues, Weights};
 use burn::config::Config;
 use core::fmt;
 use core::str::FromStr;
@@ -99,13 +100,16 @@ pub struct EfficientQatConfig {
     pub method: Method,
     /// Learning rate of step sizes and zero points at the start of each block in Block-AP.
     #[config(default = "None")]
-    pub quant_learning_rate: Option<f64>,
+    pub quant_learning_rate: Option<Rate>,
     /// Learning rate of weights and norms at the start of each block in Block-AP.
     #[config(default = "None")]
-    pub weight_learning_rate: Option<f64>,
+    pub weight_learning_rate: Option<Rate>,
     /// Passes over the training data for each block in Block-AP.
     #[config(default = 2)]
     pub epochs: usize,
+    /// Which step sizes and zero points each block starts with in Block-AP.
+    #[config(default = "StartValues::MinMax")]
+    pub start: StartValues,
     /// What Block-AP makes small.
     #[config(default = "ReconstructionLoss::Squared")]
     pub loss: ReconstructionLoss,
@@ -173,6 +177,7 @@ impl EfficientQatConfig {
             .with_quant_learning_rate(self.quant_learning_rate)
             .with_weight_learning_rate(self.weight_learning_rate)
             .with_epochs(self.epochs)
+            .with_start(self.start)
             .with_loss(self.loss)
             .with_lookahead(self.lookahead)
             .with_early_stopping(self.early_stopping)

@@ -1,4 +1,4 @@
-use super::{ModelError, Phase};
+use super::{ModelError, Phase, Rate};
 use crate::files::FileError;
 use crate::module::some_paths;
 use crate::{QuantizeError, RunDirError};
@@ -23,7 +23,7 @@ pub enum TrainError {
         /// The loss.
         loss: f64,
         /// The learning rates of the step: of the quantizer and of the weights in Block-AP, of the step sizes in E2E-QP.
-        rates: Vec<f64>,
+        rates: Vec<Rate>,
     },
     /// Gradients are not finite.
     #[error(
@@ -41,7 +41,7 @@ pub enum TrainError {
         /// The norm.
         norm: f64,
         /// The learning rates, as in [`Loss`](Self::Loss).
-        rates: Vec<f64>,
+        rates: Vec<Rate>,
     },
     /// The model cannot be quantized as requested.
     #[error(transparent)]
@@ -127,13 +127,13 @@ fn place(phase: &Phase, block: &Option<usize>) -> String {
     }
 }
 
-fn list_rates(rates: &[f64]) -> String {
+fn list_rates(rates: &[Rate]) -> String {
     match rates {
         [quantizer, weights] => {
-            format!("{quantizer:.2e} (quantizer) and {weights:.2e} (weights)")
+            format!("{quantizer:.2} (quantizer) and {weights:.2} (weights)")
         }
         rates => {
-            let rates: Vec<String> = rates.iter().map(|rate| format!("{rate:.2e}")).collect();
+            let rates: Vec<String> = rates.iter().map(|rate| format!("{rate:.2}")).collect();
             rates.join(" and ")
         }
     }

@@ -19,9 +19,11 @@ mod launch;
 pub mod metrics;
 mod optimizer;
 mod output;
+mod param_rates;
 mod phase_progress;
 mod pieces;
 mod progress_lines;
+mod rate;
 mod rates;
 mod schedule;
 mod selection;
@@ -51,6 +53,7 @@ pub use pieces::{
     for_each_piece, layer_sizes_by_block, load_blocks, schemes_by_block, size_by_block,
 };
 pub use progress_lines::ProgressLines;
+pub use rate::{Rate, RateError};
 pub use rates::LearningRates;
 pub use schedule::CosineSchedule;
 pub use time_left::TimeLeft;

@@ -1,4 +1,4 @@
-use super::{DataSplit, Epoch, Phase, PhaseProgress, TrainEvent};
+use super::{DataSplit, Epoch, Phase, PhaseProgress, Rate, TrainEvent};
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn::train::metric::{MetricDefinition, MetricId};
 use burn::train::renderer::{
@@ -379,6 +379,6 @@ impl EvaluationProgressLogger for ProgressLines {
     fn log_event_evaluation(&mut self, _event: String) {}
 }
 /// The rates of a phase where all parameters train.
-fn all_parameters(quantizer: f64, weights: f64) -> String {
-    format!("{quantizer:.1e} (step sizes and zero points), {weights:.1e} (weights)")
+fn all_parameters(quantizer: Rate, weights: Rate) -> String {
+    format!("{quantizer:.1} (step sizes and zero points), {weights:.1} (weights)")
 }

@@ -1,3 +1,4 @@
+use super::Rate;
 use crate::{Bits, Quantize};
 use burn::module::Module;
 use serde::{Deserialize, Serialize};
@@ -20,18 +21,18 @@ use serde::{Deserialize, Serialize};
 pub struct LearningRates {
     /// Step sizes and zero points in Block-AP.
     #[serde(rename = "quant")]
-    pub quantizer: f64,
+    pub quantizer: Rate,
     /// Weights and norms in Block-AP.
     #[serde(rename = "weight")]
-    pub weights: f64,
+    pub weights: Rate,
     /// Step sizes in E2E-QP.
     pub e2e: f64,
     /// Step sizes and zero points in E2E-AP.
     #[serde(rename = "e2e_ap_quant")]
-    pub e2e_ap_quantizer: f64,
+    pub e2e_ap_quantizer: Rate,
     /// Weights and norms in E2E-AP.
     #[serde(rename = "e2e_ap_weight")]
-    pub e2e_ap_weights: f64,
+    pub e2e_ap_weights: Rate,
 }
 
 impl LearningRates {
@@ -46,35 +47,35 @@ impl LearningRates {
             _ => 1e-5,
         };
         Self {
-            quantizer: 1e-4,
-            weights,
+            quantizer: Rate::Absolute(1e-4),
+            weights: Rate::Absolute(weights),
             e2e: weights,
-            e2e_ap_quantizer: weights,
-            e2e_ap_weights: weights,
+            e2e_ap_quantizer: Rate::Absolute(weights),
+            e2e_ap_weights: Rate::Absolute(weights),
         }
     }
 
-    /// Rates for small models and little data, found by measurement on models of some million parameters. The rate of
-    /// E2E-QP is absolute, so it falls with the size of the step sizes, and so do those of E2E-AP.
+    /// Rates for small models and little data, found by measurement on models of some million parameters. They are in step sizes, so that they
+    /// suit models whose weights are of another size; but that of E2E-QP, which falls with the bits instead.
     pub fn small(bits: Bits) -> Self {
         let (quantizer, weights, e2e) = match bits {
-            Bits::Two => (1e-3, 5e-4, 2e-4),
-            Bits::Three => (3e-4, 2e-4, 1e-4),
-            Bits::Four => (1e-4, 6e-5, 1.5e-5),
-            Bits::Eight => (2e-5, 1e-5, 1e-6),
+            Bits::Two => (0.024, 0.012, 2e-4),
+            Bits::Three => (0.016, 0.011, 1e-4),
+            Bits::Four => (0.012, 0.007, 1.5e-5),
+            Bits::Eight => (0.012, 0.007, 1e-6),
         };
         let (e2e_ap_quantizer, e2e_ap_weights) = match bits {
-            Bits::Two => (1e-4, 2e-4),
-            Bits::Three => (2e-5, 8e-5),
-            Bits::Four => (4e-6, 5e-5),
-            Bits::Eight => (3e-7, 4e-6),
+            Bits::Two => (0.0024, 0.0048),
+            Bits::Three => (0.0011, 0.0044),
+            Bits::Four => (0.0005, 0.006),
+            Bits::Eight => (0.0005, 0.006),
         };
         Self {
-            quantizer,
-            weights,
+            quantizer: Rate::InSteps(quantizer),
+            weights: Rate::InSteps(weights),
             e2e,
-            e2e_ap_quantizer,
-            e2e_ap_weights,
+            e2e_ap_quantizer: Rate::InSteps(e2e_ap_quantizer),
+            e2e_ap_weights: Rate::InSteps(e2e_ap_weights),
         }
     }
 

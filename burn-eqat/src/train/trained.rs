@@ -32,9 +32,12 @@ pub(super) fn train_only<M: Module>(model: M, chosen: &dyn Fn(&str) -> bool) -> 
 /// Makes the parameters of a block train that train where its weights do: the `selected` ones with what quantizes them, and those that
 /// [train by their names](trains_by_name); and no others.
 pub(super) fn train_block<M: Module>(model: M, block: &str, selected: &dyn Fn(&str) -> bool) -> M {
-    train_only(model, &|path| {
-        is_under(path, block) && (trains_by_name(path) || is_of_quantizer(path) || selected(path))
-    })
+    train_only(model, &|path| trains_in_block(path, block, selected))
+}
+
+/// Whether a parameter trains where a block does.
+pub(super) fn trains_in_block(path: &str, block: &str, selected: &dyn Fn(&str) -> bool) -> bool {
+    is_under(path, block) && (trains_by_name(path) || is_of_quantizer(path) || selected(path))
 }
 
 /// Whether a path is that of a step size or zero point in training.

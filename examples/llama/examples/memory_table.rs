@@ -5,7 +5,7 @@
 use burn::tensor::DType;
 use burn_eqat::ComputeType;
 use burn_eqat::train::CacheConfig;
-use burn_eqat::{Method, Schemes};
+use burn_eqat::{Method, Schemes, StartValues};
 use llama::plan::{Place, Plan, PlanInputs, plan};
 use llama::{BlockApSettings, E2eQpSettings, LlamaConfig, QuantizeSettings, Rates};
 use serde_json::json;
@@ -94,6 +94,7 @@ fn inputs(
                 batch_size: 2,
                 epochs: 2,
                 loss: Default::default(),
+                start: StartValues::MinMax,
                 lookahead: 0,
             }),
             cache: CacheConfig::new().with_memory(Some(0)),

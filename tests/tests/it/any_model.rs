@@ -295,8 +295,8 @@ fn goes_all_the_way<M>(
 
     // Block-AP.
     let block_ap: BlockAp = BlockApConfig::new(scheme, weights.clone())
-        .with_quant_learning_rate(Some(5e-3))
-        .with_weight_learning_rate(Some(5e-3))
+        .with_quant_learning_rate(Some(5e-3.into()))
+        .with_weight_learning_rate(Some(5e-3.into()))
         .with_epochs(4)
         .with_early_stopping(Some(2))
         .init();

@@ -83,8 +83,8 @@ fn another_original_is_refused() {
 
 fn phase() -> E2eApConfig {
     E2eApConfig::new()
-        .with_weight_learning_rate(Some(1e-3))
-        .with_quant_learning_rate(Some(1e-3))
+        .with_weight_learning_rate(Some(1e-3.into()))
+        .with_quant_learning_rate(Some(1e-3.into()))
         .with_epochs(6)
 }
 

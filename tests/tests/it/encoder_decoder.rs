@@ -230,8 +230,8 @@ fn goes_through_both_phases() {
 
     let mut first_losses = [None; 5];
     let block_ap = BlockApConfig::new(scheme, Weights::linears())
-        .with_quant_learning_rate(Some(3e-3))
-        .with_weight_learning_rate(Some(3e-3))
+        .with_quant_learning_rate(Some(3e-3.into()))
+        .with_weight_learning_rate(Some(3e-3.into()))
         .init();
     let data = |set: &[Pair]| batches(set.to_vec());
     let mut on_event = |event: TrainEvent| {
@@ -326,8 +326,8 @@ fn goes_through_the_recipe_and_a_file() {
     let teacher = Translator::new(&Device::flex());
     let (train, valid) = (pairs(24, &teacher), pairs(6, &teacher));
     let recipe = EfficientQatConfig::new("w2g8".parse().unwrap(), Weights::linears())
-        .with_quant_learning_rate(Some(3e-3))
-        .with_weight_learning_rate(Some(3e-3))
+        .with_quant_learning_rate(Some(3e-3.into()))
+        .with_weight_learning_rate(Some(3e-3.into()))
         .with_e2e_learning_rate(Some(1e-3))
         .with_e2e_epochs(3)
         .init();

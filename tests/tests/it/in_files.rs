@@ -284,8 +284,8 @@ fn an_offloaded_run_that_is_stopped_ends_as_one_that_was_not() {
 /// E2E-AP in the place of E2E-QP, two epochs.
 fn with_e2e_ap() -> EfficientQatConfig {
     let e2e_ap = E2eApConfig::new()
-        .with_weight_learning_rate(Some(1e-3))
-        .with_quant_learning_rate(Some(1e-3))
+        .with_weight_learning_rate(Some(1e-3.into()))
+        .with_quant_learning_rate(Some(1e-3.into()))
         .with_epochs(2)
         .with_save_every(3);
     let mut config = config(Method::EfficientQat)

@@ -67,8 +67,8 @@ fn batch(device: &Device) -> Tensor<2> {
 /// The model after Block-AP on these batches.
 fn trained(model: &Layers, config: BlockApConfig, train: &[Tensor<2>]) -> Layers {
     let phase = config
-        .with_quant_learning_rate(Some(3e-3))
-        .with_weight_learning_rate(Some(3e-3))
+        .with_quant_learning_rate(Some(3e-3.into()))
+        .with_weight_learning_rate(Some(3e-3.into()))
         .init();
     let (data, none) = (batches(train.to_vec()), batches(Vec::new()));
     let packed = phase.run(model.clone(), data, none, &mut |_| Ok(()));
@@ -89,8 +89,8 @@ fn the_output_is_compared_further_on() {
     for lookahead in [0, 1, 2, 9] {
         let phase = config()
             .with_lookahead(lookahead)
-            .with_quant_learning_rate(Some(0.0))
-            .with_weight_learning_rate(Some(0.0))
+            .with_quant_learning_rate(Some(0.0.into()))
+            .with_weight_learning_rate(Some(0.0.into()))
             .init();
         let mut losses = Vec::new();
         let (train, valid) = (

@@ -167,8 +167,8 @@ fn a_block_trains_as_in_the_reference() {
         let mut errors = Vec::new();
         for (step, expected) in losses.into_iter().enumerate() {
             let rates = BlockRates {
-                quantizer: lrs[2 * step],
-                weights: lrs[2 * step + 1],
+                quantizer: lrs[2 * step].into(),
+                weights: lrs[2 * step + 1].into(),
             };
             let BlockStep::Taken { loss, .. } = trainer.step(sample.clone(), rates).unwrap() else {
                 panic!("{scheme} step {step}: not taken");

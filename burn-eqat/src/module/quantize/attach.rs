@@ -1,7 +1,8 @@
 //! Attaching quantization to selected weights.
 
 use crate::module::matrices::Selected;
-use crate::{FakeQuant, Packed, Scheme};
+use crate::quantizer::{min_max_start, searched_start};
+use crate::{FakeQuant, Packed, Scheme, SchemeError};
 use burn::module::{Module, Param, Reparameterizer};
 use burn::tensor::{Device, Shape, Tensor};
 use std::collections::HashMap;
@@ -9,7 +10,22 @@ use std::collections::HashMap;
 /// Attaches fake quantization to these weights, with min-max start values.
 pub(crate) fn attach_fake_quant<M: Module>(module: M, selected: &[Selected]) -> M {
     let schemes = schemes(selected);
-    module.apply_reparameterization(AttachFakeQuant { schemes })
+    let start = |_: &str, weight, scheme: &Scheme| min_max_start(weight, scheme);
+    module.apply_reparameterization(AttachFakeQuant { schemes, start })
+}
+
+/// Attaches fake quantization to these weights, with start values that are searched for; `importance` has that of the rows of each
+/// weight, by its path, where it is known.
+pub(crate) fn attach_searched<M: Module>(
+    module: M,
+    selected: &[Selected],
+    mut importance: HashMap<String, Tensor<1>>,
+) -> M {
+    let schemes = schemes(selected);
+    let start = |path: &str, weight, scheme: &Scheme| {
+        searched_start(weight, importance.remove(path), scheme)
+    };
+    module.apply_reparameterization(AttachFakeQuant { schemes, start })
 }
 
 /// Replaces these weights by packed ones, to be loaded later.
@@ -28,11 +44,16 @@ fn schemes(selected: &[Selected]) -> HashMap<String, Scheme> {
     weights.map(|w| (w.path.clone(), w.scheme)).collect()
 }
 
-struct AttachFakeQuant {
+/// Step sizes and zero points.
+type Start = Result<(Tensor<2>, Tensor<2>), SchemeError>;
+
+struct AttachFakeQuant<F> {
     schemes: HashMap<String, Scheme>,
+    /// The start values for the weight at a path.
+    start: F,
 }
 
-impl Reparameterizer for AttachFakeQuant {
+impl<F: FnMut(&str, Tensor<2>, &Scheme) -> Start> Reparameterizer for AttachFakeQuant<F> {
     type Reparam = FakeQuant;
 
     fn reparameterize<const D: usize>(
@@ -45,7 +66,9 @@ impl Reparameterizer for AttachFakeQuant {
         };
         let dims = param.dims();
         let weight = param.base().detach().reshape([dims[0], dims[1]]);
-        let attached = FakeQuant::min_max(weight, scheme).expect("checked before");
+        let start = (self.start)(path, weight, &scheme);
+        let (scales, zero_points) = start.expect("checked before");
+        let attached = FakeQuant::of(scales, zero_points, scheme, dims[0]);
         (param, Some(attached))
     }
 }

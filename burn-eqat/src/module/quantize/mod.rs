@@ -5,7 +5,7 @@ pub(super) mod map;
 mod near;
 pub(super) mod pack;
 
-pub(crate) use attach::{attach_fake_quant, attach_skeletons};
+pub(crate) use attach::{attach_fake_quant, attach_searched, attach_skeletons};
 pub(crate) use map::{map_scales, place_scales};
 
 use super::matrices::select;

@@ -1,6 +1,6 @@
 use super::BlockAp;
-use crate::train::{CacheConfig, DeviceList, LearningRates};
-use crate::{Scheme, SchemeOverride, Schemes, Weights};
+use crate::train::{CacheConfig, DeviceList, LearningRates, Rate};
+use crate::{Scheme, SchemeOverride, Schemes, StartValues, Weights};
 use burn::config::Config;
 use core::fmt;
 use core::str::FromStr;
@@ -23,8 +23,9 @@ pub enum ReconstructionLoss {
     #[default]
     Squared,
     /// The same error once output and target are divided by the root mean square of the target at each position, along the last
-    /// dimension of each tensor. It is for models that have massive activations: a few positions whose hidden values are hundreds
-    /// of times those of the others, and which the squared error is all about.
+    /// dimension of each tensor, and each position counts the less the further off it is (Cauchy's loss). It is for models that have
+    /// massive activations: a few positions whose hidden values are hundreds of times those of the others, and which the squared error is
+    /// all about.
     Relative,
 }
 
@@ -66,15 +67,15 @@ impl FromStr for ReconstructionLoss {
 ///
 /// ```
 /// use burn_eqat::Weights;
-/// use burn_eqat::train::{BlockApConfig, CacheConfig};
+/// use burn_eqat::train::{BlockApConfig, CacheConfig, Rate};
 ///
 /// let config = BlockApConfig::new("w3g64".parse()?, Weights::linears())
 ///     .with_epochs(4)
-///     .with_quant_learning_rate(Some(1e-4))
+///     .with_quant_learning_rate(Some(Rate::InSteps(0.02)))
 ///     // 8 GB of activations in memory, the others on disk.
 ///     .with_cache(CacheConfig::new().with_memory(Some(8_000_000_000)));
 /// // A rate that is not set is that of small or of large models.
-/// assert_eq!(config.rates(7_000_000_000).weights, 1e-5);
+/// assert_eq!(config.rates(7_000_000_000).weights, Rate::Absolute(1e-5));
 /// let block_ap = config.init();
 /// assert_eq!(block_ap.config().epochs, 4);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -91,13 +92,16 @@ pub struct BlockApConfig {
     /// Learning rate of step sizes and zero points at the start. If not set, it depends on the size of the model
     /// ([`LearningRates::for_model`]).
     #[config(default = "None")]
-    pub quant_learning_rate: Option<f64>,
+    pub quant_learning_rate: Option<Rate>,
     /// Learning rate of weights and norms at the start. If not set, it is chosen in the same way.
     #[config(default = "None")]
-    pub weight_learning_rate: Option<f64>,
+    pub weight_learning_rate: Option<Rate>,
     /// Both rates at the end of the cosine, as a part of the initial ones.
     #[config(default = 0.05)]
     pub final_rate: f64,
+    /// Which step sizes and zero points each block starts with.
+    #[config(default = "StartValues::MinMax")]
+    pub start: StartValues,
     /// What is made small.
     #[config(default = "ReconstructionLoss::Squared")]
     pub loss: ReconstructionLoss,

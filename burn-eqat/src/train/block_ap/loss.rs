@@ -31,16 +31,25 @@ impl BlockLoss {
         model: &M,
         sample: BlockSample<M>,
     ) -> Result<Tensor<1>, TrainError> {
+        let (output, target) = self.compared(model, sample)?;
+        Ok(model.reconstruction_error(self.last, output, target))
+    }
+
+    /// What is compared of a sample: the output and its target.
+    pub fn compared<M: Blockwise>(
+        &self,
+        model: &M,
+        sample: BlockSample<M>,
+    ) -> Result<(M::Hidden, M::Hidden), TrainError> {
         let (context, mut output) = (sample.context, sample.input);
         for index in self.index..=self.last {
             let next = model.run_block(index, output, &context);
             output = next.map_err(TrainError::Model)?;
         }
-        let (output, target) = match self.kind {
+        Ok(match self.kind {
             ReconstructionLoss::Squared => (output, sample.target),
             ReconstructionLoss::Relative => relative_to_positions(output, sample.target),
-        };
-        Ok(model.reconstruction_error(self.last, output, target))
+        })
     }
 }
 

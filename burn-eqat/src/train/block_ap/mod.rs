@@ -4,6 +4,7 @@ mod blocks;
 mod config;
 mod copies;
 mod finished;
+mod importance;
 mod loss;
 mod phase;
 mod relative;

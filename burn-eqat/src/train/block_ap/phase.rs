@@ -4,12 +4,12 @@ use super::finished::Finished;
 use super::loss;
 use super::train::BlockRun;
 use super::{BlockApConfig, BlockTrainer};
-use crate::RunDir;
 use crate::module::{check_overrides, select, selected_under};
 use crate::train::cache::{Shards, Storage};
 use crate::train::error::catch_ops;
 use crate::train::event::OnEvent;
 use crate::train::{Blockwise, DeviceList, LearningRates, Pass, Phase, TrainError, TrainEvent};
+use crate::{RunDir, StartValues};
 use burn::data::dataloader::DataLoader;
 use burn::tensor::Device;
 use std::sync::Arc;
@@ -225,7 +225,13 @@ impl BlockAp {
             } else {
                 // A block may have nothing to quantize; it stays as it is then.
                 if !selected.is_empty() {
-                    let trainer = BlockTrainer::new(model.clone(), index, config)?;
+                    let trainer = match config.start {
+                        StartValues::MinMax => BlockTrainer::new(model.clone(), index, config)?,
+                        StartValues::Searched => {
+                            let samples = train.samples_on(&device)?;
+                            BlockTrainer::with_samples(model.clone(), index, config, samples)?
+                        }
+                    };
                     // The trainer has its numbers; a second copy would stay beside those that are trained.
                     model.outline_block(index);
                     let block = BlockRun {

@@ -3,7 +3,7 @@
 use super::BlockSample;
 use super::loss::BlockLoss;
 use crate::train::clip::scale_grads;
-use crate::train::{Blockwise, Flow, TrainError};
+use crate::train::{Blockwise, TrainError};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
 
@@ -23,12 +23,7 @@ impl Slope {
         loss: &BlockLoss,
         sample: BlockSample<M>,
     ) -> Result<Self, TrainError> {
-        let sample = BlockSample {
-            input: sample.input.train(),
-            target: sample.target.train(),
-            context: sample.context.train(),
-        };
-        let loss = loss.of(model, sample)?;
+        let loss = loss.of(model, sample.train())?;
         let value: f64 = loss.clone().inner().into_scalar();
         let grads = if value.is_finite() {
             GradientsParams::from_grads(loss.backward(), model)

@@ -33,12 +33,10 @@ impl<M: Blockwise> BlockRun<'_, M> {
     ) -> Result<M, TrainError> {
         let (config, index) = (self.config, self.index);
         let steps = config.epochs * self.train.steps();
-        let schedule = |rate| CosineSchedule::new(rate, config.final_rate, 0, steps);
-        let quant_rate = schedule(self.rates.quantizer);
-        let weight_rate = schedule(self.rates.weights);
+        let schedule = CosineSchedule::new(1.0, config.final_rate, 0, steps);
         let at = |step| BlockRates {
-            quantizer: quant_rate.at(step),
-            weights: weight_rate.at(step),
+            quantizer: self.rates.quantizer.times(schedule.at(step)),
+            weights: self.rates.weights.times(schedule.at(step)),
         };
         let mut skips = Skips::new(config.max_skipped);
         let mut best = config.early_stopping.map(BestSoFar::new);

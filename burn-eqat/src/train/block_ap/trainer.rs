@@ -2,16 +2,17 @@
 
 use super::BlockApConfig;
 use super::copies::Copies;
+use super::importance::importance;
 use super::loss::BlockLoss;
 use super::slope::Slope;
-use crate::FakeQuant;
-use crate::module::{attach_fake_quant, is_under, pack_trained, selected_under};
+use crate::StartValues;
+use crate::module::{attach_fake_quant, attach_searched, is_under, pack_trained, selected_under};
 use crate::train::clip::{are_finite, grad_norm};
 use crate::train::optimizer::adamw;
-use crate::train::trained::train_block;
-use crate::train::{Blockwise, TrainError};
-use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
-use burn::module::{ParamGroup, Reparameterization};
+use crate::train::param_rates::ParamRates;
+use crate::train::trained::{train_block, trains_in_block};
+use crate::train::{Blockwise, Flow, Rate, TrainError};
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Tensor;
 
@@ -27,13 +28,24 @@ pub struct BlockSample<M: Blockwise> {
     pub context: M::Context,
 }
 
+impl<M: Blockwise> BlockSample<M> {
+    /// The same sample, with gradients recorded.
+    pub(super) fn train(self) -> Self {
+        Self {
+            input: self.input.train(),
+            target: self.target.train(),
+            context: self.context.train(),
+        }
+    }
+}
+
 /// Learning rates of a step of Block-AP.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BlockRates {
     /// Step sizes and zero points.
-    pub quantizer: f64,
+    pub quantizer: Rate,
     /// Weights and norms.
-    pub weights: f64,
+    pub weights: Rate,
 }
 
 /// What came of a step.
@@ -84,7 +96,7 @@ pub enum BlockStep {
 /// let target = model.run_block(0, x.clone(), &())?;
 /// let sample = BlockSample { input: x, target, context: () };
 /// for _ in 0..10 {
-///     let rates = BlockRates { quantizer: 1e-2, weights: 1e-2 };
+///     let rates = BlockRates { quantizer: 1e-2.into(), weights: 1e-2.into() };
 ///     let step = trainer.step(sample.clone(), rates)?;
 ///     assert!(matches!(step, BlockStep::Taken { .. }));
 /// }
@@ -97,7 +109,7 @@ pub struct BlockTrainer<M: Blockwise> {
     model: Option<M>,
     loss: BlockLoss,
     optim: ModuleOptimizer,
-    quantizer: ParamGroup,
+    rates: ParamRates,
 }
 
 impl<M: Blockwise> BlockTrainer<M> {
@@ -113,19 +125,46 @@ impl<M: Blockwise> BlockTrainer<M> {
     ///
     /// When there is no such block.
     pub fn new(model: M, index: usize, config: &BlockApConfig) -> Result<Self, TrainError> {
+        Self::with_samples(model, index, config, [])
+    }
+
+    /// As [`new`](Self::new), with samples that the start values may be searched with
+    /// ([`StartValues::Searched`](crate::StartValues)): the first 16 of them say how important each row of a weight is. Without samples all rows
+    /// are alike.
+    ///
+    /// # Errors
+    ///
+    /// As `new`, and when a sample is an error, or the model's own code fails.
+    ///
+    /// # Panics
+    ///
+    /// As `new`.
+    pub fn with_samples(
+        model: M,
+        index: usize,
+        config: &BlockApConfig,
+        samples: impl IntoIterator<Item = Result<BlockSample<M>, TrainError>>,
+    ) -> Result<Self, TrainError> {
         let mut blocks = model.blocks();
         let loss = BlockLoss::new(config, index, blocks.len());
         let path = blocks.swap_remove(index);
         let selected = selected_under(&model, &config.weights, &config.schemes(), Some(&path))?;
-        let model = attach_fake_quant(model, &selected).train();
-        let model = train_block(model, &path, &|param| {
-            selected.iter().any(|weight| weight.path == param)
-        });
+        let model = match config.start {
+            StartValues::MinMax => attach_fake_quant(model, &selected),
+            StartValues::Searched => {
+                let rows = importance(&model, &loss, &selected, samples.into_iter())?;
+                attach_searched(model, &selected, rows)
+            }
+        };
+        let model = model.train();
+        let selected = |param: &str| selected.iter().any(|weight| weight.path == param);
+        let rates = ParamRates::of(&model, &|param| trains_in_block(param, &path, &selected));
+        let model = train_block(model, &path, &selected);
         Ok(Self {
             model: Some(model),
             loss,
             optim: adamw(),
-            quantizer: ParamGroup::from_predicate(FakeQuant::NAME),
+            rates,
         })
     }
 
@@ -173,9 +212,7 @@ impl<M: Blockwise> BlockTrainer<M> {
         if !are_finite(model, &grads) {
             return BlockStep::Gradient(grad_norm(model, &grads));
         }
-        let rates = ModuleLrScheduler::new(rates.weights)
-            .with_group(self.quantizer.clone(), rates.quantizer)
-            .step();
+        let rates = self.rates.at(rates.quantizer, rates.weights);
         // The optimizer updates parameters in place if nothing else holds them.
         let model = self.model.take().expect("it comes back from each step");
         self.model = Some(self.optim.step(rates.clone(), model, grads));

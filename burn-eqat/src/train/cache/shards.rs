@@ -3,6 +3,7 @@
 use super::SampleCache;
 use super::samples::Samples;
 use super::storage::Storage;
+use crate::train::devices::flow_to_device;
 use crate::train::launch::data_error;
 use crate::train::{BlockSample, Blockwise, TrainError, catch_ops};
 use burn::data::dataloader::DataLoader;
@@ -70,6 +71,27 @@ impl<M: Blockwise> Shards<M> {
     pub fn samples(&self) -> Result<StepSamples<'_, M>, TrainError> {
         let shards = self.0.iter().map(SampleCache::samples);
         Ok(StepSamples(shards.collect::<Result<_, _>>()?))
+    }
+
+    /// All samples in their order, brought to one device.
+    pub fn samples_on(
+        &self,
+        device: &Device,
+    ) -> Result<impl Iterator<Item = Result<BlockSample<M>, TrainError>>, TrainError> {
+        let steps = self.samples()?;
+        let device = device.clone();
+        let samples = steps.flat_map(|step| match step {
+            Ok(samples) => samples.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        });
+        Ok(samples.map(move |sample| {
+            let sample = sample?;
+            Ok(BlockSample {
+                input: flow_to_device(sample.input, &device),
+                target: flow_to_device(sample.target, &device),
+                context: flow_to_device(sample.context, &device),
+            })
+        }))
     }
 
     /// Takes the targets through a block: `block` those of the first device, and each of the `copies` of the model, all of

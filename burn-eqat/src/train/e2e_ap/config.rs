@@ -1,6 +1,6 @@
 use super::E2eAp;
 use crate::Bits;
-use crate::train::{E2eQpConfig, LearningRates};
+use crate::train::{E2eQpConfig, LearningRates, Rate};
 use burn::config::Config;
 
 /// Configuration of E2E-AP, initialised with the [init function](E2eApConfig::init).
@@ -9,10 +9,10 @@ pub struct E2eApConfig {
     /// Highest learning rate of weights and norms. If not set, it depends on the size of the model and the bits
     /// ([`LearningRates::for_model`]).
     #[config(default = "None")]
-    pub weight_learning_rate: Option<f64>,
+    pub weight_learning_rate: Option<Rate>,
     /// Highest learning rate of step sizes and zero points. If not set, it is chosen in the same way.
     #[config(default = "None")]
-    pub quant_learning_rate: Option<f64>,
+    pub quant_learning_rate: Option<Rate>,
     /// Part of the steps in which the rates rise to their highest.
     #[config(default = 0.03)]
     pub warm_up: f64,

@@ -4,7 +4,8 @@ use crate::module::{fake_quantized, is_under};
 use crate::train::e2e_qp::{
     Callback, Fit, OneByOne, Schedule, Steps, by_blocks, end_to_end, most_bits,
 };
-use crate::train::rates::params;
+use crate::train::param_rates::ParamRates;
+use crate::train::rates;
 use crate::train::trained::{is_of_quantizer, train_only, trains_by_name};
 use crate::train::{Blockwise, Phase, StepLoss, TrainError, TrainEvent, catch_ops, no_store};
 use crate::{Quantize, RunDir};
@@ -157,17 +158,19 @@ impl E2eAp {
             .iter()
             .map(|weight| (weight.scheme.bits, weight.weights));
         let bits = most_bits(bits).ok_or(TrainError::NoFakeQuantizedWeights)?;
-        let rates = config.rates(params(&model), bits);
+        let rates = config.rates(rates::params(&model), bits);
         let blocks = model.blocks();
         // What is quantized, and the norms of the blocks.
-        let model = train_only(model.valid().train(), &|path| {
+        let trains = |path: &str| {
             is_of_quantizer(path)
                 || weights.iter().any(|weight| weight.path == path)
                 || trains_by_name(path) && blocks.iter().any(|block| is_under(path, block))
-        });
+        };
+        let params = ParamRates::of(&model, &trains);
+        let model = train_only(model.valid().train(), &trains);
         let e2e_qp = config.as_e2e_qp();
         let schedule = Schedule::of(Phase::E2eAp, &e2e_qp, rates, 1.0);
-        let mut trainee = AllParameters::new(model, schedule.clone(), rates);
+        let mut trainee = AllParameters::new(model, schedule.clone(), rates, params);
         let mut fit = Fit::new(schedule, config.grad_accumulation, Callback(on_event));
         let model = fit.run(&mut trainee, train, valid, 1, steps)?;
         let packed = model.valid().pack()?;

@@ -1,19 +1,20 @@
-use crate::FakeQuant;
 use crate::train::e2e_qp::{Schedule, Trainee};
 use crate::train::optimizer::adamw;
+use crate::train::param_rates::ParamRates;
 use crate::train::{LearningRates, TrainError};
 use burn::lr_scheduler::LrScheduler;
-use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
-use burn::module::{ParamGroup, Reparameterization};
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::train::LearnerModel;
 
 /// The rates of a step, of which they have this part of the highest ones, from 0 to 1.
-pub(super) fn rates_of(part: f64, highest: LearningRates) -> ModuleLearningRate {
-    let quantizer = ParamGroup::from_predicate(FakeQuant::NAME);
-    ModuleLrScheduler::new(part * highest.e2e_ap_weights)
-        .with_group(quantizer, part * highest.e2e_ap_quantizer)
-        .step()
+pub(super) fn rates_of(
+    params: &ParamRates,
+    part: f64,
+    highest: LearningRates,
+) -> ModuleLearningRate {
+    let weights = highest.e2e_ap_weights.times(part);
+    params.at(highest.e2e_ap_quantizer.times(part), weights)
 }
 
 /// A model all of whose parameters take steps, those of the quantizer at a rate of their own.
@@ -23,23 +24,25 @@ pub(super) struct AllParameters<M> {
     optim: ModuleOptimizer,
     schedule: Schedule,
     highest: LearningRates,
+    params: ParamRates,
     rates: ModuleLearningRate,
 }
 
 impl<M> AllParameters<M> {
-    pub fn new(model: M, schedule: Schedule, highest: LearningRates) -> Self {
+    pub fn new(model: M, schedule: Schedule, highest: LearningRates, params: ParamRates) -> Self {
         Self {
             model: Some(model),
             optim: adamw(),
             schedule,
             highest,
+            params,
             rates: 0.0.into(),
         }
     }
 
     /// The rates of the next step.
     fn next(&mut self) -> ModuleLearningRate {
-        rates_of(self.schedule.step(), self.highest)
+        rates_of(&self.params, self.schedule.step(), self.highest)
     }
 }
 

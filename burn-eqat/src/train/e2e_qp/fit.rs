@@ -474,7 +474,7 @@ impl<L> Fit<L> {
                 block: None,
                 step: self.step + 1,
                 norm,
-                rates: vec![self.schedule.at(self.step)],
+                rates: vec![self.schedule.at(self.step).into()],
             };
             return self.skip(trainee, error, epoch);
         }
@@ -555,7 +555,7 @@ impl<L> Fit<L> {
             block: None,
             step: step + 1,
             loss,
-            rates: vec![self.schedule.at(step)],
+            rates: vec![self.schedule.at(step).into()],
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Checks of numbers that several commands take.
 
 use crate::error::Error;
+use burn_eqat::train::Rate;
 
 /// Fails for a number of things that is none at all, or absurd.
 pub(super) fn check_counts(flags: &[(&str, Option<usize>)]) -> Result<(), Error> {
@@ -16,9 +17,10 @@ pub(super) fn check_counts(flags: &[(&str, Option<usize>)]) -> Result<(), Error>
 }
 
 /// Fails for a learning rate that is negative or no number.
-pub(super) fn check_rates(flags: &[(&str, Option<f64>)]) -> Result<(), Error> {
+pub(super) fn check_rates(flags: &[(&str, Option<Rate>)]) -> Result<(), Error> {
     for (name, rate) in flags {
-        if let Some(rate) = rate.filter(|rate| !(rate.is_finite() && *rate >= 0.0)) {
+        if let Some(rate) = rate.filter(|rate| !(rate.number().is_finite() && rate.number() >= 0.0))
+        {
             let message = format!("{name} is {rate}, expected a number that is not negative");
             return Err(Error::Setting(message));
         }

@@ -221,8 +221,8 @@ impl Bench<'_> {
             };
             // Nothing is to be learned from random numbers.
             let rates = BlockRates {
-                quantizer: 0.0,
-                weights: 0.0,
+                quantizer: 0.0.into(),
+                weights: 0.0.into(),
             };
             match trainer.step(sample, rates)? {
                 BlockStep::Taken { .. } => Ok(()),

@@ -4,7 +4,7 @@ use crate::quantize::{BlockApSettings, E2eApSettings, E2eQpSettings, QuantizeSet
 use burn::tensor::DType;
 use burn_eqat::ComputeType;
 use burn_eqat::train::{CacheConfig, CacheDType, DistillationConfig};
-use burn_eqat::{Method, Schemes};
+use burn_eqat::{Method, Schemes, StartValues};
 use serde_json::json;
 use std::path::Path;
 
@@ -29,6 +29,7 @@ fn paper(config: serde_json::Value, scheme: &str) -> PlanInputs {
                 batch_size: 2,
                 epochs: 2,
                 loss: Default::default(),
+                start: StartValues::MinMax,
                 lookahead: 0,
             }),
             cache: CacheConfig::new().with_memory(Some(0)),
@@ -83,6 +84,7 @@ fn tiny() -> PlanInputs {
         batch_size: 2,
         epochs: 3,
         loss: Default::default(),
+        start: StartValues::MinMax,
         lookahead: 0,
     });
     settings.e2e_qp = Some(E2eQpSettings {

@@ -1,6 +1,8 @@
 use burn_eqat::lm::CalibrationSizes;
-use burn_eqat::train::{CacheConfig, DistillationConfig, E2eApConfig, ReconstructionLoss};
-use burn_eqat::{ComputeType, EfficientQatConfig, Method, Scheme, SchemeOverride, Weights};
+use burn_eqat::train::{CacheConfig, DistillationConfig, E2eApConfig, Rate, ReconstructionLoss};
+use burn_eqat::{
+    ComputeType, EfficientQatConfig, Method, Scheme, SchemeOverride, StartValues, Weights,
+};
 use serde::{Deserialize, Serialize};
 
 /// The learning rates. If a rate is not set and its phase runs, it depends on the size of the model.
@@ -8,19 +10,19 @@ use serde::{Deserialize, Serialize};
 pub struct Rates {
     /// Step sizes and zero points in Block-AP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quant: Option<f64>,
+    pub quant: Option<Rate>,
     /// Weights and norms in Block-AP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weight: Option<f64>,
+    pub weight: Option<Rate>,
     /// Step sizes in E2E-QP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub e2e: Option<f64>,
     /// Step sizes and zero points in E2E-AP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub e2e_ap_quant: Option<f64>,
+    pub e2e_ap_quant: Option<Rate>,
     /// Weights and norms in E2E-AP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub e2e_ap_weight: Option<f64>,
+    pub e2e_ap_weight: Option<Rate>,
 }
 
 /// Settings of Block-AP.
@@ -32,6 +34,9 @@ pub struct BlockApSettings {
     pub batch_size: usize,
     /// Epochs of each block.
     pub epochs: usize,
+    /// Step sizes and zero points that each block starts with.
+    #[serde(default)]
+    pub start: StartValues,
     /// What is made small.
     #[serde(default)]
     pub loss: ReconstructionLoss,
@@ -156,6 +161,7 @@ impl QuantizeSettings {
         if let Some(phase) = self.block_ap {
             config = config
                 .with_epochs(phase.epochs)
+                .with_start(phase.start)
                 .with_loss(phase.loss)
                 .with_lookahead(phase.lookahead);
         }

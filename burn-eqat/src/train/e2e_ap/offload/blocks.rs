@@ -6,6 +6,7 @@ use crate::train::by_blocks::Blocks;
 use crate::train::clip::{grad_norm, scale_grads};
 use crate::train::e2e_ap::trainee::rates_of;
 use crate::train::e2e_qp::Schedule;
+use crate::train::param_rates::ParamRates;
 use crate::train::trained::train_block;
 use crate::train::{Blockwise, LearningRates, TrainError};
 use burn::lr_scheduler::LrScheduler;
@@ -26,6 +27,8 @@ pub(in crate::train::e2e_ap) struct InFiles<M> {
     pub(super) weights: Vec<String>,
     pub(super) schedule: Schedule,
     pub(super) highest: LearningRates,
+    /// What rates in step sizes are multiples of, block by block.
+    pub(super) params: Vec<ParamRates>,
     pub(super) max_norm: f64,
     /// The norm of all gradients of the step before.
     pub(super) norm_before: Option<f64>,
@@ -38,14 +41,14 @@ pub(in crate::train::e2e_ap) struct InFiles<M> {
 }
 
 impl<M: Blockwise> InFiles<M> {
-    /// The rates of the next step.
-    fn next_rates(&self) -> ModuleLearningRate {
-        rates_of(self.schedule.clone().step(), self.highest)
+    /// The rates of the next step, with these sizes.
+    fn next_rates(&self, params: &ParamRates) -> ModuleLearningRate {
+        rates_of(params, self.schedule.clone().step(), self.highest)
     }
 
     /// One step further, with these rates.
     pub(super) fn advance(&mut self) {
-        self.rates = self.next_rates();
+        self.rates = self.next_rates(&ParamRates::default());
         self.schedule.step();
         self.steps += 1;
     }
@@ -59,7 +62,6 @@ impl<M: Blockwise> InFiles<M> {
 /// A step on one batch.
 pub(super) struct Step<'a, M> {
     files: &'a mut InFiles<M>,
-    rates: ModuleLearningRate,
     /// The sum of the squares of all gradients so far.
     squares: f64,
 }
@@ -68,7 +70,6 @@ impl<'a, M: Blockwise> Step<'a, M> {
     pub fn new(files: &'a mut InFiles<M>) -> Self {
         files.wrong = None;
         Self {
-            rates: files.next_rates(),
             files,
             squares: 0.0,
         }
@@ -125,8 +126,9 @@ impl<M: Blockwise> Blocks<M> for Step<'_, M> {
         };
         let files = &mut *self.files;
         let before = &files.files[index];
+        let rates = files.next_rates(&files.params[index]);
         let mut optim = before.optimizer(&files.run, &model)?;
-        let model = optim.step(self.rates.clone(), model, grads);
+        let model = optim.step(rates, model, grads);
         let after = before.after(&files.run, files.steps + 1, &model.valid(), &optim)?;
         if !files.kept.contains(&before.name) {
             before.remove(&files.run);

@@ -9,6 +9,8 @@ use crate::files::FileError;
 use crate::module::{FakeQuantized, fake_quantized, is_under};
 use crate::train::e2e_ap::E2eApConfig;
 use crate::train::e2e_qp::{Schedule, most_bits};
+use crate::train::param_rates::ParamRates;
+use crate::train::trained::trains_in_block;
 use crate::train::{Blockwise, Phase, TrainError, with_block};
 use crate::{Quantize, SizeReport};
 use burn::train::LearnerModel;
@@ -79,6 +81,7 @@ pub(in crate::train::e2e_ap) fn start<M: LearnerModel + Blockwise>(
             .collect(),
         schedule: own,
         highest: rates,
+        params: blocks.params,
         max_norm: config.max_grad_norm,
         norm_before: (state.as_ref()).and_then(|state| state.norm.map(f64::from_bits)),
         wrong: None,
@@ -102,6 +105,7 @@ pub(in crate::train::e2e_ap) fn start<M: LearnerModel + Blockwise>(
 /// The blocks so far.
 struct Blocks<M> {
     skeletons: Vec<M>,
+    params: Vec<ParamRates>,
     files: Vec<BlockFile>,
     weights: Vec<FakeQuantized>,
 }
@@ -110,6 +114,7 @@ impl<M> Default for Blocks<M> {
     fn default() -> Self {
         Self {
             skeletons: Vec::new(),
+            params: Vec::new(),
             files: Vec::new(),
             weights: Vec::new(),
         }
@@ -126,9 +131,13 @@ impl<M: Blockwise> Blocks<M> {
         near: M,
         goes_on: bool,
     ) -> Result<(), TrainError> {
-        let weights = fake_quantized(&near).into_iter();
-        self.weights
-            .extend(weights.filter(|weight| is_under(&weight.path, path)));
+        let mut weights = fake_quantized(&near);
+        weights.retain(|weight| is_under(&weight.path, path));
+        let selected = |param: &str| weights.iter().any(|weight| weight.path == param);
+        let trains = |param: &str| trains_in_block(param, path, &selected);
+        // Of the start, also where the run goes on.
+        self.params.push(ParamRates::of(&near, &trains));
+        self.weights.extend(weights);
         self.files.push(match goes_on {
             false => BlockFile::begin(run, index, path, &near)?,
             true => {

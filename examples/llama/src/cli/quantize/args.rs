@@ -3,7 +3,8 @@ use super::size::Size;
 use crate::cli::compute::ComputeArg;
 use crate::cli::device::DevicesArg;
 use crate::error::Error;
-use burn_eqat::train::{CacheDType, ReconstructionLoss};
+use burn_eqat::StartValues;
+use burn_eqat::train::{CacheDType, Rate, ReconstructionLoss};
 use burn_eqat::{Method, Scheme, SchemeOverride};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,10 @@ pub(in crate::cli) struct Args {
     /// Epochs per block in Block-AP [default: 2]
     #[arg(long, value_name = "N")]
     pub(super) epochs: Option<usize>,
+    /// Step sizes and zero points that Block-AP starts each block with: those that span the range of a group, or those that make the
+    /// error small, found by a search [default: min-max]
+    #[arg(long, value_name = "min-max|searched")]
+    pub(super) start: Option<StartValues>,
     /// What Block-AP makes small: the squared error of a block's output, or that error relative to the size of each position, for
     /// models with massive activations [default: squared]
     #[arg(long, value_name = "squared|relative")]
@@ -86,11 +91,11 @@ pub(in crate::cli) struct Args {
     /// Learning rate of step sizes and zero points in Block-AP [default by preset: small
     /// 1e-3 at 2 bits, 3e-4 at 3, 1e-4 at 4, 2e-5 at 8; paper 1e-4]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub(super) quant_lr: Option<f64>,
+    pub(super) quant_lr: Option<Rate>,
     /// Learning rate of weights and norms in Block-AP [default by preset: small 5e-4 at 2
     /// bits, 2e-4 at 3, 6e-5 at 4, 1e-5 at 8; paper 2e-5 at 2 bits, 1e-5 at others]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub(super) weight_lr: Option<f64>,
+    pub(super) weight_lr: Option<Rate>,
     /// Memory for the activations of Block-AP, such as 8GB or 512MB; if they do not fit, they are kept on
     /// disk [default by preset: small as much as they need, paper 2GB]
     #[arg(long, value_name = "SIZE")]
@@ -110,11 +115,11 @@ pub(in crate::cli) struct Args {
     /// Highest learning rate of weights and norms in E2E-AP [default by preset: small 2e-4 at 2 bits, 8e-5 at 3, 5e-5 at 4, 4e-6 at 8;
     /// paper 2e-5 at 2 bits, 1e-5 at others]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub(super) e2e_ap_lr: Option<f64>,
+    pub(super) e2e_ap_lr: Option<Rate>,
     /// Highest learning rate of step sizes and zero points in E2E-AP [default by preset: small 1e-4 at 2 bits, 2e-5 at 3, 4e-6 at 4, 3e-7
     /// at 8; paper as of weights]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub(super) e2e_ap_quant_lr: Option<f64>,
+    pub(super) e2e_ap_quant_lr: Option<Rate>,
     /// Training windows of E2E-AP and E2E-QP [default by preset: small 512, paper 4096]
     #[arg(long, value_name = "N")]
     pub(super) e2e_size: Option<usize>,

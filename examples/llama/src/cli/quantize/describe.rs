@@ -3,6 +3,7 @@
 use super::preset::ChosenPreset;
 use crate::LlamaConfig;
 use crate::quantize::QuantizeSettings;
+use burn_eqat::StartValues;
 use burn_eqat::lm::Calibration;
 use burn_eqat::train::ReconstructionLoss;
 use serde_json::Value;
@@ -26,8 +27,12 @@ pub(in crate::cli) fn sizes(settings: &QuantizeSettings) -> String {
             ReconstructionLoss::Squared => "",
             ReconstructionLoss::Relative => ", relative error",
         };
+        let start = match phase.start {
+            StartValues::MinMax => "",
+            StartValues::Searched => ", start values searched",
+        };
         parts.push(format!(
-            "Block-AP {size} in batches of {batch}, {epochs}{ahead}{loss}"
+            "Block-AP {size} in batches of {batch}, {epochs}{ahead}{loss}{start}"
         ));
     }
     if let Some(phase) = settings.e2e_qp {

@@ -6,16 +6,17 @@ use crate::cli::numbers::{check_counts, check_rates, check_seq_len};
 use crate::error::Error;
 use crate::quantize::{BlockApSettings, E2eApSettings, E2eQpSettings, QuantizeSettings, Rates};
 use burn_eqat::files::PackedSchemes;
-use burn_eqat::train::{CacheConfig, DistillationConfig};
+use burn_eqat::train::{CacheConfig, DistillationConfig, Rate};
 use burn_eqat::{ComputeType, Method, Scheme};
 
 /// The flags of the phases: their use, and whether they are given.
-fn given(args: &Args) -> [(&'static str, bool, Use); 24] {
+fn given(args: &Args) -> [(&'static str, bool, Use); 25] {
     use Use::*;
     [
         ("--train-size", args.train_size.is_some(), BlockAp),
         ("--batch-size", args.batch_size.is_some(), BlockAp),
         ("--epochs", args.epochs.is_some(), BlockAp),
+        ("--start", args.start.is_some(), BlockAp),
         ("--block-loss", args.block_loss.is_some(), BlockAp),
         ("--lookahead", args.lookahead.is_some(), BlockAp),
         ("--quant-lr", args.quant_lr.is_some(), BlockAp),
@@ -175,7 +176,7 @@ pub(super) fn check_numbers(args: &Args) -> Result<(), Error> {
     check_rates(&[
         ("--quant-lr", args.quant_lr),
         ("--weight-lr", args.weight_lr),
-        ("--e2e-lr", args.e2e_lr),
+        ("--e2e-lr", args.e2e_lr.map(Rate::Absolute)),
         ("--e2e-ap-lr", args.e2e_ap_lr),
         ("--e2e-ap-quant-lr", args.e2e_ap_quant_lr),
     ])?;
@@ -241,6 +242,7 @@ pub(super) fn settings(
         train_size: args.train_size.unwrap_or(preset.train_size),
         batch_size: args.batch_size.unwrap_or(preset.batch_size),
         epochs: args.epochs.unwrap_or(preset.epochs),
+        start: args.start.unwrap_or_default(),
         loss: args.block_loss.unwrap_or_default(),
         lookahead: args.lookahead.unwrap_or(preset.lookahead),
     };

@@ -4,6 +4,7 @@ use crate::cli::numbers::{check_counts, check_rates, check_seq_len};
 use crate::error::Error;
 use crate::tune::TuneConfig;
 use burn_eqat::files::{StagedDir, StagedFile};
+use burn_eqat::train::Rate;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -93,7 +94,7 @@ impl Args {
             ("--grad-accum", Some(self.grad_accum)),
             ("--early-stopping", self.early_stopping),
         ])?;
-        check_rates(&[("--lr", self.lr)])?;
+        check_rates(&[("--lr", self.lr.map(Rate::Absolute))])?;
         check_seq_len(self.seq_len)?;
         if self.early_stopping.is_some() && self.val_size == Some(0) {
             let message = "--early-stopping needs conversations to validate on: --val-size is 0, expected 1 or more";

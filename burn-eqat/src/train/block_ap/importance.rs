@@ -1,0 +1,103 @@
+//! How much the rows of a block's weights matter for what comes out of it.
+
+use super::BlockSample;
+use super::loss::BlockLoss;
+use crate::compute_type::widen;
+use crate::module::Selected;
+use crate::train::trained::train_only;
+use crate::train::{Blockwise, FlowMapper, FlowTensors, TrainError};
+use burn::module::{ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Tensor, TensorData};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::collections::HashMap;
+
+/// Samples that the importance is estimated from.
+pub(super) const SAMPLES: usize = 16;
+
+/// The importance of each row of the selected weights of a block, `[d_input]`, by the paths of the weights.
+///
+/// It is the sum over a row's weights of the mean square of the gradient of `sum(r y)`, where `y` is what the loss compares, and `r` are random signs. Its
+/// expectation is the sum of the squares of the derivatives of all `y`: by how much the squared error of the block grows with the square
+/// of an error in that row, the weights' errors being independent.
+pub(super) fn importance<M: Blockwise>(
+    model: &M,
+    loss: &BlockLoss,
+    selected: &[Selected],
+    samples: impl Iterator<Item = Result<BlockSample<M>, TrainError>>,
+) -> Result<HashMap<String, Tensor<1>>, TrainError> {
+    let chosen = |path: &str| selected.iter().any(|weight| weight.path == path);
+    let model = train_only(model.clone().train(), &chosen);
+    let mut rows = Rows::default();
+    // A block that trains again starts from the same values.
+    let mut signs = Signs {
+        random: StdRng::seed_from_u64(loss.index as u64),
+        sum: None,
+    };
+    for sample in samples.take(SAMPLES) {
+        let (output, _) = loss.compared(&model, sample?.train())?;
+        output.map_tensors(&mut signs);
+        let Some(sum) = signs.sum.take() else {
+            continue;
+        };
+        rows.grads = GradientsParams::from_grads(sum.backward(), &model);
+        model.visit(&mut rows);
+    }
+    Ok(rows.sums)
+}
+
+/// Adds up tensors, each element with a random sign.
+struct Signs {
+    random: StdRng,
+    sum: Option<Tensor<1>>,
+}
+
+impl FlowMapper for Signs {
+    fn map_float<const D: usize>(&mut self, tensor: Tensor<D>) -> Tensor<D> {
+        let shape = tensor.dims();
+        let wide = widen(tensor.clone());
+        let signs: Vec<f32> = (0..shape.iter().product())
+            .map(|_| if self.random.random() { 1.0 } else { -1.0 })
+            .collect();
+        let signs = TensorData::new(signs, shape);
+        let signs = Tensor::<D>::from_data(signs, (&wide.device(), wide.dtype()));
+        let sum = (wide * signs).sum();
+        self.sum = Some(match self.sum.take() {
+            Some(all) => all + sum,
+            None => sum,
+        });
+        tensor
+    }
+}
+
+/// Sums of the squares of gradients over each row of a matrix, by paths.
+#[derive(Default)]
+struct Rows {
+    path: Vec<String>,
+    grads: GradientsParams,
+    sums: HashMap<String, Tensor<1>>,
+}
+
+impl ModuleVisitor for Rows {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.into());
+    }
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(grad) = self.grads.remove::<D>(param.id) else {
+            return;
+        };
+        let rows = grad.dims()[0];
+        let squares = grad.square().reshape([rows as i32, -1]);
+        let sum: Tensor<1> = Tensor::<2>::sum_dim(squares, 1).reshape([rows]);
+        let path = self.path.join(".");
+        let all = match self.sums.remove(&path) {
+            Some(all) => all + sum,
+            None => sum,
+        };
+        self.sums.insert(path, all);
+    }
+}
