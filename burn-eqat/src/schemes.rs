@@ -54,15 +54,15 @@ impl Schemes {
         self
     }
 
+    /// The overrides, in the order in which they were added; if several match, the last one wins.
+    pub fn overrides(&self) -> &[SchemeOverride] {
+        &self.overrides
+    }
+
     /// The scheme of the weight at a path.
     pub fn of(&self, path: &str) -> Scheme {
         let last = self.overrides.iter().rfind(|one| one.matches(path));
         last.map_or(self.default, |one| one.scheme)
-    }
-
-    /// The overrides: each pattern with its scheme, in the order in which they were added.
-    pub fn overrides(&self) -> impl Iterator<Item = (&str, Scheme)> {
-        self.overrides.iter().map(|one| (one.pattern(), one.scheme))
     }
 
     /// The first override that matches none of these paths.

@@ -1,6 +1,7 @@
 //! Quantization attached to the parameters of any Burn module.
 
 mod attached;
+mod dense;
 mod error;
 mod fake_quant;
 mod floats;
@@ -24,6 +25,7 @@ pub use size::SizeReport;
 pub use weights::Weights;
 
 pub(crate) use attached::{Attached, FakeQuantized, attached, fake_quantized, packed_weights};
+pub(crate) use dense::dense_matrices;
 pub(crate) use floats::{float_data, float_shapes, place_floats};
 pub(crate) use listed::list_params;
 pub(crate) use matrices::{

@@ -118,7 +118,7 @@ pub struct EfficientQatConfig {
     pub lookahead: usize,
     /// Highest learning rate of the step sizes in E2E-QP.
     #[config(default = "None")]
-    pub e2e_learning_rate: Option<f64>,
+    pub e2e_learning_rate: Option<Rate>,
     /// Training steps in a row that may be left out because a loss or a gradient is not finite.
     #[config(default = 3)]
     pub max_skipped: usize,

@@ -1,6 +1,6 @@
 use crate::module::{attach_fake_quant, check_overrides, is_under, pack_trained, selected_under};
-use crate::train::{Blockwise, Pass, TrainError, TrainEvent, is_loaded};
-use crate::{Quantize, QuantizeError, RunDir, Schemes, Weights};
+use crate::train::{Blockwise, Pass, TrainError, TrainEvent, is_loaded, nothing_selected};
+use crate::{Quantize, RunDir, Schemes, Weights};
 use serde_json::Value;
 
 /// Round to nearest. Blocks in files are loaded one at a time, and the dense form of a block stays in memory only while
@@ -73,16 +73,4 @@ pub(super) fn forget(run: &RunDir, blocks: usize) -> Result<(), TrainError> {
 /// What a run directory calls a rounded block.
 fn role(index: usize) -> String {
     format!("rtn-{index:04}")
-}
-
-/// The error of an empty selection, with the matrices of the model.
-fn nothing_selected<M: Blockwise>(model: &M, weights: &Weights, schemes: &Schemes) -> TrainError {
-    match crate::module::select(model, weights, schemes) {
-        Err(error) => error.into(),
-        Ok(_) => QuantizeError::NothingSelected {
-            weights: weights.to_string(),
-            matrices: String::new(),
-        }
-        .into(),
-    }
 }

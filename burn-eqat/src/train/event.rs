@@ -37,6 +37,8 @@ pub enum DataSplit {
 /// A pass of Block-AP, or of what comes before it, in which nothing is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pass {
+    /// Gradients of the loss say how much it depends on each weight.
+    Sensitivity,
     /// Blocks are rounded to nearest, for comparison.
     RoundToNearest,
     /// Batches are brought to the door of the first block.
@@ -50,6 +52,7 @@ pub enum Pass {
 impl fmt::Display for Pass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Pass::Sensitivity => "sensitivity",
             Pass::RoundToNearest => "round to nearest",
             Pass::Embed => "embed",
             Pass::Targets => "targets",

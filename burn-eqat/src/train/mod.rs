@@ -1,6 +1,7 @@
 //! The training phases. Block-AP and E2E-QP run alone or under Burn's `SupervisedTraining`, E2E-AP alone.
 
 mod best;
+mod bits_budget;
 mod block_ap;
 mod blockwise;
 mod by_blocks;
@@ -16,6 +17,7 @@ mod flow_tensors;
 mod hidden;
 mod kept_tensors;
 mod launch;
+mod mean_step;
 pub mod metrics;
 mod optimizer;
 mod output;
@@ -32,6 +34,7 @@ mod time_left;
 mod trained;
 mod validation;
 
+pub use bits_budget::BitsBudgetConfig;
 pub use block_ap::{
     BlockAp, BlockApConfig, BlockRates, BlockSample, BlockStep, BlockTrainer, ReconstructionLoss,
     ReconstructionLossError,
@@ -63,5 +66,5 @@ pub(crate) use cache::StateCache;
 pub(crate) use devices::DeviceList;
 pub(crate) use error::catch_ops;
 pub(crate) use pieces::{is_loaded, is_packed, no_store, with_block};
-pub(crate) use selection::known_selection;
+pub(crate) use selection::{known_selection, nothing_selected};
 pub(crate) use validation::validation_loss;

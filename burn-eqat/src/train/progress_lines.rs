@@ -143,7 +143,7 @@ impl ProgressLines {
                 let rates = match phase {
                     Phase::BlockAp => all_parameters(rates.quantizer, rates.weights),
                     Phase::E2eAp => all_parameters(rates.e2e_ap_quantizer, rates.e2e_ap_weights),
-                    Phase::E2eQp => format!("{:.1e} (step sizes)", rates.e2e),
+                    Phase::E2eQp => format!("{:.1} (step sizes)", rates.e2e),
                 };
                 self.line(&format!("{phase}: learning rates {rates}"));
             }

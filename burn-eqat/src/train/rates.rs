@@ -26,7 +26,7 @@ pub struct LearningRates {
     #[serde(rename = "weight")]
     pub weights: Rate,
     /// Step sizes in E2E-QP.
-    pub e2e: f64,
+    pub e2e: Rate,
     /// Step sizes and zero points in E2E-AP.
     #[serde(rename = "e2e_ap_quant")]
     pub e2e_ap_quantizer: Rate,
@@ -49,20 +49,20 @@ impl LearningRates {
         Self {
             quantizer: Rate::Absolute(1e-4),
             weights: Rate::Absolute(weights),
-            e2e: weights,
+            e2e: Rate::Absolute(weights),
             e2e_ap_quantizer: Rate::Absolute(weights),
             e2e_ap_weights: Rate::Absolute(weights),
         }
     }
 
     /// Rates for small models and little data, found by measurement on models of some million parameters. They are in step sizes, so that they
-    /// suit models whose weights are of another size; but that of E2E-QP, which falls with the bits instead.
+    /// suit models whose weights are of another size.
     pub fn small(bits: Bits) -> Self {
         let (quantizer, weights, e2e) = match bits {
-            Bits::Two => (0.024, 0.012, 2e-4),
-            Bits::Three => (0.016, 0.011, 1e-4),
-            Bits::Four => (0.012, 0.007, 1.5e-5),
-            Bits::Eight => (0.012, 0.007, 1e-6),
+            Bits::Two => (0.024, 0.012, 0.0045),
+            Bits::Three => (0.016, 0.011, 0.005),
+            Bits::Four => (0.012, 0.007, 0.0017),
+            Bits::Eight => (0.012, 0.007, 0.0017),
         };
         let (e2e_ap_quantizer, e2e_ap_weights) = match bits {
             Bits::Two => (0.0024, 0.0048),
@@ -73,7 +73,7 @@ impl LearningRates {
         Self {
             quantizer: Rate::InSteps(quantizer),
             weights: Rate::InSteps(weights),
-            e2e,
+            e2e: Rate::InSteps(e2e),
             e2e_ap_quantizer: Rate::InSteps(e2e_ap_quantizer),
             e2e_ap_weights: Rate::InSteps(e2e_ap_weights),
         }

@@ -1,6 +1,6 @@
 //! What is selected in a model, blocks that are still in files among it.
 
-use super::{Blockwise, is_loaded};
+use super::{Blockwise, TrainError, is_loaded};
 use crate::module::{Selected, select, selected_under};
 use crate::{QuantizeError, Schemes, Weights};
 
@@ -22,5 +22,21 @@ pub(crate) fn known_selection<M: Blockwise>(
     match model.outline() {
         Some(whole) => select(&whole, weights, schemes),
         None => selected_under(model, weights, schemes, None),
+    }
+}
+
+/// The error of an empty selection, with the matrices of the model.
+pub(crate) fn nothing_selected<M: Blockwise>(
+    model: &M,
+    weights: &Weights,
+    schemes: &Schemes,
+) -> TrainError {
+    match select(model, weights, schemes) {
+        Err(error) => error.into(),
+        Ok(_) => QuantizeError::NothingSelected {
+            weights: weights.to_string(),
+            matrices: String::new(),
+        }
+        .into(),
     }
 }

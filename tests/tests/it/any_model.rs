@@ -313,7 +313,7 @@ fn goes_all_the_way<M>(
 
     // E2E-QP: step sizes move, nothing else does.
     let e2e = E2eQpConfig::new()
-        .with_learning_rate(Some(2e-3))
+        .with_learning_rate(Some(2e-3.into()))
         .with_epochs(6)
         .with_grad_accumulation(2)
         .with_early_stopping(Some(2))

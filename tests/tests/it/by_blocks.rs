@@ -224,7 +224,7 @@ fn the_phase_ends_with_the_same_step_sizes() {
     let packed = model.quantize_rtn(&Weights::linears(), scheme).unwrap();
     for accumulation in [1, 3] {
         let config = E2eQpConfig::new()
-            .with_learning_rate(Some(1e-3))
+            .with_learning_rate(Some(1e-3.into()))
             .with_epochs(2)
             .with_grad_accumulation(accumulation)
             .with_round_scales(false);
@@ -279,7 +279,7 @@ fn the_recipe_goes_by_blocks_where_it_is_told_to() {
     let set = samples(32, &|x| model.forward(x), &device);
     let batch: Batch = loader(&set, 32).iter().next().unwrap().unwrap();
     let config = EfficientQatConfig::new("w2g12".parse().unwrap(), Weights::linears())
-        .with_e2e_learning_rate(Some(1e-3))
+        .with_e2e_learning_rate(Some(1e-3.into()))
         .with_grad_accumulation(2);
     let data = || (loader(&set, 8), loader(&[], 8));
     let error = |config: &EfficientQatConfig| {

@@ -180,7 +180,7 @@ where
     <M as InferenceStep>::Output: StepLoss,
 {
     let phase = E2eQpConfig::new()
-        .with_learning_rate(Some(1e-3))
+        .with_learning_rate(Some(1e-3.into()))
         .with_epochs(2)
         .with_grad_accumulation(accumulation)
         .with_recompute(by_blocks)

@@ -92,7 +92,7 @@ fn step_sizes_bring_a_model_nearer_to_its_original() {
         batch(&device),
     );
     let config = E2eQpConfig::new()
-        .with_learning_rate(Some(2e-3))
+        .with_learning_rate(Some(2e-3.into()))
         .with_epochs(6);
     let tune = |recompute: bool| {
         let phase = config.clone().with_recompute(recompute).init();

@@ -304,7 +304,7 @@ fn goes_through_both_phases() {
     );
 
     let e2e = E2eQpConfig::new()
-        .with_learning_rate(Some(1e-3))
+        .with_learning_rate(Some(1e-3.into()))
         .with_epochs(3)
         .init();
     let tuned = e2e
@@ -328,7 +328,7 @@ fn goes_through_the_recipe_and_a_file() {
     let recipe = EfficientQatConfig::new("w2g8".parse().unwrap(), Weights::linears())
         .with_quant_learning_rate(Some(3e-3.into()))
         .with_weight_learning_rate(Some(3e-3.into()))
-        .with_e2e_learning_rate(Some(1e-3))
+        .with_e2e_learning_rate(Some(1e-3.into()))
         .with_e2e_epochs(3)
         .init();
     let mut losses = Vec::new();

@@ -60,7 +60,7 @@ fn config(method: Method) -> EfficientQatConfig {
         .with_method(method)
         .with_epochs(1)
         .with_e2e_epochs(3)
-        .with_e2e_learning_rate(Some(2e-3))
+        .with_e2e_learning_rate(Some(2e-3.into()))
         .with_early_stopping(Some(2))
 }
 

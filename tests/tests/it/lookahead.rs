@@ -144,7 +144,7 @@ fn training_for_what_comes_behind_helps_there() {
     assert!(behind < here, "{behind} {here}");
 }
 
-/// A row that is a thousand times as large as the others drowns the squared error, and not the relative one.
+/// A row that is a thousand times as large as the others drowns the squared error, and not the relative one, which is found by itself.
 #[test]
 fn a_massive_row_does_not_drown_the_others() {
     let (_random, device) = (seeded(63), Device::flex());
@@ -171,4 +171,19 @@ fn a_massive_row_does_not_drown_the_others() {
         ordinary(ReconstructionLoss::Relative),
     );
     assert!(relative < 0.9 * squared, "{relative} {squared}");
+    assert_eq!(ordinary(ReconstructionLoss::Auto), relative);
+}
+
+#[test]
+fn without_massive_rows_the_error_is_squared() {
+    let (_random, device) = (seeded(64), Device::flex());
+    let model = Layers::new(&device);
+    let train: Vec<Tensor<2>> = (0..4).map(|_| batch(&device)).collect();
+    let result = |loss| {
+        let packed = trained(&model, config().with_loss(loss), &train);
+        packed.run(0, 3, train[0].clone()).into_data()
+    };
+    let auto = result(ReconstructionLoss::Auto);
+    assert_eq!(auto, result(ReconstructionLoss::Squared));
+    assert_ne!(auto, result(ReconstructionLoss::Relative));
 }

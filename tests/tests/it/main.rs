@@ -2,6 +2,7 @@
 
 mod adapters;
 mod any_model;
+mod bits_budget;
 mod book;
 mod by_block;
 mod by_blocks;
@@ -30,4 +31,5 @@ mod repacked;
 mod run_dir;
 mod select;
 mod single_file;
+mod start;
 mod tuning;

@@ -146,7 +146,7 @@ fn without_validation_data() {
     let phase = BlockApConfig::new(scheme, Weights::linears()).init();
     let packed = phase.launch(training::<Mlp>(&set, &[]), model).unwrap();
     let phase = E2eQpConfig::new()
-        .with_learning_rate(Some(1e-3))
+        .with_learning_rate(Some(1e-3.into()))
         .with_grad_accumulation(2)
         .init();
     let tuned = phase
@@ -252,7 +252,7 @@ fn accumulation_of_the_training_is_that_of_the_configuration() {
     let set = samples(40, &|x| model.forward(x), &device);
     let scheme: Scheme = "w4g12".parse().unwrap();
     let packed = model.quantize_rtn(&Weights::linears(), scheme).unwrap();
-    let config = E2eQpConfig::new().with_learning_rate(Some(1e-3));
+    let config = E2eQpConfig::new().with_learning_rate(Some(1e-3.into()));
     let by_training = config
         .init()
         .launch(training(&set, &set).grads_accumulation(2), packed.clone());

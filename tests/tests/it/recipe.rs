@@ -273,7 +273,9 @@ fn an_observer_that_fails_ends_it() {
 #[test]
 fn a_model_that_e2e_qp_made_worse_is_not_returned() {
     let (model, set) = model_and_samples(27, 32);
-    let wild = config("w2g12").with_e2e_learning_rate(Some(3.0)).init();
+    let wild = config("w2g12")
+        .with_e2e_learning_rate(Some(3.0.into()))
+        .init();
     let (mut stages, mut measured) = (Vec::new(), 0);
     let mut observer = (
         |stage: &Stage<'_, Mlp>| {
@@ -331,7 +333,9 @@ fn a_packed_model_goes_to_e2e_qp() {
     let scheme: Scheme = "w2g12".parse().unwrap();
     let packed = model.quantize_rtn(&Weights::linears(), scheme).unwrap();
     let mut stages = Vec::new();
-    let recipe = config("w2g12").with_e2e_learning_rate(Some(1e-3)).init();
+    let recipe = config("w2g12")
+        .with_e2e_learning_rate(Some(1e-3.into()))
+        .init();
     let tuned = recipe.run(packed.clone(), data(&set), &mut |stage: &Stage<'_, Mlp>| {
         stages.push((stage.name, loss(stage.model, &set)));
     });

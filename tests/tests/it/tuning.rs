@@ -236,7 +236,7 @@ fn a_model_learns_its_answers() {
     let config = TuneConfig::new()
         .with_epochs(12)
         .with_batch_size(2)
-        .with_learning_rate(Some(1e-3));
+        .with_learning_rate(Some(1e-3.into()));
     let (train, valid): (Vec<&Example>, Vec<&Example>) = (
         examples.iter().take(3).collect(),
         examples.iter().skip(3).collect(),
@@ -262,7 +262,7 @@ fn a_model_learns_its_answers() {
     );
     assert!(packed.comparison.unwrap().after < 0.8 * losses.before);
     // Far too high a rate makes it worse, and leaves it as it was.
-    let wild = config.with_learning_rate(Some(30.0)).with_epochs(1);
+    let wild = config.with_learning_rate(Some(30.0.into())).with_epochs(1);
     let wild = run(wild, &train, &valid);
     assert!(wild.is_worse(), "{:?}", wild.comparison);
     let scales = |model: &Llama| {

@@ -3,8 +3,8 @@
 use crate::FakeQuant;
 use crate::module::QuantizeError;
 use crate::module::attached::packed_weights;
-use crate::module::walk::Walk;
-use burn::module::{Module, ModuleVisitor, Param, Reparameterizer};
+use crate::module::dense::dense_matrices;
+use burn::module::{Module, Param, Reparameterizer};
 use burn::tensor::Tensor;
 use burn_eqat_kernels::{OpError, PackedWeight};
 use std::collections::HashMap;
@@ -14,11 +14,10 @@ use std::collections::HashMap;
 const REACH: f64 = 0.4;
 
 pub(super) fn fake_quantize_near<M: Module>(packed: M, original: &M) -> Result<M, QuantizeError> {
-    let mut originals = Originals::default();
-    original.visit(&mut originals);
+    let mut originals = dense_matrices(original);
     let mut table = HashMap::new();
     for (path, found) in packed_weights(&packed) {
-        let Some(weight) = originals.found.remove(&path) else {
+        let Some(weight) = originals.remove(&path) else {
             return Err(QuantizeError::NoOriginal { path });
         };
         let shape = [found.weight.d_input, found.weight.d_output()];
@@ -64,30 +63,6 @@ fn near(packed: &PackedWeight, original: Tensor<2>) -> Result<(Tensor<2>, Tensor
     let above = middle + reach;
     let above = above.mask_fill(codes.equal_elem(last), beyond);
     Ok((original.max_pair(below).min_pair(above), zero_points))
-}
-
-/// The dense matrices of a module by path.
-#[derive(Default)]
-struct Originals {
-    walk: Walk,
-    found: HashMap<String, Tensor<2>>,
-}
-
-impl ModuleVisitor for Originals {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.walk.enter(name, container);
-    }
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.walk.exit();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if D == 2 && !self.walk.is_attached() {
-            let value = crate::ComputeType::F32.cast(param.val().detach());
-            let dims = value.dims();
-            let value = value.reshape([dims[0], dims[1]]);
-            self.found.insert(self.walk.path(), value);
-        }
-    }
 }
 
 struct AttachNear {

@@ -27,17 +27,22 @@ pub enum ReconstructionLoss {
     /// massive activations: a few positions whose hidden values are hundreds of times those of the others, and which the squared error is
     /// all about.
     Relative,
+    /// By the targets of each block: the relative error if one of the positions of its first 16 batches is more than 20 times as large as
+    /// half of them, else the squared error. [`BlockAp`] finds it out; a [`BlockTrainer`](super::BlockTrainer) of its own takes it for the
+    /// squared error.
+    Auto,
 }
 
 impl ReconstructionLoss {
     /// All of them.
-    pub const ALL: [ReconstructionLoss; 2] = [Self::Squared, Self::Relative];
+    pub const ALL: [ReconstructionLoss; 3] = [Self::Squared, Self::Relative, Self::Auto];
 
-    /// The written name: `squared` or `relative`.
+    /// The written name: `squared`, `relative` or `auto`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Squared => "squared",
             Self::Relative => "relative",
+            Self::Auto => "auto",
         }
     }
 }
@@ -50,7 +55,7 @@ impl fmt::Display for ReconstructionLoss {
 
 /// A text is not the name of a [`ReconstructionLoss`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown loss {0:?}: expected squared or relative")]
+#[error("unknown loss {0:?}: expected squared, relative or auto")]
 pub struct ReconstructionLossError(String);
 
 impl FromStr for ReconstructionLoss {

@@ -47,7 +47,7 @@ impl BlockLoss {
             output = next.map_err(TrainError::Model)?;
         }
         Ok(match self.kind {
-            ReconstructionLoss::Squared => (output, sample.target),
+            ReconstructionLoss::Squared | ReconstructionLoss::Auto => (output, sample.target),
             ReconstructionLoss::Relative => relative_to_positions(output, sample.target),
         })
     }

@@ -6,6 +6,7 @@ mod copies;
 mod finished;
 mod importance;
 mod loss;
+mod massive;
 mod phase;
 mod relative;
 mod slope;

@@ -2,8 +2,9 @@ use super::blocks::Blocks;
 use super::copies::Copies;
 use super::finished::Finished;
 use super::loss;
+use super::massive::suited_loss;
 use super::train::BlockRun;
-use super::{BlockApConfig, BlockTrainer};
+use super::{BlockApConfig, BlockTrainer, ReconstructionLoss};
 use crate::module::{check_overrides, select, selected_under};
 use crate::train::cache::{Shards, Storage};
 use crate::train::error::catch_ops;
@@ -225,6 +226,11 @@ impl BlockAp {
             } else {
                 // A block may have nothing to quantize; it stays as it is then.
                 if !selected.is_empty() {
+                    let mut config = config.clone();
+                    if config.loss == ReconstructionLoss::Auto {
+                        config.loss = suited_loss(train.samples_on(&device)?)?;
+                    }
+                    let config = &config;
                     let trainer = match config.start {
                         StartValues::MinMax => BlockTrainer::new(model.clone(), index, config)?,
                         StartValues::Searched => {

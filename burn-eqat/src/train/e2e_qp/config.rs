@@ -1,16 +1,16 @@
 use super::E2eQp;
 use crate::Bits;
-use crate::train::{DeviceList, LearningRates};
+use crate::train::{DeviceList, LearningRates, Rate};
 use burn::config::Config;
 
 /// Configuration of E2E-QP, initialised with the [init function](E2eQpConfig::init). The defaults are the paper's,
 /// except for the learning rate.
 ///
 /// ```
-/// use burn_eqat::train::E2eQpConfig;
+/// use burn_eqat::train::{E2eQpConfig, Rate};
 ///
 /// let config = E2eQpConfig::new()
-///     .with_learning_rate(Some(2e-5))
+///     .with_learning_rate(Some(Rate::Absolute(2e-5)))
 ///     .with_epochs(2)
 ///     .with_grad_accumulation(4);
 /// let e2e_qp = config.init();
@@ -18,10 +18,10 @@ use burn::config::Config;
 /// ```
 #[derive(Config, Debug)]
 pub struct E2eQpConfig {
-    /// Highest learning rate of the step sizes. If not set, it depends on the size of the model
-    /// ([`LearningRates::for_model`]). It is absolute, so it must fit the size of the step sizes.
+    /// Highest learning rate of the step sizes; [in steps](Rate::InSteps), of the mean of all weights. If not set, it depends on the
+    /// size of the model ([`LearningRates::for_model`]).
     #[config(default = "None")]
-    pub learning_rate: Option<f64>,
+    pub learning_rate: Option<Rate>,
     /// Part of the steps in which the rate rises to its highest.
     #[config(default = 0.03)]
     pub warm_up: f64,

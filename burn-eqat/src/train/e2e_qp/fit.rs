@@ -7,6 +7,7 @@ use crate::module::packed_weights;
 use crate::train::best::BestSoFar;
 use crate::train::clip::{clip_grad_norm, scale_grads};
 use crate::train::launch::{data_error, for_each_batch};
+use crate::train::mean_step::MeanStep;
 use crate::train::rates::params;
 use crate::train::skips::Skips;
 use crate::train::{
@@ -138,18 +139,20 @@ impl Schedule {
 }
 
 impl Schedule {
-    /// For a model of that many parameters, and these packed weights.
+    /// For a model of that many parameters, and these packed weights with this mean step size.
     pub fn new(
         config: &E2eQpConfig,
         params: usize,
         layers: &[LayerSize],
+        mean: &MeanStep,
     ) -> Result<Self, TrainError> {
         let bits = layers
             .iter()
             .map(|layer| (layer.scheme.bits, layer.weights));
         let bits = most_bits(bits).ok_or(TrainError::NoPackedWeights)?;
         let rates = config.rates(params, bits);
-        Ok(Self::of(Phase::E2eQp, config, rates, rates.e2e))
+        let highest = rates.e2e.of(mean.value());
+        Ok(Self::of(Phase::E2eQp, config, rates, highest))
     }
 
     /// For a phase with these rates, one of which the cosine begins with.
@@ -193,7 +196,9 @@ pub(in crate::train) fn start<M: LearnerModel>(
     model: M,
 ) -> Result<(M, Schedule), TrainError> {
     let model = model.valid();
-    let schedule = Schedule::new(config, params(&model), &model.layer_sizes())?;
+    let mut mean = MeanStep::default();
+    mean.add(&model, &|_| true);
+    let schedule = Schedule::new(config, params(&model), &model.layer_sizes(), &mean)?;
     Ok((model.train_scales_only().train(), schedule))
 }
 

@@ -16,7 +16,7 @@ pub struct Rates {
     pub weight: Option<Rate>,
     /// Step sizes in E2E-QP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub e2e: Option<f64>,
+    pub e2e: Option<Rate>,
     /// Step sizes and zero points in E2E-AP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub e2e_ap_quant: Option<Rate>,

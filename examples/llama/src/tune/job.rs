@@ -6,7 +6,7 @@ use burn::config::Config;
 use burn::tensor::Device;
 use burn_eqat::files::PackedSchemes;
 use burn_eqat::lm::Examples;
-use burn_eqat::train::{TrainError, TrainEvent};
+use burn_eqat::train::{Rate, TrainError, TrainEvent};
 use burn_eqat::{Comparison, EfficientQatConfig, Observer, Stage, StageName};
 
 /// Configuration to [`tune`] a packed Llama.
@@ -14,7 +14,7 @@ use burn_eqat::{Comparison, EfficientQatConfig, Observer, Stage, StageName};
 pub struct TuneConfig {
     /// Highest learning rate of the step sizes; if not set, that of E2E-QP for the model.
     #[config(default = "None")]
-    pub learning_rate: Option<f64>,
+    pub learning_rate: Option<Rate>,
     /// Passes over the conversations.
     #[config(default = 1)]
     pub epochs: usize,
@@ -42,7 +42,7 @@ pub struct Tuned {
     /// The loss on the answers of the validation conversations; `None` where there are none.
     pub comparison: Option<Comparison>,
     /// The learning rate that was used.
-    pub learning_rate: Option<f64>,
+    pub learning_rate: Option<Rate>,
     /// The time, without measuring.
     pub seconds: f64,
     /// User and system time of the process in that time; `None` if the system does not report it.

@@ -1,5 +1,6 @@
 //! The command line as a user meets it, on the bundled model.
 
+mod bits;
 mod plan;
 mod resume;
 mod tune;

@@ -42,24 +42,38 @@ fn numbers(mut state: u64) -> impl FnMut() -> f64 {
     }
 }
 
-/// Killed at random moments, by SIGKILL or asked to end, and resumed each time, a run ends with the bytes of one that was not.
-/// `EQAT_KILLS` says how often; `tests/scripts/kill_and_resume.sh` does it a hundred times.
 #[cfg(unix)]
 #[test]
 fn a_killed_run_ends_with_the_same_bytes() {
+    kill_and_resume(&[]);
+}
+
+/// With the blocks of E2E-AP in files.
+#[cfg(unix)]
+#[test]
+fn a_killed_run_with_offload_ends_with_the_same_bytes() {
+    kill_and_resume(&["--e2e-ap-epochs", "1", "--offload"]);
+}
+
+/// Killed at random moments, by SIGKILL or asked to end, and resumed each time, a run ends with the bytes of one that was not.
+/// `EQAT_KILLS` says how often; `tests/scripts/kill_and_resume.sh` does it a hundred times.
+#[cfg(unix)]
+fn kill_and_resume(flags: &[&str]) {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
     let kills = std::env::var("EQAT_KILLS").map_or(5, |kills| kills.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let whole = dir.path().join("whole");
     let start = Instant::now();
-    succeeds(&quantize(&["--output", text(&whole)]));
+    succeeds(&quantize(
+        &[&["--output", text(&whole)][..], flags].concat(),
+    ));
     let took = start.elapsed();
     assert!(!dir.path().join("whole.run").exists());
     let expected = files(&whole);
 
     let (output, run) = (dir.path().join("killed"), dir.path().join("killed.run"));
-    let begin = quantize(&["--output", text(&output)]);
+    let begin = quantize(&[&["--output", text(&output)][..], flags].concat());
     let resume = ["quantize", "--resume", text(&run)];
     let is_run = || run.join("run.json").exists();
     let mut number = numbers(7);

@@ -26,7 +26,9 @@ fn rounded(dir: &Path, scheme: &str) -> LoadedLlama {
 
 fn tuned(model: &Llama, windows: &TokenWindows) -> Llama {
     let device = Device::flex();
-    let phase = E2eQpConfig::new().with_learning_rate(Some(1e-3)).init();
+    let phase = E2eQpConfig::new()
+        .with_learning_rate(Some(1e-3.into()))
+        .init();
     let (train, none) = (
         windows.loader(4, None, &device),
         windows.range(0..0).loader(4, None, &device),

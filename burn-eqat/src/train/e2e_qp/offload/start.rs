@@ -2,6 +2,7 @@ use super::piece::Piece;
 use crate::module::is_under;
 use crate::train::e2e_qp::E2eQpConfig;
 use crate::train::e2e_qp::fit::Schedule;
+use crate::train::mean_step::MeanStep;
 use crate::train::{Blockwise, TrainError, no_store, with_block};
 use crate::{LayerSize, Quantize, RunDir, SizeReport, StoredBlock};
 use burn::module::Module;
@@ -28,6 +29,7 @@ impl<M: LearnerModel + Blockwise> Start<M> {
         let mut device = model.devices().into_iter().next();
         let (mut pieces, mut digests) = (Vec::new(), Vec::new());
         let (mut size, mut layers) = (SizeReport::default(), Vec::new());
+        let mut mean = MeanStep::default();
         for (index, path) in model.blocks().iter().enumerate() {
             let loaded = with_block(&model, index)?;
             device = device.or_else(|| loaded.devices().into_iter().next());
@@ -35,6 +37,7 @@ impl<M: LearnerModel + Blockwise> Start<M> {
             let digest = run.digest(&loaded, &inside)?;
             size = size.and(SizeReport::of_part(&loaded, &inside));
             layers.extend(LayerSize::of_part(&loaded, &inside));
+            mean.add(&loaded, &inside);
             let piece = Piece::of(&loaded, Some(index), path);
             let stored = match model.stored_block(index) {
                 Some(stored) if !model.is_loaded(index) => stored,
@@ -51,12 +54,13 @@ impl<M: LearnerModel + Blockwise> Start<M> {
         digests.push(run.digest(&model, &|_| true)?.into());
         size = size.and(SizeReport::of_part(&model, &|_| true));
         layers.extend(LayerSize::of_part(&model, &|_| true));
+        mean.add(&model, &|_| true);
         pieces.push(Piece::of(&model, None, ""));
         let params = size.packed_weights + size.dense_params;
         Ok(Self {
             model: model.train_scales_only().train(),
             pieces,
-            schedule: Schedule::new(config, params, &layers)?,
+            schedule: Schedule::new(config, params, &layers, &mean)?,
             device: device.ok_or(TrainError::NoPackedWeights)?.inner(),
             digests,
         })

@@ -32,6 +32,10 @@ pub(in crate::cli) struct Args {
     #[arg(long = "override", value_name = "REGEX=SCHEME")]
     #[serde(rename = "override")]
     pub(super) overrides: Vec<SchemeOverride>,
+    /// Bits per weight of all weights together, with their step sizes and zero points, such as 2.6: those that the model depends on most get 3, 4
+    /// or 8 bits, the others those of the scheme
+    #[arg(long, value_name = "BITS", conflicts_with = "overrides")]
+    pub(super) bits_budget: Option<f64>,
     /// How far to go [default: efficientqat]
     #[arg(long, value_parser = method_parser())]
     pub(super) method: Option<Method>,
@@ -77,24 +81,24 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "N")]
     pub(super) epochs: Option<usize>,
     /// Step sizes and zero points that Block-AP starts each block with: those that span the range of a group, or those that make the
-    /// error small, found by a search [default: min-max]
+    /// error small, found by a search [default by preset: small searched, paper min-max]
     #[arg(long, value_name = "min-max|searched")]
     pub(super) start: Option<StartValues>,
     /// What Block-AP makes small: the squared error of a block's output, or that error relative to the size of each position, for
-    /// models with massive activations [default: squared]
-    #[arg(long, value_name = "squared|relative")]
+    /// models with massive activations; auto takes that for the blocks that have them [default by preset: small auto, paper squared]
+    #[arg(long, value_name = "squared|relative|auto")]
     pub(super) block_loss: Option<ReconstructionLoss>,
     /// Blocks of the original that the output of a block goes through before Block-AP compares it; each makes the phase half as
     /// long again [default by preset: small 1, paper 0]
     #[arg(long, value_name = "N")]
     pub(super) lookahead: Option<usize>,
-    /// Learning rate of step sizes and zero points in Block-AP [default by preset: small
-    /// 1e-3 at 2 bits, 3e-4 at 3, 1e-4 at 4, 2e-5 at 8; paper 1e-4]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    /// Learning rate of step sizes and zero points in Block-AP: a number, or with an s behind it, as in 0.02s, in mean step sizes of each
+    /// weight [default by preset: small 0.024s at 2 bits, 0.016s at 3, 0.012s at 4 and 8; paper 1e-4]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub(super) quant_lr: Option<Rate>,
-    /// Learning rate of weights and norms in Block-AP [default by preset: small 5e-4 at 2
-    /// bits, 2e-4 at 3, 6e-5 at 4, 1e-5 at 8; paper 2e-5 at 2 bits, 1e-5 at others]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    /// Learning rate of weights and norms in Block-AP [default by preset: small 0.012s at 2 bits, 0.011s at 3, 0.007s at 4 and 8; paper
+    /// 2e-5 at 2 bits, 1e-5 at others]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub(super) weight_lr: Option<Rate>,
     /// Memory for the activations of Block-AP, such as 8GB or 512MB; if they do not fit, they are kept on
     /// disk [default by preset: small as much as they need, paper 2GB]
@@ -112,13 +116,13 @@ pub(in crate::cli) struct Args {
     /// weight of memory, of one block at a time with --offload [default by preset: small 1 where it learns from the original, paper 0]
     #[arg(long, value_name = "N")]
     pub(super) e2e_ap_epochs: Option<usize>,
-    /// Highest learning rate of weights and norms in E2E-AP [default by preset: small 2e-4 at 2 bits, 8e-5 at 3, 5e-5 at 4, 4e-6 at 8;
+    /// Highest learning rate of weights and norms in E2E-AP [default by preset: small 0.0048s at 2 bits, 0.0044s at 3, 0.006s at 4 and 8;
     /// paper 2e-5 at 2 bits, 1e-5 at others]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub(super) e2e_ap_lr: Option<Rate>,
-    /// Highest learning rate of step sizes and zero points in E2E-AP [default by preset: small 1e-4 at 2 bits, 2e-5 at 3, 4e-6 at 4, 3e-7
-    /// at 8; paper as of weights]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    /// Highest learning rate of step sizes and zero points in E2E-AP [default by preset: small 0.0024s at 2 bits, 0.0011s at 3, 0.0005s at
+    /// 4 and 8; paper as of weights]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub(super) e2e_ap_quant_lr: Option<Rate>,
     /// Training windows of E2E-AP and E2E-QP [default by preset: small 512, paper 4096]
     #[arg(long, value_name = "N")]
@@ -129,10 +133,10 @@ pub(in crate::cli) struct Args {
     /// Epochs of E2E-QP, behind E2E-AP if that runs [default: 1, or 0 where E2E-AP runs]
     #[arg(long, value_name = "N")]
     pub(super) e2e_epochs: Option<usize>,
-    /// Learning rate of step sizes in E2E-QP [default by preset: small 2e-4 at 2 bits, 1e-4 at
-    /// 3, 1.5e-5 at 4, 1e-6 at 8; paper 2e-5 at 2 bits, 1e-5 at others]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub(super) e2e_lr: Option<f64>,
+    /// Learning rate of step sizes in E2E-QP; with an s, in mean step sizes of the model [default by preset: small 0.0045s at 2 bits,
+    /// 0.005s at 3, 0.0017s at 4 and 8; paper 2e-5 at 2 bits, 1e-5 at others]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    pub(super) e2e_lr: Option<Rate>,
     /// Batches whose gradients are averaged for an E2E-QP step [default by preset: small 1,
     /// paper 16]
     #[arg(long, value_name = "N")]

@@ -24,7 +24,7 @@ pub(in crate::cli) fn sizes(settings: &QuantizeSettings) -> String {
             blocks => format!(", looking ahead {}", count(blocks, "block")),
         };
         let loss = match phase.loss {
-            ReconstructionLoss::Squared => "",
+            ReconstructionLoss::Squared | ReconstructionLoss::Auto => "",
             ReconstructionLoss::Relative => ", relative error",
         };
         let start = match phase.start {

@@ -1,4 +1,5 @@
 mod args;
+mod bits;
 mod calibration;
 mod describe;
 mod planned;
@@ -195,6 +196,11 @@ impl Job<'_> {
         };
         println!("{}  {shown}", dir.display());
         (settings, _) = planned::with_windows(settings, &data);
+        if loaded.schemes.is_none() && args.bits_budget.is_some() {
+            let kept = run_dir.as_ref();
+            settings.overrides = bits::overrides(args, &settings, &loaded, &data, &device, kept)?;
+            println!("bits by budget: {}", bits::summary(&settings.overrides));
+        }
         println!("{chosen}: {}", sizes(&settings));
         println!("{}", table_head());
         let (mut evaluation, training) = (None, RefCell::new(TrainingProgress::new(args.tui)));

@@ -1,6 +1,6 @@
 use super::Args;
-use burn_eqat::Bits;
-use burn_eqat::train::LearningRates;
+use burn_eqat::train::{LearningRates, ReconstructionLoss};
+use burn_eqat::{Bits, StartValues};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -22,6 +22,9 @@ pub(super) struct PresetSizes {
     pub seq_len: usize,
     pub batch_size: usize,
     pub epochs: usize,
+    pub start: StartValues,
+    /// What Block-AP makes small.
+    pub loss: ReconstructionLoss,
     /// Original blocks that Block-AP looks ahead.
     pub lookahead: usize,
     pub e2e_size: usize,
@@ -55,6 +58,8 @@ impl Preset {
                 seq_len: 2048,
                 batch_size: 2,
                 epochs: 2,
+                start: StartValues::MinMax,
+                loss: ReconstructionLoss::Squared,
                 lookahead: 0,
                 e2e_size: 4096,
                 // Together the paper's 32 windows; the activations of as many at a time would be in no GPU.
@@ -76,6 +81,8 @@ impl Preset {
                 seq_len: 256,
                 batch_size: 2,
                 epochs: 2,
+                start: StartValues::Searched,
+                loss: ReconstructionLoss::Auto,
                 lookahead: 1,
                 e2e_size: 512,
                 e2e_batch: 4,

@@ -6,16 +6,17 @@ use crate::cli::numbers::{check_counts, check_rates, check_seq_len};
 use crate::error::Error;
 use crate::quantize::{BlockApSettings, E2eApSettings, E2eQpSettings, QuantizeSettings, Rates};
 use burn_eqat::files::PackedSchemes;
-use burn_eqat::train::{CacheConfig, DistillationConfig, Rate};
+use burn_eqat::train::{CacheConfig, DistillationConfig};
 use burn_eqat::{ComputeType, Method, Scheme};
 
 /// The flags of the phases: their use, and whether they are given.
-fn given(args: &Args) -> [(&'static str, bool, Use); 25] {
+fn given(args: &Args) -> [(&'static str, bool, Use); 26] {
     use Use::*;
     [
         ("--train-size", args.train_size.is_some(), BlockAp),
         ("--batch-size", args.batch_size.is_some(), BlockAp),
         ("--epochs", args.epochs.is_some(), BlockAp),
+        ("--bits-budget", args.bits_budget.is_some(), BlockAp),
         ("--start", args.start.is_some(), BlockAp),
         ("--block-loss", args.block_loss.is_some(), BlockAp),
         ("--lookahead", args.lookahead.is_some(), BlockAp),
@@ -176,11 +177,15 @@ pub(super) fn check_numbers(args: &Args) -> Result<(), Error> {
     check_rates(&[
         ("--quant-lr", args.quant_lr),
         ("--weight-lr", args.weight_lr),
-        ("--e2e-lr", args.e2e_lr.map(Rate::Absolute)),
+        ("--e2e-lr", args.e2e_lr),
         ("--e2e-ap-lr", args.e2e_ap_lr),
         ("--e2e-ap-quant-lr", args.e2e_ap_quant_lr),
     ])?;
     check_distillation(args)?;
+    if let Some(budget) = args.bits_budget.filter(|bits| !(0.0..=16.0).contains(bits)) {
+        let message = format!("--bits-budget is {budget}, expected bits per weight, such as 2.6");
+        return Err(Error::Setting(message));
+    }
     check_seq_len(args.seq_len)
 }
 
@@ -242,8 +247,8 @@ pub(super) fn settings(
         train_size: args.train_size.unwrap_or(preset.train_size),
         batch_size: args.batch_size.unwrap_or(preset.batch_size),
         epochs: args.epochs.unwrap_or(preset.epochs),
-        start: args.start.unwrap_or_default(),
-        loss: args.block_loss.unwrap_or_default(),
+        start: args.start.unwrap_or(preset.start),
+        loss: args.block_loss.unwrap_or(preset.loss),
         lookahead: args.lookahead.unwrap_or(preset.lookahead),
     };
     let distillation = distillation(args, &preset, packed);

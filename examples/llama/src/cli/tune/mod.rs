@@ -12,6 +12,7 @@ use crate::tune::{Prompts, Tuned, packed_schemes, tune};
 use burn_eqat::ComputeType;
 use burn_eqat::adapter::Adapter;
 use burn_eqat::files::{PackedSchemes, check_room};
+use burn_eqat::train::Rate;
 use data::{Counts, Data};
 use serde::Serialize;
 
@@ -24,7 +25,7 @@ struct Report<'a> {
     /// Mean loss of the validation answers, in nats a token.
     loss_before: Option<f64>,
     loss_after: Option<f64>,
-    learning_rate: Option<f64>,
+    learning_rate: Option<Rate>,
     seconds: f64,
     cpu_seconds: Option<f64>,
     peak_rss_mb: Option<f64>,
