@@ -65,7 +65,12 @@ impl fmt::Display for Rate {
         match (self, f.precision()) {
             (Self::Absolute(number), Some(digits)) => write!(f, "{number:.digits$e}"),
             (Self::Absolute(number), None) => write!(f, "{number:e}"),
-            (Self::InSteps(number), _) => write!(f, "{number}s"),
+            (Self::InSteps(number), Some(digits)) => {
+                // As many digits, and no exponent.
+                let rounded: f64 = format!("{number:.digits$e}").parse().unwrap_or(*number);
+                write!(f, "{rounded}s")
+            }
+            (Self::InSteps(number), None) => write!(f, "{number}s"),
         }
     }
 }
@@ -136,6 +141,13 @@ mod tests {
             let json = serde_json::to_string(text).unwrap();
             assert!(serde_json::from_str::<Rate>(&json).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn digits_are_as_asked() {
+        let text = |rate: Rate| format!("{rate:.1} {rate:.3}");
+        assert_eq!(text(Rate::InSteps(0.0206610173)), "0.021s 0.02066s");
+        assert_eq!(text(Rate::Absolute(2.06610173e-4)), "2.1e-4 2.066e-4");
     }
 
     #[test]

@@ -39,7 +39,7 @@ fn a_loss_that_is_not_finite_is_named() {
     for result in [launched, run] {
         let error = result.unwrap_err().to_string();
         let place = "Block-AP, block 0, step 2: the loss is ";
-        let rates = "with learning rate 8.61e-4 (quantizer) and 4.30e-4 (weights)";
+        let rates = "with learning rate 0.0207s (quantizer) and 0.0103s (weights)";
         assert!(error.starts_with(place) && error.contains(rates), "{error}");
     }
 
@@ -535,7 +535,7 @@ fn a_classifier_with_burns_output_goes_through_both_phases() {
     let lines = page.lines();
     assert_eq!(lines.len(), 5, "{lines:?}");
     assert!(
-        lines[0].starts_with("Block-AP: learning rates 1.0e-3"),
+        lines[0].starts_with("Block-AP: learning rates 0.024s"),
         "{lines:?}"
     );
     assert!(

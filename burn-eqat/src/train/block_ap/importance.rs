@@ -7,14 +7,14 @@ use crate::module::Selected;
 use crate::train::trained::train_only;
 use crate::train::{Blockwise, FlowMapper, FlowTensors, TrainError};
 use burn::module::{ModuleVisitor, Param};
-use burn::optim::GradientsParams;
+use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Tensor, TensorData};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::HashMap;
 
-/// Samples that the importance is estimated from.
-pub(super) const SAMPLES: usize = 16;
+/// Steps' samples that the importance is estimated from.
+const STEPS: usize = 16;
 
 /// The importance of each row of the selected weights of a block, `[d_input]`, by the paths of the weights.
 ///
@@ -25,7 +25,7 @@ pub(super) fn importance<M: Blockwise>(
     model: &M,
     loss: &BlockLoss,
     selected: &[Selected],
-    samples: impl Iterator<Item = Result<BlockSample<M>, TrainError>>,
+    steps: impl Iterator<Item = Result<Vec<BlockSample<M>>, TrainError>>,
 ) -> Result<HashMap<String, Tensor<1>>, TrainError> {
     let chosen = |path: &str| selected.iter().any(|weight| weight.path == path);
     let model = train_only(model.clone().train(), &chosen);
@@ -35,13 +35,18 @@ pub(super) fn importance<M: Blockwise>(
         random: StdRng::seed_from_u64(loss.index as u64),
         sum: None,
     };
-    for sample in samples.take(SAMPLES) {
-        let (output, _) = loss.compared(&model, sample?.train())?;
-        output.map_tensors(&mut signs);
-        let Some(sum) = signs.sum.take() else {
-            continue;
-        };
-        rows.grads = GradientsParams::from_grads(sum.backward(), &model);
+    for samples in steps.take(STEPS) {
+        // Together, whether they are one sample or one of each device.
+        let mut grads = GradientsAccumulator::new();
+        for sample in samples? {
+            let (output, _) = loss.compared(&model, sample.train())?;
+            output.map_tensors(&mut signs);
+            if let Some(sum) = signs.sum.take() {
+                let of_sample = GradientsParams::from_grads(sum.backward(), &model);
+                grads.accumulate(&model, of_sample);
+            }
+        }
+        rows.grads = grads.grads();
         model.visit(&mut rows);
     }
     Ok(rows.sums)

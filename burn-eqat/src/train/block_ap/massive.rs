@@ -5,20 +5,22 @@ use crate::compute_type::widen;
 use crate::train::{Blockwise, FlowMapper, FlowTensors, TrainError};
 use burn::tensor::Tensor;
 
-/// Samples that are looked at.
-const SAMPLES: usize = 16;
+/// Steps whose samples are looked at.
+const STEPS: usize = 16;
 
 /// A position is massive that is that many times as large as the median.
 const MASSIVE: f32 = 20.0;
 
 /// The loss that suits the targets of these samples: the relative one if a position is massive.
 pub(super) fn suited_loss<M: Blockwise>(
-    samples: impl Iterator<Item = Result<BlockSample<M>, TrainError>>,
+    steps: impl Iterator<Item = Result<Vec<BlockSample<M>>, TrainError>>,
 ) -> Result<ReconstructionLoss, TrainError> {
     let mut sizes = Sizes::default();
-    for sample in samples.take(SAMPLES) {
-        sizes.next = 0;
-        sample?.target.map_tensors(&mut sizes);
+    for samples in steps.take(STEPS) {
+        for sample in samples? {
+            sizes.next = 0;
+            sample.target.map_tensors(&mut sizes);
+        }
     }
     Ok(match sizes.of.into_iter().any(is_uneven) {
         true => ReconstructionLoss::Relative,

@@ -228,14 +228,14 @@ impl BlockAp {
                 if !selected.is_empty() {
                     let mut config = config.clone();
                     if config.loss == ReconstructionLoss::Auto {
-                        config.loss = suited_loss(train.samples_on(&device)?)?;
+                        config.loss = suited_loss(train.steps_on(&device)?)?;
                     }
                     let config = &config;
                     let trainer = match config.start {
                         StartValues::MinMax => BlockTrainer::new(model.clone(), index, config)?,
                         StartValues::Searched => {
-                            let samples = train.samples_on(&device)?;
-                            BlockTrainer::with_samples(model.clone(), index, config, samples)?
+                            let steps = train.steps_on(&device)?;
+                            BlockTrainer::with_steps(model.clone(), index, config, steps)?
                         }
                     };
                     // The trainer has its numbers; a second copy would stay beside those that are trained.

@@ -145,6 +145,17 @@ impl<M: Blockwise> BlockTrainer<M> {
         config: &BlockApConfig,
         samples: impl IntoIterator<Item = Result<BlockSample<M>, TrainError>>,
     ) -> Result<Self, TrainError> {
+        let steps = samples.into_iter().map(|sample| Ok(vec![sample?]));
+        Self::with_steps(model, index, config, steps)
+    }
+
+    /// As [`with_samples`](Self::with_samples), with all samples of a step at a time.
+    pub(super) fn with_steps(
+        model: M,
+        index: usize,
+        config: &BlockApConfig,
+        steps: impl Iterator<Item = Result<Vec<BlockSample<M>>, TrainError>>,
+    ) -> Result<Self, TrainError> {
         let mut blocks = model.blocks();
         let loss = BlockLoss::new(config, index, blocks.len());
         let path = blocks.swap_remove(index);
@@ -152,7 +163,7 @@ impl<M: Blockwise> BlockTrainer<M> {
         let model = match config.start {
             StartValues::MinMax => attach_fake_quant(model, &selected),
             StartValues::Searched => {
-                let rows = importance(&model, &loss, &selected, samples.into_iter())?;
+                let rows = importance(&model, &loss, &selected, steps)?;
                 attach_searched(model, &selected, rows)
             }
         };

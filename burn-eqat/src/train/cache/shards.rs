@@ -73,25 +73,19 @@ impl<M: Blockwise> Shards<M> {
         Ok(StepSamples(shards.collect::<Result<_, _>>()?))
     }
 
-    /// All samples in their order, brought to one device.
-    pub fn samples_on(
+    /// The samples as [`samples`](Self::samples) gives them, brought to one device.
+    pub fn steps_on(
         &self,
         device: &Device,
-    ) -> Result<impl Iterator<Item = Result<BlockSample<M>, TrainError>>, TrainError> {
-        let steps = self.samples()?;
+    ) -> Result<impl Iterator<Item = Result<Vec<BlockSample<M>>, TrainError>>, TrainError> {
         let device = device.clone();
-        let samples = steps.flat_map(|step| match step {
-            Ok(samples) => samples.into_iter().map(Ok).collect(),
-            Err(error) => vec![Err(error)],
-        });
-        Ok(samples.map(move |sample| {
-            let sample = sample?;
-            Ok(BlockSample {
-                input: flow_to_device(sample.input, &device),
-                target: flow_to_device(sample.target, &device),
-                context: flow_to_device(sample.context, &device),
-            })
-        }))
+        let here = move |sample: BlockSample<M>| BlockSample {
+            input: flow_to_device(sample.input, &device),
+            target: flow_to_device(sample.target, &device),
+            context: flow_to_device(sample.context, &device),
+        };
+        let steps = self.samples()?;
+        Ok(steps.map(move |samples| Ok(samples?.into_iter().map(&here).collect())))
     }
 
     /// Takes the targets through a block: `block` those of the first device, and each of the `copies` of the model, all of

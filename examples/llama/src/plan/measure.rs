@@ -13,7 +13,7 @@ use burn_eqat::train::{
     BlockApConfig, BlockRates, BlockSample, BlockStep, BlockTrainer, Blockwise, ModelError,
     TrainError,
 };
-use burn_eqat::{Quantize, SchemeOverride, Schemes};
+use burn_eqat::{Quantize, SchemeOverride, Schemes, StartValues};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -121,7 +121,13 @@ impl MeasuredSteps {
             let forward = 2.0 * (train + valid) + epochs * valid * through;
             // Blocks ahead have no gradients of weights: half of a step.
             let step = 0.5 + 0.5 * through;
-            blocks * (epochs * train * step * self.block_ap_step + forward * self.block_ap_forward)
+            // Start values are searched for with a few batches.
+            let searched = match phase.start {
+                StartValues::MinMax => 0.0,
+                StartValues::Searched => train.min(16.0),
+            };
+            let steps = epochs * train + searched;
+            blocks * (steps * step * self.block_ap_step + forward * self.block_ap_forward)
         });
         // Training and validation of an end-to-end phase, whose steps and forward passes of a block take this long.
         let end_to_end = |phase: E2eQpSettings, epochs: usize, step: f64, forward: f64| {

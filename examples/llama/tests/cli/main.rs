@@ -657,7 +657,7 @@ fn overrides_and_few_windows() {
         stderr.contains(&format!("used: {used} for Block-AP")),
         "{stderr}"
     );
-    assert!(used > 0 && used < 256 && report["settings"]["rates"]["quant"] == 1e-3);
+    assert!(used > 0 && used < 256 && report["settings"]["rates"]["quant"] == "0.024s");
     // Of the six blocks one weight each.
     assert_eq!(report["scheme"], "w2g64 + 6 at w4g64");
     let bits = report["stages"][3]["bits_per_weight"].as_f64().unwrap();

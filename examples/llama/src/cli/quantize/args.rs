@@ -34,7 +34,12 @@ pub(in crate::cli) struct Args {
     pub(super) overrides: Vec<SchemeOverride>,
     /// Bits per weight of all weights together, with their step sizes and zero points, such as 2.6: those that the model depends on most get 3, 4
     /// or 8 bits, the others those of the scheme
-    #[arg(long, value_name = "BITS", conflicts_with = "overrides")]
+    #[arg(
+        long,
+        value_name = "BITS",
+        conflicts_with = "overrides",
+        allow_negative_numbers = true
+    )]
     pub(super) bits_budget: Option<f64>,
     /// How far to go [default: efficientqat]
     #[arg(long, value_parser = method_parser())]
