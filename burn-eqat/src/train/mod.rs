@@ -17,6 +17,7 @@ mod flow_tensors;
 mod hidden;
 mod kept_tensors;
 mod launch;
+mod matrix_grads;
 mod mean_step;
 pub mod metrics;
 mod optimizer;

@@ -4,11 +4,11 @@ use crate::module::selected_under;
 use crate::train::by_blocks::{Blocks, go_back};
 use crate::train::event::OnEvent;
 use crate::train::launch::data_error;
+use crate::train::matrix_grads::for_each_matrix_grad;
 use crate::train::trained::train_only;
 use crate::train::{Blockwise, Pass, TrainError, TrainEvent, with_block};
 use crate::{Schemes, Weights};
 use burn::data::dataloader::DataLoader;
-use burn::module::{ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use std::collections::HashMap;
@@ -85,48 +85,23 @@ impl<M: Blockwise> Blocks<M> for Found<'_, M> {
         model: M,
         grads: GradientsParams,
     ) -> Result<bool, TrainError> {
-        let mut visitor = Visitor {
-            path: Vec::new(),
-            grads,
-            squares: &mut self.squares,
-        };
-        model.visit(&mut visitor);
+        for_each_matrix_grad(&model, grads, &mut |path, grad| {
+            let [rows, columns] = grad.dims();
+            let square = grad.square();
+            let of_rows = square.clone().sum_dim(1).reshape([rows]);
+            let of_columns = square.sum_dim(0).reshape([columns]);
+            let sums = match self.squares.remove(&path) {
+                Some(sums) => Squares {
+                    rows: sums.rows + of_rows,
+                    columns: sums.columns + of_columns,
+                },
+                None => Squares {
+                    rows: of_rows,
+                    columns: of_columns,
+                },
+            };
+            self.squares.insert(path, sums);
+        });
         Ok(true)
-    }
-}
-
-struct Visitor<'a> {
-    path: Vec<String>,
-    grads: GradientsParams,
-    squares: &'a mut HashMap<String, Squares>,
-}
-
-impl ModuleVisitor for Visitor<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.into());
-    }
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(grad) = self.grads.remove::<D>(param.id) else {
-            return;
-        };
-        let [rows, columns] = [grad.dims()[0], grad.dims()[D - 1]];
-        let square: Tensor<2> = grad.square().reshape([rows, columns]);
-        let of_rows = square.clone().sum_dim(1).reshape([rows]);
-        let of_columns = square.sum_dim(0).reshape([columns]);
-        let path = self.path.join(".");
-        let sums = match self.squares.remove(&path) {
-            Some(sums) => Squares {
-                rows: sums.rows + of_rows,
-                columns: sums.columns + of_columns,
-            },
-            None => Squares {
-                rows: of_rows,
-                columns: of_columns,
-            },
-        };
-        self.squares.insert(path, sums);
     }
 }

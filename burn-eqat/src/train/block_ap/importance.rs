@@ -4,9 +4,9 @@ use super::BlockSample;
 use super::loss::BlockLoss;
 use crate::compute_type::widen;
 use crate::module::Selected;
+use crate::train::matrix_grads::for_each_matrix_grad;
 use crate::train::trained::train_only;
 use crate::train::{Blockwise, FlowMapper, FlowTensors, TrainError};
-use burn::module::{ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Tensor, TensorData};
 use rand::rngs::StdRng;
@@ -29,7 +29,7 @@ pub(super) fn importance<M: Blockwise>(
 ) -> Result<HashMap<String, Tensor<1>>, TrainError> {
     let chosen = |path: &str| selected.iter().any(|weight| weight.path == path);
     let model = train_only(model.clone().train(), &chosen);
-    let mut rows = Rows::default();
+    let mut rows = HashMap::<String, Tensor<1>>::new();
     // A block that trains again starts from the same values.
     let mut signs = Signs {
         random: StdRng::seed_from_u64(loss.index as u64),
@@ -46,10 +46,17 @@ pub(super) fn importance<M: Blockwise>(
                 grads.accumulate(&model, of_sample);
             }
         }
-        rows.grads = grads.grads();
-        model.visit(&mut rows);
+        for_each_matrix_grad(&model, grads.grads(), &mut |path, grad| {
+            let count = grad.dims()[0];
+            let sum = grad.square().sum_dim(1).reshape([count]);
+            let sum = match rows.remove(&path) {
+                Some(all) => all + sum,
+                None => sum,
+            };
+            rows.insert(path, sum);
+        });
     }
-    Ok(rows.sums)
+    Ok(rows)
 }
 
 /// Adds up tensors, each element with a random sign.
@@ -73,36 +80,5 @@ impl FlowMapper for Signs {
             None => sum,
         });
         tensor
-    }
-}
-
-/// Sums of the squares of gradients over each row of a matrix, by paths.
-#[derive(Default)]
-struct Rows {
-    path: Vec<String>,
-    grads: GradientsParams,
-    sums: HashMap<String, Tensor<1>>,
-}
-
-impl ModuleVisitor for Rows {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.into());
-    }
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(grad) = self.grads.remove::<D>(param.id) else {
-            return;
-        };
-        let rows = grad.dims()[0];
-        let squares = grad.square().reshape([rows as i32, -1]);
-        let sum: Tensor<1> = Tensor::<2>::sum_dim(squares, 1).reshape([rows]);
-        let path = self.path.join(".");
-        let all = match self.sums.remove(&path) {
-            Some(all) => all + sum,
-            None => sum,
-        };
-        self.sums.insert(path, all);
     }
 }
