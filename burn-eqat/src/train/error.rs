@@ -22,7 +22,7 @@ pub enum TrainError {
         step: usize,
         /// The loss.
         loss: f64,
-        /// The learning rates of the step: of the quantizer and of the weights in Block-AP, of the step sizes in E2E-QP.
+        /// The learning rates of the step: of the quantizer and of the weights in Block-AP and E2E-AP, of the step sizes in E2E-QP.
         rates: Vec<Rate>,
     },
     /// Gradients are not finite.

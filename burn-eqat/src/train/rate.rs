@@ -65,11 +65,12 @@ impl fmt::Display for Rate {
         match (self, f.precision()) {
             (Self::Absolute(number), Some(digits)) => write!(f, "{number:.digits$e}"),
             (Self::Absolute(number), None) => write!(f, "{number:e}"),
-            (Self::InSteps(number), Some(digits)) => {
+            (Self::InSteps(number), Some(digits)) if (1e-6..1e6).contains(number) => {
                 // As many digits, and no exponent.
                 let rounded: f64 = format!("{number:.digits$e}").parse().unwrap_or(*number);
                 write!(f, "{rounded}s")
             }
+            (Self::InSteps(number), Some(digits)) => write!(f, "{number:.digits$e}s"),
             (Self::InSteps(number), None) => write!(f, "{number}s"),
         }
     }
@@ -148,6 +149,7 @@ mod tests {
         let text = |rate: Rate| format!("{rate:.1} {rate:.3}");
         assert_eq!(text(Rate::InSteps(0.0206610173)), "0.021s 0.02066s");
         assert_eq!(text(Rate::Absolute(2.06610173e-4)), "2.1e-4 2.066e-4");
+        assert_eq!(text(Rate::InSteps(7.5e31)), "7.5e31s 7.500e31s");
     }
 
     #[test]

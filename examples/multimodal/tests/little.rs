@@ -80,7 +80,7 @@ fn little_is_lost_at_two_bits_and_files_keep_it() {
             .row(&little.loaded.model, ("-", "full-precision"), 0.0)
             .unwrap();
         let (packed, rows) = little.quantize(&settings, &mut |_| {}).unwrap();
-        let [rounded, _, tuned] = &rows[..] else {
+        let [rounded, trained, tuned] = &rows[..] else {
             panic!("{world}: stages are missing: {rows:?}");
         };
         // Rounding does little to models with so many bits to spare. Training must not do more.
@@ -103,7 +103,7 @@ fn little_is_lost_at_two_bits_and_files_keep_it() {
         assert_eq!(in_tower.is_empty(), tower.is_none());
         assert!(in_tower.iter().all(|bits| *bits == Bits::Four));
 
-        // What was saved is what was measured, to the bit.
+        // What was saved is what was measured, to the bit: of the last stage, or of the one before, where that made it worse.
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("packed");
         little.loaded.save_packed(&packed, &target, false).unwrap();
@@ -111,9 +111,14 @@ fn little_is_lost_at_two_bits_and_files_keep_it() {
         let row = again
             .row(&again.loaded.model, ("w2g64", "e2e-qp"), 0.0)
             .unwrap();
-        assert_eq!(
-            (row.greedy, row.sampled),
-            (tuned.greedy.clone(), tuned.sampled.clone())
+        let is_saved = |measured: &&Row| {
+            measured.greedy == row.greedy
+                && measured.sampled == row.sampled
+                && measured.loss == row.loss
+        };
+        assert!(
+            [trained, tuned].iter().any(is_saved),
+            "{world}: {row:?} of {rows:?}"
         );
         assert_eq!(row.bits_per_weight, tuned.bits_per_weight);
     }

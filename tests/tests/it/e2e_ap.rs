@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::Device;
 use burn_eqat::train::{
-    DistillationConfig, E2eApConfig, Phase, Student, Teacher, TrainError, TrainEvent,
+    DistillationConfig, E2eApConfig, Phase, Rate, Student, Teacher, TrainError, TrainEvent,
 };
 use burn_eqat::{
     EfficientQatConfig, FakeQuant, Packed, Quantize, RunDir, Scheme, Stage, StageName, Weights,
@@ -124,6 +124,26 @@ fn everything_in_the_blocks_learns() {
     assert_ne!(old.0, new.0);
     assert_ne!(old.1, new.1);
     new.2.into_data().assert_eq(&old.2.into_data(), true);
+}
+
+#[test]
+fn a_loss_that_is_not_finite_comes_with_both_rates() {
+    let (_random, device) = (seeded(57), Device::flex());
+    let original = original(&device);
+    let near = packed(&original).fake_quantize_near(&original).unwrap();
+    let wild = E2eApConfig::new()
+        .with_weight_learning_rate(Some(1e30.into()))
+        .with_quant_learning_rate(Some(Rate::InSteps(1e32)))
+        .with_max_skipped(0)
+        .init();
+    let (train, none) = (loader(8, &device), loader(0, &device));
+    let error = wild.run(near, train, none, &mut |_| Ok(()));
+    let error = error.unwrap_err().to_string();
+    let expected = "with learning rate 1.00e32s (quantizer) and 1.00e30 (weights)";
+    assert!(
+        error.starts_with("E2E-AP, step 2: ") && error.contains(expected),
+        "{error}"
+    );
 }
 
 /// The words of the codes of all weights.

@@ -51,7 +51,7 @@ fn a_loss_that_is_not_finite_is_named() {
         let error = result.unwrap_err().to_string();
         let place = "E2E-QP, step 2: the loss is ";
         assert!(error.starts_with(place), "{error}");
-        assert!(error.contains("with learning rate 2.00e-4"), "{error}");
+        assert!(error.contains("with learning rate 0.0045s"), "{error}");
     }
 }
 

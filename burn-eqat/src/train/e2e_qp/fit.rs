@@ -11,7 +11,7 @@ use crate::train::mean_step::MeanStep;
 use crate::train::rates::params;
 use crate::train::skips::Skips;
 use crate::train::{
-    CosineSchedule, DataSplit, Epoch, LearningRates, Phase, StepLoss, TrainError, TrainEvent,
+    CosineSchedule, DataSplit, Epoch, LearningRates, Phase, Rate, StepLoss, TrainError, TrainEvent,
 };
 use crate::{Bits, LayerSize, Quantize, QuantizeError};
 use burn::data::dataloader::{DataLoader, Progress};
@@ -135,6 +135,19 @@ impl Schedule {
         let steps = *self.steps.get().expect("counted before the first step");
         let warm_up = (self.config.warm_up * steps as f64).ceil() as usize;
         CosineSchedule::new(self.highest, self.config.final_rate, warm_up, steps).at(step)
+    }
+
+    /// The rates of a step as they are told: of the quantizer and of the weights in E2E-AP.
+    fn rates_at(&self, step: usize) -> Vec<Rate> {
+        let highest = match self.phase {
+            Phase::E2eAp => vec![self.rates.e2e_ap_quantizer, self.rates.e2e_ap_weights],
+            Phase::BlockAp | Phase::E2eQp => vec![self.rates.e2e],
+        };
+        let part = match self.highest > 0.0 {
+            true => self.at(step) / self.highest,
+            false => 0.0,
+        };
+        highest.into_iter().map(|rate| rate.times(part)).collect()
     }
 }
 
@@ -479,7 +492,7 @@ impl<L> Fit<L> {
                 block: None,
                 step: self.step + 1,
                 norm,
-                rates: vec![self.schedule.at(self.step).into()],
+                rates: self.schedule.rates_at(self.step),
             };
             return self.skip(trainee, error, epoch);
         }
@@ -560,7 +573,7 @@ impl<L> Fit<L> {
             block: None,
             step: step + 1,
             loss,
-            rates: vec![self.schedule.at(step).into()],
+            rates: self.schedule.rates_at(step),
         })
     }
 }
