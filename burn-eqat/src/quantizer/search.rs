@@ -26,7 +26,7 @@ const LEAST: f64 = 1e-2;
 ///
 /// let scheme: Scheme = "w2g8".parse()?;
 /// // All but one of the weights are multiples of 0.1.
-/// let weights = [-0.1, 0.0, 0.1, 0.2, 0.1, -0.1, 0.2, 0.9];
+/// let weights = [-0.1, 0.0, 0.1, 0.2, 0.1, -0.1, 0.2, 0.6];
 /// let weight = Tensor::<1>::from_floats(weights, &Device::flex()).reshape([8, 1]);
 /// // The last one does not matter.
 /// let importance = Tensor::<1>::from_floats([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0], &Device::flex());

@@ -40,23 +40,23 @@ use std::sync::Arc;
 /// #     }
 /// # }
 /// # struct Rows;
-/// # impl Batcher<[f32; 16], Tensor<2>> for Rows {
-/// #     fn batch(&self, rows: Vec<[f32; 16]>, device: &Device) -> Tensor<2> {
+/// # impl Batcher<[f32; 32], Tensor<2>> for Rows {
+/// #     fn batch(&self, rows: Vec<[f32; 32]>, device: &Device) -> Tensor<2> {
 /// #         let rows: Vec<Tensor<2>> = rows.iter().map(|row| Tensor::from_data([*row], device)).collect();
 /// #         Tensor::cat(rows, 0)
 /// #     }
 /// # }
-/// # let linear = || LinearConfig::new(16, 16).init(&Device::flex());
+/// # let linear = || LinearConfig::new(32, 32).init(&Device::flex());
 /// # let model = Model { first: linear(), second: linear() };
-/// # let rows: Vec<[f32; 16]> = (0..4).map(|row| std::array::from_fn(|i| (row * i) as f32)).collect();
+/// # let rows: Vec<[f32; 32]> = (0..4).map(|row| std::array::from_fn(|i| (row * i) as f32)).collect();
 /// # let train = DataLoaderBuilder::new(Rows).batch_size(2).build(InMemDataset::new(rows));
 /// // `model` implements `Blockwise` with an `output_loss`, and `train` is a loader of its batches.
-/// let (weights, scheme) = (Weights::linears(), "w2g16".parse()?);
-/// let config = BitsBudgetConfig::new(4.25);
+/// let (weights, scheme) = (Weights::linears(), "w2g32".parse()?);
+/// let config = BitsBudgetConfig::new(3.6);
 /// let schemes = config.schemes(&model, &weights, scheme, train, &mut |_| Ok(()))?;
 /// // For `EfficientQatConfig::with_overrides`, or any other way to quantize.
 /// let packed = model.quantize_rtn(&weights, schemes)?;
-/// assert!(packed.size_report().bits_per_weight() <= 4.25);
+/// assert!(packed.size_report().bits_per_weight() <= 3.6);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Config, Debug)]
