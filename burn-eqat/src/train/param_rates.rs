@@ -7,7 +7,7 @@ use crate::module::fake_quantized;
 use burn::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler};
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup, Reparameterization};
 use burn::tensor::Tensor;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What is not measured in step sizes moves by this part of what a rate in step sizes would be for the whole range.
 const OTHERS: f64 = 0.1;
@@ -29,21 +29,22 @@ struct Size {
 impl ParamRates {
     /// Of a module as it is now, for those of its parameters whose paths are chosen.
     pub fn of<M: Module>(module: &M, chosen: &dyn Fn(&str) -> bool) -> Self {
+        let mut weights = fake_quantized(module);
+        weights.retain(|weight| chosen(&of_quantizer(&weight.path, "scales")));
         let mut sizes = Sizes {
             chosen,
+            weights: weights.iter().map(|weight| weight.path.as_str()).collect(),
             path: Vec::new(),
             means: HashMap::new(),
             others: Vec::new(),
         };
         module.visit(&mut sizes);
         let Sizes { means, others, .. } = sizes;
-        let mut weights = fake_quantized(module);
-        weights.retain(|weight| means.contains_key(&weight.path));
         let ranges = weights.iter().map(|weight| {
             let range = f64::from(weight.scheme.bits.max_code());
             (range, weight.weights as f64)
         });
-        // Of most weights, where they differ.
+        // The mean over all numbers, where weights differ.
         let (sum, count) = ranges.fold((0.0, 0.0), |(sum, count), (range, weights)| {
             (sum + range * weights, count + weights)
         });
@@ -58,16 +59,13 @@ impl ParamRates {
         };
         for weight in &weights {
             let (path, mean) = (&weight.path, means[&weight.path]);
-            let of_quantizer = |field: &str| format!("{path}.{}.{field}", FakeQuant::NAME);
             let codes = OTHERS / f64::from(weight.scheme.bits.max_code());
             add(path.clone(), false, mean);
-            add(of_quantizer("scales"), true, mean);
-            add(of_quantizer("zero_points"), true, codes);
+            add(of_quantizer(path, "scales"), true, mean);
+            add(of_quantizer(path, "zero_points"), true, codes);
         }
         for (path, size) in others {
-            if !means.contains_key(&path) {
-                add(path, false, size * OTHERS / range);
-            }
+            add(path, false, size * OTHERS / range);
         }
         Self { sizes }
     }
@@ -87,9 +85,16 @@ impl ParamRates {
     }
 }
 
-/// Reads means of step sizes, and root mean squares of everything else.
+/// The path of what quantizes the weight at a path.
+fn of_quantizer(weight: &str, field: &str) -> String {
+    format!("{weight}.{}.{field}", FakeQuant::NAME)
+}
+
+/// Reads means of step sizes, and root mean squares of what is not quantized.
 struct Sizes<'a> {
     chosen: &'a dyn Fn(&str) -> bool,
+    /// The paths of the fake-quantized weights, which go by their step sizes.
+    weights: HashSet<&'a str>,
     path: Vec<String>,
     /// By the path of the weight.
     means: HashMap<String, f64>,
@@ -112,7 +117,7 @@ impl ModuleVisitor for Sizes<'_> {
         if let Some(weight) = path.strip_suffix(&format!(".{}.scales", FakeQuant::NAME)) {
             let mean = value().mean().into_scalar();
             self.means.insert(weight.to_string(), mean);
-        } else if !is_of_quantizer(&path) {
+        } else if !is_of_quantizer(&path) && !self.weights.contains(path.as_str()) {
             let square: f64 = value().square().mean().into_scalar();
             self.others.push((path, square.sqrt()));
         }

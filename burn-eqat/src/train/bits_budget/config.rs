@@ -102,6 +102,7 @@ impl BitsBudgetConfig {
                 &device,
                 on_event,
             )?;
+            let candidates = candidates(scheme);
             let (mut paths, mut choices, mut numbers) = (Vec::new(), Vec::new(), 0.0);
             for (index, block) in model.blocks().iter().enumerate() {
                 let loaded = with_block(&model, index)?;
@@ -114,9 +115,9 @@ impl BitsBudgetConfig {
                     let [d_input, d_output] = weight.dims();
                     let count = (d_input * d_output) as f64;
                     let mut options = Vec::new();
-                    for scheme in candidates(scheme) {
+                    for scheme in &candidates {
                         let bits = scheme.bits_per_weight(d_input) * count;
-                        let error = rise(weight, squares, &scheme);
+                        let error = rise(weight, squares, scheme);
                         let error = error.map_err(|error| QuantizeError::Scheme {
                             path: selected.path.clone(),
                             error,
@@ -145,7 +146,7 @@ impl BitsBudgetConfig {
             let mut schemes = schemes;
             for (path, index) in paths.iter().zip(chosen) {
                 if index > 0 {
-                    schemes = schemes.with_path(path, candidates(scheme)[index]);
+                    schemes = schemes.with_path(path, candidates[index]);
                 }
             }
             Ok(schemes)

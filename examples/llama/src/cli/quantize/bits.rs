@@ -1,6 +1,5 @@
 //! Bits of each weight by a budget.
 
-use super::Args;
 use crate::cli::training_progress::TrainingProgress;
 use crate::error::Error;
 use crate::load::LoadedLlama;
@@ -16,19 +15,15 @@ use std::collections::BTreeMap;
 /// What the run directory calls the schemes that were found.
 const BITS: &str = "bits";
 
-/// Which weights have other schemes than that of the settings, by the budget of the flags, if there is one. A run that goes on has
-/// kept it.
+/// Which weights have other schemes than that of the settings, by a budget of bits per weight. A run that goes on has kept it.
 pub(super) fn overrides(
-    args: &Args,
+    budget: f64,
     settings: &QuantizeSettings,
     loaded: &LoadedLlama,
     data: &Calibration,
     device: &Device,
     run: Option<&RunDir>,
 ) -> Result<Vec<SchemeOverride>, Error> {
-    let Some(budget) = args.bits_budget else {
-        return Ok(Vec::new());
-    };
     if let Some((run, kept)) = run.and_then(|run| Some((run, run.note(BITS)?))) {
         let kept = serde_json::from_value(kept);
         return kept.map_err(|error| Error::input(run.path(), format!("{BITS}: {error}")));

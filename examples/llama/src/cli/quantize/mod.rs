@@ -196,9 +196,9 @@ impl Job<'_> {
         };
         println!("{}  {shown}", dir.display());
         (settings, _) = planned::with_windows(settings, &data);
-        if loaded.schemes.is_none() && args.bits_budget.is_some() {
+        if let Some(budget) = args.bits_budget {
             let kept = run_dir.as_ref();
-            settings.overrides = bits::overrides(args, &settings, &loaded, &data, &device, kept)?;
+            settings.overrides = bits::overrides(budget, &settings, &loaded, &data, &device, kept)?;
             println!("bits by budget: {}", bits::summary(&settings.overrides));
         }
         println!("{chosen}: {}", sizes(&settings));
