@@ -44,6 +44,22 @@ pub fn supports(device: &Device, dtype: DType) -> bool {
     dtype.is_float() && known && device.supports_dtype(dtype)
 }
 
+/// Whether Burn multiplies matrices of any shape in a float type on a device. On CubeCL's CPU runtime and without the `autotune`
+/// feature, Burn 0.22.1 takes the same kernel for all shapes, which in 16 bits needs more memory than the first cache of some CPUs
+/// has; its matmul then panics. With `autotune` it finds another.
+///
+/// ```
+/// use burn::tensor::{DType, Device};
+/// use burn_eqat_kernels::multiplies;
+///
+/// assert!(multiplies(&Device::flex(), DType::BF16));
+/// ```
+pub fn multiplies(device: &Device, dtype: DType) -> bool {
+    let one_kernel = !cfg!(feature = "autotune")
+        && Capability::of(device).is_some_and(|capability| !capability.is_gpu());
+    supports(device, dtype) && !(one_kernel && dtype.size() == 2)
+}
+
 /// Whether a device is a GPU: one of CubeCL's that is no CPU. (LibTorch is one of CPUs here.)
 ///
 /// ```

@@ -66,7 +66,7 @@ pub mod transformer;
 pub use activations::Activations;
 pub use api::{fake_quantize, pack, pack_columns, unpack, unpack_columns};
 pub use bits::{Bits, BitsError};
-pub use capability::{is_gpu, supports, word_type};
+pub use capability::{is_gpu, multiplies, supports, word_type};
 pub use error::OpError;
 pub use layout::{Fields, PackError, pack_codes, unpack_codes};
 pub use ops::QuantOps;

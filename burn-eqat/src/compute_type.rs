@@ -1,4 +1,4 @@
-use crate::kernels::{is_gpu, supports};
+use crate::kernels::{is_gpu, multiplies};
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 use core::fmt;
 use core::str::FromStr;
@@ -67,7 +67,7 @@ impl ComputeType {
     ///
     /// When it does not; the error names both.
     pub fn check(self, device: &Device) -> Result<(), ComputeTypeError> {
-        if supports(device, self.dtype()) {
+        if multiplies(device, self.dtype()) {
             return Ok(());
         }
         let supported = ComputeType::ALL.into_iter();
@@ -75,7 +75,7 @@ impl ComputeType {
             dtype: self,
             device: format!("{device:?}"),
             supported: supported
-                .filter(|other| supports(device, other.dtype()))
+                .filter(|other| multiplies(device, other.dtype()))
                 .collect(),
         })
     }

