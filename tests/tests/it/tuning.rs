@@ -244,7 +244,10 @@ fn a_model_learns_its_answers() {
     let of = |items: Vec<&Example>| items.into_iter().cloned().collect::<Examples>();
     let (train, valid) = (of(train), of(valid));
     let run = |config: TuneConfig, train: &Examples, valid: &Examples| {
-        tune(&loaded, train, valid, &config, &device, &mut |_| Ok(())).unwrap()
+        tune(&loaded, train, valid, &config, &device, None, &mut |_| {
+            Ok(())
+        })
+        .unwrap()
     };
     let tuned = run(config.clone(), &train, &valid);
     let losses = tuned.comparison.unwrap();
@@ -283,6 +286,7 @@ fn a_full_precision_model_is_not_tuned() {
         &examples,
         &TuneConfig::new(),
         &device,
+        None,
         &mut |_| Ok(()),
     );
     let error = result.map(|_| ()).unwrap_err().to_string();

@@ -127,7 +127,7 @@ impl fmt::Display for DeviceNames {
 }
 
 /// `--device` of the commands that compute on one device.
-#[derive(clap::Args, Clone, Debug)]
+#[derive(clap::Args, Clone, Debug, Serialize, Deserialize)]
 pub(super) struct DeviceArg {
     /// Where to compute: a backend, such as flex, or one of its devices, such as cuda:1. There are more when
     /// their cargo features are [default: flex, or the first there is]

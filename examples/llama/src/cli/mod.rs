@@ -18,6 +18,7 @@ mod pretrain;
 mod progress;
 mod quantize;
 mod report;
+mod run;
 mod training_bar;
 mod training_progress;
 mod tune;

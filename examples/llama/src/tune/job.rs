@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use burn_eqat::files::PackedSchemes;
 use burn_eqat::lm::Examples;
 use burn_eqat::train::{Rate, TrainError, TrainEvent};
-use burn_eqat::{Comparison, EfficientQatConfig, Observer, Stage, StageName};
+use burn_eqat::{Comparison, EfficientQatConfig, Observer, RunDir, Stage, StageName};
 
 /// Configuration to [`tune`] a packed Llama.
 #[derive(Config, Debug)]
@@ -59,7 +59,7 @@ impl Tuned {
 }
 
 /// Trains the step sizes of a packed model on the answers of conversations (E2E-QP). The callback gets each event, and may stop
-/// it with an error.
+/// it with an error. With a run directory, the state of the training is kept there, and goes on from what is there.
 ///
 /// # Errors
 ///
@@ -70,6 +70,7 @@ pub fn tune(
     valid: &Examples,
     config: &TuneConfig,
     device: &Device,
+    run: Option<RunDir>,
     on_event: &mut dyn FnMut(&TrainEvent) -> Result<(), TrainError>,
 ) -> Result<Tuned, Error> {
     let packed = packed_schemes(loaded)?;
@@ -86,7 +87,11 @@ pub fn tune(
         meter: Meter::start(),
         tuned: None,
     };
-    let model = (recipe.init()).run(loaded.model.clone(), (train, valid), &mut watcher)?;
+    let mut recipe = recipe.init();
+    if let Some(run) = run {
+        recipe = recipe.with_run_dir(run);
+    }
+    let model = recipe.run(loaded.model.clone(), (train, valid), &mut watcher)?;
     let tuned = watcher.tuned.ok_or(TrainError::NoData)?;
     Ok(Tuned { model, ..tuned })
 }

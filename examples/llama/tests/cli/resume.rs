@@ -45,36 +45,43 @@ fn numbers(mut state: u64) -> impl FnMut() -> f64 {
 #[cfg(unix)]
 #[test]
 fn a_killed_run_ends_with_the_same_bytes() {
-    kill_and_resume(&[]);
+    kill_and_resume("quantize", quantize(&[]));
 }
 
 /// With the blocks of E2E-AP in files.
 #[cfg(unix)]
 #[test]
 fn a_killed_run_with_offload_ends_with_the_same_bytes() {
-    kill_and_resume(&["--e2e-ap-epochs", "1", "--offload"]);
+    kill_and_resume("quantize", quantize(&["--e2e-ap-epochs", "1", "--offload"]));
 }
 
-/// Killed at random moments, by SIGKILL or asked to end, and resumed each time, a run ends with the bytes of one that was not.
-/// `EQAT_KILLS` says how often; `tests/scripts/kill_and_resume.sh` does it a hundred times.
 #[cfg(unix)]
-fn kill_and_resume(flags: &[&str]) {
+#[test]
+fn a_killed_tuning_ends_with_the_same_bytes() {
+    let place = super::tune::Place::new();
+    // More steps than there are between two savings.
+    let flags = place.tune(&["--epochs", "10", "--lr", "1e-6"]);
+    kill_and_resume("tune", flags.iter().map(String::as_str).collect());
+}
+
+/// Killed at random moments, by SIGKILL or asked to end, and resumed each time, a job ends with the bytes of one that was not.
+/// `begin` are its flags without an output. `EQAT_KILLS` says how often; `tests/scripts/kill_and_resume.sh` does it a hundred times.
+#[cfg(unix)]
+fn kill_and_resume(job: &str, begin: Vec<&str>) {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
     let kills = std::env::var("EQAT_KILLS").map_or(5, |kills| kills.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let whole = dir.path().join("whole");
     let start = Instant::now();
-    succeeds(&quantize(
-        &[&["--output", text(&whole)][..], flags].concat(),
-    ));
+    succeeds(&[&begin, &["--output", text(&whole)][..]].concat());
     let took = start.elapsed();
     assert!(!dir.path().join("whole.run").exists());
     let expected = files(&whole);
 
     let (output, run) = (dir.path().join("killed"), dir.path().join("killed.run"));
-    let begin = quantize(&[&["--output", text(&output)][..], flags].concat());
-    let resume = ["quantize", "--resume", text(&run)];
+    let begin = [&begin, &["--output", text(&output)][..]].concat();
+    let resume = [job, "--resume", text(&run)];
     let is_run = || run.join("run.json").exists();
     let mut number = numbers(7);
     let (mut killed, mut resumed, mut finished) = (0, 0, 0);

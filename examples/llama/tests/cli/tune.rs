@@ -8,10 +8,10 @@ use std::process::Stdio;
 use tempfile::TempDir;
 
 /// A directory with a packed model, and conversations about the bundled stories.
-struct Place(TempDir);
+pub struct Place(TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         place.quantize("packed", "w4g64");
         let stories = fs::read_to_string(bundled().join("../eval.txt")).unwrap();
@@ -34,7 +34,7 @@ impl Place {
         succeeds(&round(&["--output", text(&output), "--scheme", scheme]));
     }
 
-    fn tune(&self, more: &[&str]) -> Vec<String> {
+    pub fn tune(&self, more: &[&str]) -> Vec<String> {
         let (model, data) = (self.path("packed"), self.path("data.json"));
         let flags = ["tune", "--model", text(&model), "--data", text(&data)];
         let small = ["--seq-len", "96", "--batch-size", "4", "--val-size", "4"];
@@ -68,7 +68,7 @@ fn a_model_is_tuned_and_its_step_sizes_go_where_the_model_goes() {
     let bytes = fs::metadata(&adapter).unwrap().len();
     assert_eq!(report["adapter_bytes"].as_u64(), Some(bytes));
     assert_eq!(report["conversations"]["valid"], 4);
-    assert_eq!(report["settings"]["batch-size"], 4);
+    assert_eq!(report["settings"]["batch_size"], 4);
 
     // The base with the adapter is the tuned model, in every command.
     let base = place.path("packed");
@@ -165,6 +165,45 @@ fn chats_are_tuned_in_the_template_of_the_model() {
         assert_eq!(said.contains(" windows"), packing, "{said}");
         assert!(adapter.exists());
     }
+}
+
+/// A run that was stopped goes on with the flags and the conversations that it began with, and with no others.
+#[test]
+fn a_tuning_goes_on_as_it_began() {
+    let place = Place::new();
+    let (adapter, run) = (place.path("a.safetensors"), place.path("a.safetensors.run"));
+    let begin = place.tune(&["--adapter", text(&adapter), "--lr", "5e-5"]);
+    let mut child = command(&begin.iter().map(String::as_str).collect::<Vec<_>>());
+    let child = child.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = child.spawn().unwrap();
+    let kept = || {
+        fs::read_to_string(run.join("run.json")).is_ok_and(|run| run.contains("\"conversations\""))
+    };
+    while !kept() {
+        assert!(child.try_wait().unwrap().is_none());
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let error = refused(&begin);
+    assert!(
+        error.contains("a.safetensors.run: holds a run already"),
+        "{error}"
+    );
+    let resume = ["tune", "--resume", text(&run)];
+    let error = fails(&[&resume[..], &["--batch-size", "8"]].concat());
+    assert!(
+        error.contains("--batch-size is 8, but the run began with 4"),
+        "{error}"
+    );
+    let error = fails(&["quantize", "--resume", text(&run)]);
+    assert!(error.contains("expected one of llama quantize"), "{error}");
+
+    // What the conversations are is kept.
+    fs::remove_file(place.path("data.json")).unwrap();
+    let said = succeeds(&[&resume[..], &["--batch-size", "4"]].concat());
+    assert!(said.contains("20 to train on"), "{said}");
+    assert!(adapter.exists() && !run.exists());
 }
 
 #[test]

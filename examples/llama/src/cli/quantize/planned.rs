@@ -2,10 +2,10 @@
 
 use super::calibration::{eval_path, kept, sizes_of_written};
 use super::preset::ChosenPreset;
-use super::run::{Run, begun_on, resume};
 use super::settings::{check_method, check_numbers, check_packed, check_together, settings};
 use super::{Args, default_scheme, main_device, schemes};
 use crate::cli::model::resolve;
+use crate::cli::run::{Run, begun_on, resume};
 use crate::error::Error;
 use crate::load::{Tables, describe, describe_config, float_type};
 use crate::model::Llama;

@@ -8,6 +8,7 @@ use burn_eqat::lm::{Example, Examples};
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
 use serde::Serialize;
+use std::path::Path;
 
 /// What is trained and validated on.
 pub(super) struct Data {
@@ -35,9 +36,14 @@ pub(super) struct Counts {
 }
 
 impl Data {
-    /// Reads what the flags ask for.
-    pub fn read(args: &Args, loaded: &LoadedLlama, prompts: &Prompts<'_>) -> Result<Self, Error> {
-        let (path, limit) = (&args.data, loaded.config.positions());
+    /// Reads what the flags ask for from the file at `path`.
+    pub fn read(
+        args: &Args,
+        path: &Path,
+        loaded: &LoadedLlama,
+        prompts: &Prompts<'_>,
+    ) -> Result<Self, Error> {
+        let limit = loaded.config.positions();
         let seq_len = args.seq_len.unwrap_or(512.min(limit));
         if seq_len > limit {
             let message = format!("--seq-len is {seq_len}, expected at most the model's {limit}");
@@ -64,7 +70,7 @@ impl Data {
                 None => counts.left_out += 1,
             }
         }
-        examples.shuffle(&mut StdRng::seed_from_u64(args.seed));
+        examples.shuffle(&mut StdRng::seed_from_u64(args.seed()));
         let valid = args.val_size.unwrap_or((examples.len() / 10).min(64));
         if valid >= examples.len() {
             let found = examples.len();
