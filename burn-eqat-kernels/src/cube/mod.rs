@@ -19,6 +19,8 @@ pub(crate) mod half_precision;
 mod limits;
 #[cfg(feature = "cube")]
 mod linear;
+#[cfg(all(test, feature = "offline"))]
+mod offline;
 pub(crate) mod plan;
 #[cfg(feature = "cube")]
 mod reduce;

@@ -1,6 +1,6 @@
 //! Launches of the dequantization kernels.
 
-mod kernel;
+pub(in crate::cube) mod kernel;
 
 use crate::cube::group::ChunksLaunch;
 use crate::cube::limits::elem;

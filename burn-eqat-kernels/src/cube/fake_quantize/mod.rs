@@ -1,6 +1,6 @@
 //! Launches of the fake quantization kernels.
 
-mod kernel;
+pub(in crate::cube) mod kernel;
 
 use crate::Bits;
 use crate::cube::group::ChunksLaunch;

@@ -1,6 +1,6 @@
 //! Adding up partial sums.
 
-mod kernel;
+pub(in crate::cube) mod kernel;
 
 use crate::cube::limits::elem;
 use crate::cube::plan::column::ColumnPlan;

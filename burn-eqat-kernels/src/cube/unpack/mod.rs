@@ -1,6 +1,6 @@
 //! Launches of the unpacking kernels.
 
-mod kernel;
+pub(in crate::cube) mod kernel;
 
 use crate::Bits;
 use crate::block::Block;

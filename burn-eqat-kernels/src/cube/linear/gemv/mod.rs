@@ -1,6 +1,6 @@
 //! Launch of the matrix-vector kernel.
 
-mod kernel;
+pub(in crate::cube) mod kernel;
 
 use crate::cube::limits::elem;
 use crate::cube::plan::gemv::GemvPlan;

@@ -1,9 +1,9 @@
 //! Launches of the tiled matmuls.
 
-mod forward;
-mod input;
+pub(in crate::cube) mod forward;
+pub(in crate::cube) mod input;
 mod matrix;
-mod scale;
+pub(in crate::cube) mod scale;
 mod stage;
 
 use crate::cube::limits::elem;
@@ -32,7 +32,7 @@ macro_rules! launch_by {
 
 /// The most elements of one load of the input: 16 bytes if there are such vectors, and never more than the
 /// skew of a tile's rows.
-fn load_width(dtype: DType, limits: &Limits) -> usize {
+pub(in crate::cube) fn load_width(dtype: DType, limits: &Limits) -> usize {
     (16 / dtype.size()).min(limits.widest).min(8)
 }
 

@@ -1,0 +1,45 @@
+use super::gpu::Gpu;
+use super::kernels::kernels;
+use crate::Bits;
+use burn::tensor::DType;
+
+const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+
+/// For each GPU, bits and type of activations.
+#[test]
+fn every_kernel_is_what_it_should_be() {
+    let mut wrong = Vec::new();
+    for gpu in Gpu::ALL {
+        for bits in Bits::ALL {
+            for dtype in TYPES {
+                for kernel in kernels(&gpu, bits, dtype) {
+                    let name = format!("sm_{}, {bits:?}, {dtype:?}: {}", gpu.arch, kernel.name);
+                    let ptx = gpu.compile(kernel.definition);
+                    if let Some(dir) = std::env::var_os("EQAT_PTX") {
+                        let file = name.replace([' ', ','], "_") + ".ptx";
+                        std::fs::write(std::path::Path::new(&dir).join(file), &ptx.text).unwrap();
+                    }
+                    let mut must = |what: &str, is: bool| {
+                        if !is {
+                            wrong.push(format!("{name}: {what}"));
+                        }
+                    };
+                    must("something is in local memory", !ptx.has_local_memory());
+                    must(
+                        "loads words one by one",
+                        !kernel.reads_words || ptx.wide_loads() > 0,
+                    );
+                    must(
+                        "matrix units do not multiply",
+                        kernel.matrix == (ptx.matrix() > 0),
+                    );
+                    must(
+                        "planes do not shuffle",
+                        kernel.shuffles == (ptx.count("shfl.sync", "") > 0),
+                    );
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
