@@ -1,6 +1,7 @@
 //! Every kernel, with the arguments of its launch.
 
 use super::gpu::Gpu;
+use crate::Bits;
 use crate::cube::dequantize::kernel::{
     PartCompilationArg, dequantize_backward_kernel, dequantize_kernel,
 };
@@ -21,7 +22,6 @@ use crate::cube::reduce::kernel::reduce_kernel;
 use crate::cube::unpack::kernel::{unpack_columns_kernel, unpack_kernel};
 use crate::cube::words::WeightSizesCompilationArg;
 use crate::problem::Problem;
-use crate::{Bits, cube};
 use burn::tensor::DType;
 use burn_cubecl::cubecl::ir::{DeviceProperties, TargetProperties};
 use burn_cubecl::cubecl::prelude::*;

@@ -7,5 +7,4 @@
 mod gpu;
 mod kernels;
 mod ptx;
-mod table;
 mod tests;

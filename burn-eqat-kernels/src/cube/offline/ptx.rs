@@ -1,5 +1,8 @@
 //! Counting instructions.
 
+use std::io;
+use std::path::Path;
+
 /// The assembly of a kernel.
 pub(super) struct Ptx {
     pub text: String,
@@ -8,6 +11,15 @@ pub(super) struct Ptx {
 }
 
 impl Ptx {
+    /// Writes the assembly, with what it does not say itself: `shared` bytes of shared memory, and the counts.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let (shared, loads, matrix) = (self.shared, self.wide_loads(), self.matrix());
+        let all = self.instructions().count();
+        let facts =
+            format!("// shared={shared} instructions={all} wide_loads={loads} matrix={matrix}\n");
+        std::fs::write(path, facts + &self.text)
+    }
+
     /// The instructions: neither labels nor directives.
     pub fn instructions(&self) -> impl Iterator<Item = &str> {
         // The operands of some are on lines of their own.
@@ -19,8 +31,8 @@ impl Ptx {
                 None => line,
             };
             let name = line.split_whitespace().next()?;
-            let is_name = name.starts_with(|first: char| first.is_ascii_lowercase())
-                && !name.ends_with(':');
+            let is_name =
+                name.starts_with(|first: char| first.is_ascii_lowercase()) && !name.ends_with(':');
             is_name.then_some(line)
         })
     }

@@ -2,22 +2,37 @@ use super::gpu::Gpu;
 use super::kernels::kernels;
 use crate::Bits;
 use burn::tensor::DType;
+use std::path::PathBuf;
 
 const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+
+/// Where the assembly goes, for `tests/scripts/assemble_kernels.py`.
+fn dir() -> Option<PathBuf> {
+    std::env::var_os("EQAT_PTX").map(PathBuf::from)
+}
+
+fn file_name(name: &str) -> String {
+    let kept = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let words: Vec<&str> = name
+        .split(|letter| !kept(letter))
+        .filter(|word| !word.is_empty())
+        .collect();
+    words.join("-") + ".ptx"
+}
 
 /// For each GPU, bits and type of activations.
 #[test]
 fn every_kernel_is_what_it_should_be() {
-    let mut wrong = Vec::new();
+    let (dir, mut wrong) = (dir(), Vec::new());
     for gpu in Gpu::ALL {
         for bits in Bits::ALL {
             for dtype in TYPES {
                 for kernel in kernels(&gpu, bits, dtype) {
-                    let name = format!("sm_{}, {bits:?}, {dtype:?}: {}", gpu.arch, kernel.name);
+                    let bits = bits.get();
+                    let name = format!("sm_{} w{bits} {dtype:?} {}", gpu.arch, kernel.name);
                     let ptx = gpu.compile(kernel.definition);
-                    if let Some(dir) = std::env::var_os("EQAT_PTX") {
-                        let file = name.replace([' ', ','], "_") + ".ptx";
-                        std::fs::write(std::path::Path::new(&dir).join(file), &ptx.text).unwrap();
+                    if let Some(dir) = &dir {
+                        ptx.write(&dir.join(file_name(&name))).unwrap();
                     }
                     let mut must = |what: &str, is: bool| {
                         if !is {
