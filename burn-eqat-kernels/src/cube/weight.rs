@@ -4,7 +4,7 @@ use crate::Bits;
 use crate::cube::plan::limits::Limits;
 use crate::cube::tensors::{column_width, dims, rows, word_rows};
 use crate::cube::unpack;
-use crate::cube::words::WeightSizesLaunch;
+use crate::cube::words::{WeightSizesLaunch, sizes};
 use crate::problem::Problem;
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
@@ -93,7 +93,7 @@ impl DeviceWeight {
     /// The sizes that kernels read.
     pub fn sizes(&self) -> WeightSizesLaunch {
         let problem = &self.problem;
-        WeightSizesLaunch::new(
+        sizes(
             problem.k,
             problem.bits.words(problem.k),
             self.vectors(),

@@ -4,8 +4,9 @@ use crate::block::Block;
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
-/// The bits of 2^23: the exponent under which a float's mantissa is an integer.
-const EXPONENT: u32 = 0x4B00_0000;
+/// The bits of 2^23: the exponent under which a float's mantissa is an integer. Kernels get it as an argument
+/// ([`WeightSizes::exponent`]).
+pub(crate) const EXPONENT: u32 = 0x4B00_0000;
 const EXPONENT_VALUE: f32 = 8_388_608.0;
 
 /// The sizes of a packed weight that a kernel needs to read a part of it.
@@ -19,6 +20,19 @@ pub(crate) struct WeightSizes {
     pub vectors: usize,
     /// Rows of a group.
     pub group: usize,
+    /// The bits of 2^23. They are an argument to be in a register: NVIDIA's instruction for `(word & mask) | exponent` takes one
+    /// constant, so with two it would be two instructions, for each code.
+    pub exponent: u32,
+}
+
+/// The sizes for a launch.
+pub(crate) fn sizes(
+    rows: usize,
+    word_rows: usize,
+    vectors: usize,
+    group: usize,
+) -> WeightSizesLaunch {
+    WeightSizesLaunch::new(rows, word_rows, vectors, group, EXPONENT)
 }
 
 /// The words of `count` blocks, from block `at` of column vector `column` on. With `whole`, all of these words
@@ -74,11 +88,12 @@ pub(crate) fn window<N: Size>(
 #[cube]
 pub(crate) fn scaled_code<N: Size>(
     window: Vector<u32, N>,
+    exponent: u32,
     #[comptime] i: usize,
     #[comptime] block: Block,
 ) -> Vector<f32, N> {
     let mask = comptime!(((1u32 << block.bits) - 1) << (i * block.bits));
-    let bits = (window & Vector::new(mask)) | Vector::new(EXPONENT);
+    let bits = (window & Vector::new(mask)) | Vector::new(exponent);
     Vector::<f32, N>::reinterpret(bits) - Vector::new(EXPONENT_VALUE)
 }
 
@@ -86,6 +101,7 @@ pub(crate) fn scaled_code<N: Size>(
 #[cube]
 pub(crate) fn block_codes<N: Size>(
     words: &Array<Vector<u32, N>>,
+    exponent: u32,
     #[comptime] block: Block,
 ) -> Array<Vector<f32, N>> {
     let mut codes = Array::<Vector<f32, N>>::new(block.fields);
@@ -96,7 +112,7 @@ pub(crate) fn block_codes<N: Size>(
         for i in 0..block.window_fields(at) {
             let inverse = comptime!(1.0f32 / (1u32 << (i * block.bits)) as f32);
             codes[comptime!(at * block.window + i)] =
-                scaled_code::<N>(bits, i, block) * Vector::new(inverse);
+                scaled_code::<N>(bits, exponent, i, block) * Vector::new(inverse);
         }
     }
     codes
@@ -117,7 +133,7 @@ pub(crate) fn block_weights<S: Float, N: Size>(
 ) -> Array<Vector<f32, N>> {
     // If groups are made of whole blocks, so is the weight.
     let loaded = load_blocks::<N>(words, weight, at, column, 1usize, block, aligned);
-    let mut weights = block_codes::<N>(&loaded, block);
+    let mut weights = block_codes::<N>(&loaded, weight.exponent, block);
     let first = at * block.fields;
     if comptime!(aligned) {
         let place = first / weight.group * weight.vectors + column;

@@ -9,7 +9,7 @@ use crate::cube::plan::group::GroupPlan;
 use crate::cube::reduce::chunk_sums;
 use crate::cube::tensors::{cube_count, dims, elementwise, empty, rows};
 use crate::cube::weight::DeviceWeight;
-use crate::cube::words::WeightSizesLaunch;
+use crate::cube::words::sizes;
 use burn::tensor::DType;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
@@ -104,7 +104,7 @@ pub(crate) fn dequantize_backward(
                 ds.clone().into_buffer_arg(),
                 dz.clone().into_buffer_arg(),
                 weight.sizes(),
-                WeightSizesLaunch::new(problem.k, 0, vectors, problem.group()),
+                sizes(problem.k, 0, vectors, problem.group()),
                 first_column / weight.width,
                 ChunksLaunch::new(plan.chunk, plan.chunks),
                 cubes,

@@ -10,7 +10,7 @@ use crate::cube::plan::group::GroupPlan;
 use crate::cube::plan::limits::Limits;
 use crate::cube::reduce::chunk_sums;
 use crate::cube::tensors::{column_width, cube_count, dims, elementwise, empty, rows};
-use crate::cube::words::WeightSizesLaunch;
+use crate::cube::words::{WeightSizesLaunch, sizes};
 use burn::tensor::DType;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
@@ -50,7 +50,7 @@ impl Quantizer {
 
     fn sizes(&self, vectors: usize) -> WeightSizesLaunch {
         let [k, _] = dims(&self.weight);
-        WeightSizesLaunch::new(k, 0, vectors, self.group)
+        sizes(k, 0, vectors, self.group)
     }
 
     /// The quantized-dequantized weight, in the type of the weight.

@@ -83,6 +83,7 @@ fn sizes() -> WeightSizesCompilationArg {
         word_rows: (),
         vectors: (),
         group: (),
+        exponent: (),
     }
 }
 

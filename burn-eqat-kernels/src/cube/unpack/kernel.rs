@@ -6,7 +6,7 @@
 //!   row if words are packed along the columns.
 
 use crate::block::Block;
-use crate::cube::words::{WeightSizes, block_codes, load_blocks};
+use crate::cube::words::{EXPONENT, WeightSizes, block_codes, load_blocks};
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
@@ -25,7 +25,7 @@ pub(crate) fn unpack_kernel<I: Int, N: Size>(
     let at = ABSOLUTE_POS / weight.vectors;
     let column = ABSOLUTE_POS % weight.vectors;
     let loaded = load_blocks::<N>(words, &weight, at, column, 1usize, block, false);
-    let codes = block_codes::<N>(&loaded, block);
+    let codes = block_codes::<N>(&loaded, weight.exponent, block);
     #[unroll]
     for i in 0..block.fields {
         let row = at * block.fields + i;
@@ -58,9 +58,10 @@ pub(crate) fn unpack_columns_kernel<T: Numeric, N: Size>(
         word_rows: row_words,
         vectors: 1,
         group: len,
+        exponent: EXPONENT,
     };
     let loaded = load_blocks::<N>(words, &column, at, row * row_words, 1usize, block, false);
-    let codes = block_codes::<N>(&loaded, block);
+    let codes = block_codes::<N>(&loaded, column.exponent, block);
     #[unroll]
     for i in 0..block.fields {
         let place = at * block.fields + i;

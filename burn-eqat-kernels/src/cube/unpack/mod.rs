@@ -8,7 +8,7 @@ use crate::cube::limits::elem;
 use crate::cube::plan::column::ColumnPlan;
 use crate::cube::plan::limits::Limits;
 use crate::cube::tensors::{column_width, dims, elementwise, empty, word_rows};
-use crate::cube::words::WeightSizesLaunch;
+use crate::cube::words::sizes;
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use kernel::{unpack_columns_kernel, unpack_kernel};
@@ -35,7 +35,7 @@ pub(crate) fn unpack(codes: CubeTensor, bits: Bits, len: usize, limits: &Limits)
             width,
             codes.into_buffer_arg(),
             out.clone().into_buffer_arg(),
-            WeightSizesLaunch::new(len, word_rows, plan.vectors, len),
+            sizes(len, word_rows, plan.vectors, len),
             plan.total,
             block,
             elem(dtype),

@@ -10,9 +10,7 @@
 
 use crate::block::Block;
 use crate::cube::plan::gemv::GemvPlan;
-use crate::cube::words::{
-    WeightSizes, block_weights, column_codes, load_blocks, scaled_code, window,
-};
+use crate::cube::words::{WeightSizes, block_weights, column_codes, scaled_code, window};
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
@@ -53,6 +51,21 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
     let column = CUBE_POS % tiles * plan.lanes + place % plan.lanes;
     let slice = place / plan.lanes;
     let first_row = split * range_rows;
+
+    // The words of the unit's first run are on their way while the input is staged, and each further run's while the one before it
+    // is computed: a load that is made where its words are needed is waited for, and the compiler moves loads there.
+    let mut ahead = Array::<Vector<u32, N>>::new(comptime!(plan.run * block.words));
+    if comptime!(plan.aligned) {
+        load_run::<N>(
+            words,
+            &mut ahead,
+            &weight,
+            first_row + slice * run_rows,
+            column,
+            plan,
+            block,
+        );
+    }
 
     // Stage the input, each value divided by the power of two at which its code stands.
     let total = comptime!(plan.rows * range_rows);
@@ -103,6 +116,11 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
             let run_row = first_row + run * run_rows;
             if run_row < weight.rows {
                 if comptime!(plan.aligned) {
+                    let loaded = copy::<N>(&ahead, comptime!(plan.run * block.words));
+                    let next_row = run_row + comptime!(plan.slices * run_rows);
+                    if run + plan.slices < plan.range && next_row < weight.rows {
+                        load_run::<N>(words, &mut ahead, &weight, next_row, column, plan, block);
+                    }
                     let group = run_row / weight.group;
                     let mut zero = Vector::<f32, N>::new(0.0f32);
                     #[comptime]
@@ -114,7 +132,7 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
                         zero = column_codes::<N>(zero_words, group, weight.vectors, column, block);
                     }
                     add_run::<S, N>(
-                        words,
+                        &loaded,
                         scales,
                         zero,
                         &input,
@@ -189,11 +207,42 @@ pub(crate) fn gemv_kernel<X: Float, S: Float, O: Float, N: Size>(
     }
 }
 
-/// Adds a run of blocks of one group: `s * (sum q x - z sum x)`.
+/// Loads the words of the run that begins at row `row`, or of the last one where there is none, of a column that is there.
+#[cube]
+fn load_run<N: Size>(
+    words: &[Vector<u32, N>],
+    loaded: &mut Array<Vector<u32, N>>,
+    weight: &WeightSizes,
+    row: usize,
+    column: usize,
+    #[comptime] plan: GemvPlan,
+    #[comptime] block: Block,
+) {
+    let run_rows = comptime!(plan.run * block.fields);
+    let first = row.min(weight.rows - run_rows) / block.fields * block.words;
+    let column = column.min(weight.vectors - 1);
+    #[unroll]
+    for i in 0..comptime!(plan.run * block.words) {
+        loaded[i] = words[(first + i) * weight.vectors + column];
+    }
+}
+
+/// The first `len` words.
+#[cube]
+fn copy<N: Size>(words: &Array<Vector<u32, N>>, #[comptime] len: usize) -> Array<Vector<u32, N>> {
+    let mut copied = Array::<Vector<u32, N>>::new(len);
+    #[unroll]
+    for i in 0..len {
+        copied[i] = words[i];
+    }
+    copied
+}
+
+/// Adds a run of blocks of one group, whose words are loaded: `s * (sum q x - z sum x)`.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn add_run<S: Float, N: Size>(
-    words: &[Vector<u32, N>],
+    loaded: &Array<Vector<u32, N>>,
     scales: &[Vector<S, N>],
     zero: Vector<f32, N>,
     input: &Shared<[f32]>,
@@ -210,8 +259,6 @@ fn add_run<S: Float, N: Size>(
     let run_stride = comptime!(plan.run_stride(run_rows));
     let place = run_row / weight.group * weight.vectors + column;
     let scale = Vector::<f32, N>::cast_from(scales[place]);
-    let first_block = run_row / block.fields;
-    let loaded = load_blocks::<N>(words, weight, first_block, column, plan.run, block, true);
     let mut products = Array::<Vector<f32, N>>::new(plan.rows);
     #[unroll]
     for row in 0..plan.rows {
@@ -221,10 +268,10 @@ fn add_run<S: Float, N: Size>(
     for at in 0..plan.run {
         #[unroll]
         for w in 0..block.windows() {
-            let bits = window::<N>(&loaded, comptime!(at * block.words), w, block);
+            let bits = window::<N>(loaded, comptime!(at * block.words), w, block);
             #[unroll]
             for i in 0..block.window_fields(w) {
-                let code = scaled_code::<N>(bits, i, block);
+                let code = scaled_code::<N>(bits, weight.exponent, i, block);
                 let k = comptime!(at * block.fields + w * block.window + i);
                 #[unroll]
                 for row in 0..plan.rows {
