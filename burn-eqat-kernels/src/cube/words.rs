@@ -110,9 +110,13 @@ pub(crate) fn block_codes<N: Size>(
         let bits = window::<N>(words, 0usize, at, block);
         #[unroll]
         for i in 0..block.window_fields(at) {
-            let inverse = comptime!(1.0f32 / (1u32 << (i * block.bits)) as f32);
+            let shift = comptime!((i * block.bits) as u32);
+            let mask = comptime!(((1u32 << block.bits) - 1) << shift);
+            // Under the exponent of 2^(23 - shift), the field is the code itself.
+            let one = comptime!(EXPONENT_VALUE / (1u32 << shift) as f32);
+            let code = (bits & Vector::new(mask)) | Vector::new(exponent - (shift << 23u32));
             codes[comptime!(at * block.window + i)] =
-                scaled_code::<N>(bits, exponent, i, block) * Vector::new(inverse);
+                Vector::<f32, N>::reinterpret(code) - Vector::new(one);
         }
     }
     codes
