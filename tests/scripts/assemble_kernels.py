@@ -5,7 +5,8 @@
     tests/scripts/assemble_kernels.py DIR [--ptxas PATH] [--only TEXT]
 
 Registers are of a unit (thread). Occupancy is the share of a multiprocessor's units that registers, shared memory and the cube's
-size leave. Fails if a kernel spills registers to memory. ptxas is in the package nvidia-cuda-nvcc-cu12 of PyPI.
+size leave. Spilled are the bytes of all stores and loads of registers that did not fit. ptxas spills a few of what a loop does not
+need, to have room for one more cube; more of them is a failure. ptxas is in the package nvidia-cuda-nvcc-cu12 of PyPI.
 """
 
 import argparse
@@ -15,6 +16,9 @@ import re
 import subprocess
 import sys
 import tempfile
+
+# Bytes that may be spilled: four registers, written once and read once.
+SPILLED = 32
 
 # Of a multiprocessor: units, cubes, registers, and bytes of shared memory (1 KiB a cube is the system's).
 LIMITS = {"sm_80": (2048, 32, 65536, 164 << 10), "sm_90": (2048, 32, 65536, 228 << 10)}
@@ -63,13 +67,13 @@ def main():
     for path in paths:
         facts = assemble(arguments.ptxas, path)
         share = occupancy(facts["arch"], facts["units"], facts["registers"], facts["shared"])
-        spilled += facts["spilled"] > 0
+        spilled += facts["spilled"] > SPILLED
         print(
             "| {arch} {name} | {units} | {instructions} | {wide_loads} | {matrix} | {shared} | {registers} | {spilled} |".format(**facts),
             f"{share:.0%} |",
         )
     if spilled:
-        sys.exit(f"{spilled} of {len(paths)} kernels spill registers to memory")
+        sys.exit(f"{spilled} of {len(paths)} kernels spill more than {SPILLED} bytes of registers")
 
 
 if __name__ == "__main__":

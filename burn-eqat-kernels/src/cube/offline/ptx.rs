@@ -52,7 +52,7 @@ impl Ptx {
             "v4.b32", "v4.u32", "v4.f32", "v2.b64", "v2.u64", "v2.f64", "b128",
         ];
         let of = |part: &&str| self.count("ld.global", part);
-        wide.iter().map(|part| of(&part)).sum()
+        wide.iter().map(of).sum()
     }
 
     /// Multiplications of the matrix units.
