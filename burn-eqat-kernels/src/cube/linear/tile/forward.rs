@@ -9,10 +9,11 @@
 //!   weight is ever stored. Either each unit multiplies a few rows by one column vector in registers, or each
 //!   plane uses the matrix units.
 
+use super::ahead::{Ahead, Parts, load, put};
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix, stage_weights};
 use crate::block::Block;
-use crate::cube::plan::tile::{DEPTH, TilePlan};
+use crate::cube::plan::tile::{DEPTH, MatmulKind, TilePlan};
 use crate::cube::words::WeightSizes;
 use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
@@ -52,6 +53,19 @@ impl ForwardTile {
     }
 }
 
+/// The part of the input for the step from row `k` of the weight on.
+#[cube]
+fn window<NX: Size>(weight: &WeightSizes, m: usize, place: &ForwardTile, k: usize) -> Window {
+    let vectors = weight.rows / NX::value();
+    Window {
+        row: place.row,
+        rows: m,
+        vector: k / NX::value(),
+        vectors,
+        stride: vectors,
+    }
+}
+
 /// Stages the tiles of one step along `k`, from row `k` of the weight on.
 #[cube]
 #[allow(clippy::too_many_arguments)]
@@ -70,14 +84,7 @@ fn stage<X: Float, S: Float, E: Float, NX: Size, N: Size>(
     #[comptime] block: Block,
     #[comptime] aligned: bool,
 ) {
-    let x_vectors = weight.rows / NX::value();
-    let window = Window {
-        row: place.row,
-        rows: m,
-        vector: k / NX::value(),
-        vectors: x_vectors,
-        stride: x_vectors,
-    };
+    let window = window::<NX>(weight, m, place, k);
     stage_matrix::<X, E, NX>(x, left, &window, plan.rows, DEPTH, plan);
     stage_weights::<S, E, N>(
         words,
@@ -130,23 +137,79 @@ pub(crate) fn forward_units_kernel<X: Float, S: Float, O: Float, NX: Size, N: Si
     for i in 0..comptime!(plan.unit_rows()) {
         sums[i] = Vector::new(0.0f32);
     }
-    for k in range_stepped(place.start, place.end, DEPTH) {
-        stage::<X, S, f32, NX, N>(
+    let parts = comptime!(Parts::new(
+        &plan,
+        MatmulKind::Forward,
+        [x_width, width],
+        block,
+        aligned
+    ));
+    let mut ahead = Ahead::<f32, NX, N>::new(parts);
+    #[comptime]
+    if let Some(parts) = parts {
+        let first = window::<NX>(&weight, m, &place, place.start);
+        let (k, vector) = (place.start, place.vector);
+        load::<X, S, f32, NX, N>(
+            &mut ahead,
             x,
+            &first,
             words,
             scales,
             zero_points,
-            &mut left,
-            &mut right,
             &weight,
-            m,
-            &place,
             k,
-            plan,
-            block,
-            aligned,
+            vector,
+            parts,
         );
+    }
+    for k in range_stepped(place.start, place.end, DEPTH) {
+        #[comptime]
+        match parts {
+            Some(parts) => put::<f32, NX, N>(
+                &ahead,
+                &mut left,
+                &mut right,
+                &weight,
+                k,
+                place.vector,
+                parts,
+            ),
+            None => stage::<X, S, f32, NX, N>(
+                x,
+                words,
+                scales,
+                zero_points,
+                &mut left,
+                &mut right,
+                &weight,
+                m,
+                &place,
+                k,
+                plan,
+                block,
+                aligned,
+            ),
+        }
         sync_cube();
+        #[comptime]
+        if let Some(parts) = parts {
+            let next = k + DEPTH;
+            if next < place.end {
+                let window = window::<NX>(&weight, m, &place, next);
+                load::<X, S, f32, NX, N>(
+                    &mut ahead,
+                    x,
+                    &window,
+                    words,
+                    scales,
+                    zero_points,
+                    &weight,
+                    next,
+                    place.vector,
+                    parts,
+                );
+            }
+        }
         for d in 0..comptime!(DEPTH / x_width) {
             let mut lefts = Array::<Vector<f32, NX>>::new(comptime!(plan.unit_rows()));
             #[unroll]
@@ -223,23 +286,79 @@ pub(crate) fn forward_matrix_kernel<X: Float, S: Float, O: Float, NX: Size, N: S
     let plane_column = plane_index % plan.across * comptime!(plan.unit_columns());
 
     let mut sums = zero_sums(plan);
-    for k in range_stepped(place.start, place.end, DEPTH) {
-        stage::<X, S, X, NX, N>(
+    let parts = comptime!(Parts::new(
+        &plan,
+        MatmulKind::Forward,
+        [x_width, width],
+        block,
+        aligned
+    ));
+    let mut ahead = Ahead::<X, NX, N>::new(parts);
+    #[comptime]
+    if let Some(parts) = parts {
+        let first = window::<NX>(&weight, m, &place, place.start);
+        let (k, vector) = (place.start, place.vector);
+        load::<X, S, X, NX, N>(
+            &mut ahead,
             x,
+            &first,
             words,
             scales,
             zero_points,
-            &mut left,
-            &mut right,
             &weight,
-            m,
-            &place,
             k,
-            plan,
-            block,
-            aligned,
+            vector,
+            parts,
         );
+    }
+    for k in range_stepped(place.start, place.end, DEPTH) {
+        #[comptime]
+        match parts {
+            Some(parts) => put::<X, NX, N>(
+                &ahead,
+                &mut left,
+                &mut right,
+                &weight,
+                k,
+                place.vector,
+                parts,
+            ),
+            None => stage::<X, S, X, NX, N>(
+                x,
+                words,
+                scales,
+                zero_points,
+                &mut left,
+                &mut right,
+                &weight,
+                m,
+                &place,
+                k,
+                plan,
+                block,
+                aligned,
+            ),
+        }
         sync_cube();
+        #[comptime]
+        if let Some(parts) = parts {
+            let next = k + DEPTH;
+            if next < place.end {
+                let window = window::<NX>(&weight, m, &place, next);
+                load::<X, S, X, NX, N>(
+                    &mut ahead,
+                    x,
+                    &window,
+                    words,
+                    scales,
+                    zero_points,
+                    &weight,
+                    next,
+                    place.vector,
+                    parts,
+                );
+            }
+        }
         multiply::<X, NX, N>(
             &left,
             &right,

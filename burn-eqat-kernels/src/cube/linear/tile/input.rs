@@ -6,10 +6,11 @@
 //!   unit multiplies vectors along the columns, and adds up their lanes at the end; the matrix units read the
 //!   weights transposed.
 
+use super::ahead::{Ahead, Parts, load, put};
 use super::matrix::{multiply, spread, zero_sums};
 use super::stage::{Window, stage_matrix, stage_weights};
 use crate::block::Block;
-use crate::cube::plan::tile::{DEPTH, TilePlan};
+use crate::cube::plan::tile::{DEPTH, MatmulKind, TilePlan};
 use crate::cube::words::WeightSizes;
 use burn_cubecl::cubecl;
 use cubecl::cmma::MatrixLayout;
@@ -49,6 +50,18 @@ impl InputTile {
     }
 }
 
+/// The part of the input for the step from column vector `vector` on.
+#[cube]
+fn window(weight: &WeightSizes, m: usize, place: &InputTile, vector: usize) -> Window {
+    Window {
+        row: place.row,
+        rows: m,
+        vector,
+        vectors: weight.vectors,
+        stride: weight.vectors,
+    }
+}
+
 /// Stages the tiles of one step, from column vector `vector` on.
 #[cube]
 #[allow(clippy::too_many_arguments)]
@@ -67,13 +80,7 @@ fn stage<G: Float, S: Float, E: Float, N: Size>(
     #[comptime] block: Block,
     #[comptime] aligned: bool,
 ) {
-    let window = Window {
-        row: place.row,
-        rows: m,
-        vector,
-        vectors: weight.vectors,
-        stride: weight.vectors,
-    };
+    let window = window(weight, m, place, vector);
     stage_matrix::<G, E, N>(grad, left, &window, plan.rows, DEPTH, plan);
     stage_weights::<S, E, N>(
         words,
@@ -126,23 +133,79 @@ pub(crate) fn input_units_kernel<G: Float, S: Float, O: Float, N: Size>(
     for i in 0..comptime!(rows * columns) {
         sums[i] = Vector::new(0.0f32);
     }
-    for vector in range_stepped(place.start, place.end, step_vectors) {
-        stage::<G, S, f32, N>(
+    let parts = comptime!(Parts::new(
+        &plan,
+        MatmulKind::InputGradient,
+        [width, width],
+        block,
+        aligned
+    ));
+    let mut ahead = Ahead::<f32, N, N>::new(parts);
+    #[comptime]
+    if let Some(parts) = parts {
+        let first = window(&weight, m, &place, place.start);
+        let (row, vector) = (place.column, place.start);
+        load::<G, S, f32, N, N>(
+            &mut ahead,
             grad,
+            &first,
             words,
             scales,
             zero_points,
-            &mut left,
-            &mut right,
             &weight,
-            m,
-            &place,
+            row,
             vector,
-            plan,
-            block,
-            aligned,
+            parts,
         );
+    }
+    for vector in range_stepped(place.start, place.end, step_vectors) {
+        #[comptime]
+        match parts {
+            Some(parts) => put::<f32, N, N>(
+                &ahead,
+                &mut left,
+                &mut right,
+                &weight,
+                place.column,
+                vector,
+                parts,
+            ),
+            None => stage::<G, S, f32, N>(
+                grad,
+                words,
+                scales,
+                zero_points,
+                &mut left,
+                &mut right,
+                &weight,
+                m,
+                &place,
+                vector,
+                plan,
+                block,
+                aligned,
+            ),
+        }
         sync_cube();
+        #[comptime]
+        if let Some(parts) = parts {
+            let next = vector + step_vectors;
+            if next < place.end {
+                let window = window(&weight, m, &place, next);
+                load::<G, S, f32, N, N>(
+                    &mut ahead,
+                    grad,
+                    &window,
+                    words,
+                    scales,
+                    zero_points,
+                    &weight,
+                    place.column,
+                    next,
+                    parts,
+                );
+            }
+        }
         for d in 0..step_vectors {
             let mut lefts = Array::<Vector<f32, N>>::new(rows);
             #[unroll]
@@ -216,23 +279,79 @@ pub(crate) fn input_matrix_kernel<G: Float, S: Float, O: Float, N: Size>(
     let plane_column = plane_index % plan.across * comptime!(plan.unit_columns());
 
     let mut sums = zero_sums(plan);
-    for vector in range_stepped(place.start, place.end, step_vectors) {
-        stage::<G, S, G, N>(
+    let parts = comptime!(Parts::new(
+        &plan,
+        MatmulKind::InputGradient,
+        [width, width],
+        block,
+        aligned
+    ));
+    let mut ahead = Ahead::<G, N, N>::new(parts);
+    #[comptime]
+    if let Some(parts) = parts {
+        let first = window(&weight, m, &place, place.start);
+        let (row, vector) = (place.column, place.start);
+        load::<G, S, G, N, N>(
+            &mut ahead,
             grad,
+            &first,
             words,
             scales,
             zero_points,
-            &mut left,
-            &mut right,
             &weight,
-            m,
-            &place,
+            row,
             vector,
-            plan,
-            block,
-            aligned,
+            parts,
         );
+    }
+    for vector in range_stepped(place.start, place.end, step_vectors) {
+        #[comptime]
+        match parts {
+            Some(parts) => put::<G, N, N>(
+                &ahead,
+                &mut left,
+                &mut right,
+                &weight,
+                place.column,
+                vector,
+                parts,
+            ),
+            None => stage::<G, S, G, N>(
+                grad,
+                words,
+                scales,
+                zero_points,
+                &mut left,
+                &mut right,
+                &weight,
+                m,
+                &place,
+                vector,
+                plan,
+                block,
+                aligned,
+            ),
+        }
         sync_cube();
+        #[comptime]
+        if let Some(parts) = parts {
+            let next = vector + step_vectors;
+            if next < place.end {
+                let window = window(&weight, m, &place, next);
+                load::<G, S, G, N, N>(
+                    &mut ahead,
+                    grad,
+                    &window,
+                    words,
+                    scales,
+                    zero_points,
+                    &weight,
+                    place.column,
+                    next,
+                    parts,
+                );
+            }
+        }
         multiply::<G, N, N>(
             &left,
             &right,

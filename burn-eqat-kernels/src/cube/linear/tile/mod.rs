@@ -1,5 +1,6 @@
 //! Launches of the tiled matmuls.
 
+mod ahead;
 pub(in crate::cube) mod forward;
 pub(in crate::cube) mod input;
 mod matrix;

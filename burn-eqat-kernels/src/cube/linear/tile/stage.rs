@@ -21,6 +21,23 @@ pub(crate) struct Window {
     pub stride: usize,
 }
 
+/// Vector `j` of row `i` of a tile.
+#[cube]
+pub(crate) fn window_value<T: Float, E: Float, N: Size>(
+    matrix: &[Vector<T, N>],
+    window: &Window,
+    i: usize,
+    j: usize,
+) -> Vector<E, N> {
+    let row = window.row + i;
+    let vector = window.vector + j;
+    let mut value = Vector::<E, N>::new(E::from_int(0));
+    if row < window.rows && vector < window.vectors {
+        value = Vector::cast_from(matrix[row * window.stride + vector]);
+    }
+    value
+}
+
 /// Copies a tile of `tile_rows` rows of `tile_len` elements.
 #[cube]
 pub(crate) fn stage_matrix<T: Float, E: Float, N: Size>(
@@ -43,12 +60,7 @@ pub(crate) fn stage_matrix<T: Float, E: Float, N: Size>(
         let at = step * units + UNIT_POS as usize;
         let i = at / tile_vectors;
         let j = at % tile_vectors;
-        let row = window.row + i;
-        let vector = window.vector + j;
-        let mut value = Vector::<E, N>::new(E::from_int(0));
-        if row < window.rows && vector < window.vectors {
-            value = Vector::cast_from(matrix[row * window.stride + vector]);
-        }
+        let value = window_value::<T, E, N>(matrix, window, i, j);
         if at < total {
             tile[i * stride + j] = value;
         }
