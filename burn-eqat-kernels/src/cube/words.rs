@@ -35,21 +35,19 @@ pub(crate) fn sizes(
     WeightSizesLaunch::new(rows, word_rows, vectors, group, EXPONENT)
 }
 
-/// The words of `count` blocks, from block `at` of column vector `column` on. With `whole`, all of these words
-/// exist; otherwise words past the last are zeros.
+/// The words of block `at` of column vector `column`. With `whole`, all of these words exist; otherwise words past the last are zeros.
 #[cube]
-pub(crate) fn load_blocks<N: Size>(
+pub(crate) fn load_block<N: Size>(
     words: &[Vector<u32, N>],
     weight: &WeightSizes,
     at: usize,
     column: usize,
-    #[comptime] count: usize,
     #[comptime] block: Block,
     #[comptime] whole: bool,
 ) -> Array<Vector<u32, N>> {
-    let mut loaded = Array::<Vector<u32, N>>::new(comptime!(count * block.words));
+    let mut loaded = Array::<Vector<u32, N>>::new(block.words);
     #[unroll]
-    for i in 0..comptime!(count * block.words) {
+    for i in 0..block.words {
         let row = at * block.words + i;
         if comptime!(whole) {
             loaded[i] = words[row * weight.vectors + column];
@@ -84,6 +82,18 @@ pub(crate) fn window<N: Size>(
     bits
 }
 
+/// Field `i` of a window under an exponent, as a float.
+#[cube]
+fn field<N: Size>(
+    window: Vector<u32, N>,
+    exponent: u32,
+    #[comptime] i: usize,
+    #[comptime] block: Block,
+) -> Vector<f32, N> {
+    let mask = comptime!(((1u32 << block.bits) - 1) << (i * block.bits));
+    Vector::<f32, N>::reinterpret((window & Vector::new(mask)) | Vector::new(exponent))
+}
+
 /// `q * 2^shift` of field `i` of a window, where `shift` is the field's place in the window. Exact.
 #[cube]
 pub(crate) fn scaled_code<N: Size>(
@@ -92,9 +102,7 @@ pub(crate) fn scaled_code<N: Size>(
     #[comptime] i: usize,
     #[comptime] block: Block,
 ) -> Vector<f32, N> {
-    let mask = comptime!(((1u32 << block.bits) - 1) << (i * block.bits));
-    let bits = (window & Vector::new(mask)) | Vector::new(exponent);
-    Vector::<f32, N>::reinterpret(bits) - Vector::new(EXPONENT_VALUE)
+    field::<N>(window, exponent, i, block) - Vector::new(EXPONENT_VALUE)
 }
 
 /// All codes of a block, as floats.
@@ -111,12 +119,10 @@ pub(crate) fn block_codes<N: Size>(
         #[unroll]
         for i in 0..block.window_fields(at) {
             let shift = comptime!((i * block.bits) as u32);
-            let mask = comptime!(((1u32 << block.bits) - 1) << shift);
             // Under the exponent of 2^(23 - shift), the field is the code itself.
             let one = comptime!(EXPONENT_VALUE / (1u32 << shift) as f32);
-            let code = (bits & Vector::new(mask)) | Vector::new(exponent - (shift << 23u32));
-            codes[comptime!(at * block.window + i)] =
-                Vector::<f32, N>::reinterpret(code) - Vector::new(one);
+            let code = field::<N>(bits, exponent - (shift << 23u32), i, block);
+            codes[comptime!(at * block.window + i)] = code - Vector::new(one);
         }
     }
     codes
@@ -136,7 +142,7 @@ pub(crate) fn block_weights<S: Float, N: Size>(
     #[comptime] aligned: bool,
 ) -> Array<Vector<f32, N>> {
     // If groups are made of whole blocks, so is the weight.
-    let loaded = load_blocks::<N>(words, weight, at, column, 1usize, block, aligned);
+    let loaded = load_block::<N>(words, weight, at, column, block, aligned);
     let mut weights = block_codes::<N>(&loaded, weight.exponent, block);
     let first = at * block.fields;
     if comptime!(aligned) {

@@ -117,6 +117,17 @@ macro_rules! kernel {
     };
 }
 
+/// Makes the kernel of an engine. The kernels of both engines have the same arguments.
+macro_rules! kernel_by {
+    ($self:ident, $engine:expr, $units:expr, $by_units:ident :: $units_kernel:ident,
+        $by_matrix:ident :: $matrix_kernel:ident, $arguments:tt) => {
+        match $engine {
+            Engine::Units => kernel!($self, $units, $by_units::$units_kernel, $arguments),
+            Engine::Matrix => kernel!($self, $units, $by_matrix::$matrix_kernel, $arguments),
+        }
+    };
+}
+
 impl Kernels {
     fn all(mut self) -> Vec<Kernel> {
         for m in ROWS {
@@ -136,9 +147,17 @@ impl Kernels {
         self.made
     }
 
-    /// Types of activations, step sizes and outputs.
-    fn types(&self) -> [ElemType; 3] {
-        [elem(self.dtype), elem(DType::F16), elem(self.dtype)]
+    /// Types of activations and step sizes.
+    fn types(&self) -> [ElemType; 2] {
+        [elem(self.dtype), elem(DType::F16)]
+    }
+
+    /// The type of outputs: sums of ranges stay in f32.
+    fn output(&self, splits: usize) -> ElemType {
+        match splits {
+            1 => elem(self.dtype),
+            _ => elem(DType::F32),
+        }
     }
 
     fn add(&mut self, name: impl Into<String>, reads_words: bool, definition: KernelDefinition) {
@@ -160,12 +179,8 @@ impl Kernels {
         // The first that is tried, and what it reads of a packed model.
         let lanes = Gpu::LANES;
         let plan = GemvPlan::new(&problem, WIDTH, lanes, &self.limits).expect("it fits");
-        let [x, s, o] = self.types();
-        let out = if plan.splits == 1 {
-            o
-        } else {
-            elem(DType::F32)
-        };
+        let [x, s] = self.types();
+        let out = self.output(plan.splits);
         let zero_words = ComptimeOptionCompilationArg::Some(buffer());
         let definition = kernel!(
             self,
@@ -201,43 +216,33 @@ impl Kernels {
             return;
         };
         let x_width = vector_width(K, load_width(self.dtype, &self.limits));
-        let (problem, [x, s, o]) = (self.problem, self.types());
-        let out = if plan.splits == 1 {
-            o
-        } else {
-            elem(DType::F32)
-        };
-        macro_rules! of {
-            ($module:ident :: $kernel:ident) => {
-                kernel!(
-                    self,
-                    plan.units(),
-                    $module::$kernel,
-                    (
-                        buffer(),
-                        buffer(),
-                        buffer(),
-                        buffer(),
-                        ComptimeOptionCompilationArg::None,
-                        buffer(),
-                        sizes(),
-                        (),
-                        (),
-                        (),
-                        x_width,
-                        WIDTH,
-                        plan,
-                        problem.block(),
-                        problem.aligned(),
-                        [x, s, out],
-                    )
-                )
-            };
-        }
-        let definition = match engine {
-            Engine::Units => of!(forward_units_kernel::ForwardUnitsKernel),
-            Engine::Matrix => of!(forward_matrix_kernel::ForwardMatrixKernel),
-        };
+        let (problem, [x, s]) = (self.problem, self.types());
+        let out = self.output(plan.splits);
+        let definition = kernel_by!(
+            self,
+            engine,
+            plan.units(),
+            forward_units_kernel::ForwardUnitsKernel,
+            forward_matrix_kernel::ForwardMatrixKernel,
+            (
+                buffer(),
+                buffer(),
+                buffer(),
+                buffer(),
+                ComptimeOptionCompilationArg::None,
+                buffer(),
+                sizes(),
+                (),
+                (),
+                (),
+                x_width,
+                WIDTH,
+                plan,
+                problem.block(),
+                problem.aligned(),
+                [x, s, out],
+            )
+        );
         self.add(format!("linear by {engine:?}, {m} rows"), true, definition);
         self.last().matrix = engine == Engine::Matrix;
     }
@@ -246,41 +251,31 @@ impl Kernels {
         let Some(plan) = self.tile(engine, MatmulKind::InputGradient, [m, K, N]) else {
             return;
         };
-        let (problem, [x, s, o]) = (self.problem, self.types());
-        let out = if plan.splits == 1 {
-            o
-        } else {
-            elem(DType::F32)
-        };
-        macro_rules! of {
-            ($module:ident :: $kernel:ident) => {
-                kernel!(
-                    self,
-                    plan.units(),
-                    $module::$kernel,
-                    (
-                        buffer(),
-                        buffer(),
-                        buffer(),
-                        buffer(),
-                        buffer(),
-                        sizes(),
-                        (),
-                        (),
-                        (),
-                        WIDTH,
-                        plan,
-                        problem.block(),
-                        problem.aligned(),
-                        [x, s, out],
-                    )
-                )
-            };
-        }
-        let definition = match engine {
-            Engine::Units => of!(input_units_kernel::InputUnitsKernel),
-            Engine::Matrix => of!(input_matrix_kernel::InputMatrixKernel),
-        };
+        let (problem, [x, s]) = (self.problem, self.types());
+        let out = self.output(plan.splits);
+        let definition = kernel_by!(
+            self,
+            engine,
+            plan.units(),
+            input_units_kernel::InputUnitsKernel,
+            input_matrix_kernel::InputMatrixKernel,
+            (
+                buffer(),
+                buffer(),
+                buffer(),
+                buffer(),
+                buffer(),
+                sizes(),
+                (),
+                (),
+                (),
+                WIDTH,
+                plan,
+                problem.block(),
+                problem.aligned(),
+                [x, s, out],
+            )
+        );
         let name = format!("gradient by the input by {engine:?}, {m} rows");
         self.add(name, true, definition);
         self.last().matrix = engine == Engine::Matrix;
@@ -291,45 +286,39 @@ impl Kernels {
             return;
         };
         let x_width = vector_width(GROUP, load_width(self.dtype, &self.limits));
-        let (problem, [x, s, _]) = (self.problem, self.types());
-        macro_rules! of {
-            ($module:ident :: $kernel:ident) => {
-                kernel!(
-                    self,
-                    plan.units(),
-                    $module::$kernel,
-                    (
-                        buffer(),
-                        buffer(),
-                        buffer(),
-                        buffer(),
-                        buffer(),
-                        buffer(),
-                        buffer(),
-                        sizes(),
-                        (),
-                        (),
-                        (),
-                        x_width,
-                        WIDTH,
-                        plan,
-                        problem.block(),
-                        [x, s],
-                    )
-                )
-            };
-        }
-        let definition = match engine {
-            Engine::Units => of!(scale_units_kernel::ScaleUnitsKernel),
-            Engine::Matrix => of!(scale_matrix_kernel::ScaleMatrixKernel),
-        };
+        let (problem, [x, s]) = (self.problem, self.types());
+        let definition = kernel_by!(
+            self,
+            engine,
+            plan.units(),
+            scale_units_kernel::ScaleUnitsKernel,
+            scale_matrix_kernel::ScaleMatrixKernel,
+            (
+                buffer(),
+                buffer(),
+                buffer(),
+                buffer(),
+                buffer(),
+                buffer(),
+                buffer(),
+                sizes(),
+                (),
+                (),
+                (),
+                x_width,
+                WIDTH,
+                plan,
+                problem.block(),
+                [x, s],
+            )
+        );
         let name = format!("gradients by the step sizes by {engine:?}");
         self.add(name, true, definition);
         self.last().matrix = engine == Engine::Matrix;
     }
 
     fn dequantize(&mut self) {
-        let (problem, [x, s, _]) = (self.problem, self.types());
+        let (problem, [x, s]) = (self.problem, self.types());
         let part = PartCompilationArg {
             first_block: (),
             rows: (),
@@ -418,7 +407,7 @@ impl Kernels {
     }
 
     fn fake_quantize(&mut self) {
-        let (max_code, [x, s, _]) = (self.problem.bits.max_code(), self.types());
+        let (max_code, [x, s]) = (self.problem.bits.max_code(), self.types());
         let definition = kernel!(
             self,
             ELEMENTWISE,

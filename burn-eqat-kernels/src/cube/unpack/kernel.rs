@@ -6,7 +6,7 @@
 //!   row if words are packed along the columns.
 
 use crate::block::Block;
-use crate::cube::words::{EXPONENT, WeightSizes, block_codes, load_blocks};
+use crate::cube::words::{EXPONENT, WeightSizes, block_codes, load_block};
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
@@ -24,7 +24,7 @@ pub(crate) fn unpack_kernel<I: Int, N: Size>(
     }
     let at = ABSOLUTE_POS / weight.vectors;
     let column = ABSOLUTE_POS % weight.vectors;
-    let loaded = load_blocks::<N>(words, &weight, at, column, 1usize, block, false);
+    let loaded = load_block::<N>(words, &weight, at, column, block, false);
     let codes = block_codes::<N>(&loaded, weight.exponent, block);
     #[unroll]
     for i in 0..block.fields {
@@ -60,7 +60,7 @@ pub(crate) fn unpack_columns_kernel<T: Numeric, N: Size>(
         group: len,
         exponent: EXPONENT,
     };
-    let loaded = load_blocks::<N>(words, &column, at, row * row_words, 1usize, block, false);
+    let loaded = load_block::<N>(words, &column, at, row * row_words, block, false);
     let codes = block_codes::<N>(&loaded, column.exponent, block);
     #[unroll]
     for i in 0..block.fields {

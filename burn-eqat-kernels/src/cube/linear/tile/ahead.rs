@@ -3,7 +3,7 @@
 
 use super::stage::{Window, window_value};
 use crate::block::Block;
-use crate::cube::plan::tile::{DEPTH, MatmulKind, TilePlan};
+use crate::cube::plan::tile::{MatmulKind, TilePlan};
 use crate::cube::words::{WeightSizes, block_codes};
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
@@ -29,21 +29,18 @@ impl Parts {
         block: Block,
         aligned: bool,
     ) -> Option<Self> {
-        let (rows, columns) = match kind {
-            MatmulKind::InputGradient => (plan.columns, DEPTH),
-            _ => (DEPTH, plan.columns),
-        };
+        let (left, right) = (plan.left(kind), plan.right(kind));
         let parts = Parts {
             units: plan.units(),
             left: [
-                plan.rows,
-                DEPTH / left_width,
-                plan.stride(DEPTH) / left_width,
+                left.0,
+                left.1 / left_width,
+                plan.stride(left.1) / left_width,
             ],
             right: [
-                rows / block.fields,
-                columns / right_width,
-                plan.stride(columns) / right_width,
+                right.0 / block.fields,
+                right.1 / right_width,
+                plan.stride(right.1) / right_width,
             ],
             block,
         };

@@ -66,10 +66,45 @@ fn window<NX: Size>(weight: &WeightSizes, m: usize, place: &ForwardTile, k: usiz
     }
 }
 
-/// Stages the tiles of one step along `k`, from row `k` of the weight on.
+/// Loads the tiles of the step along `k`, from row `k` of the weight on, if tiles are loaded ahead. Past the last step, what is loaded is
+/// of no use.
+#[cube]
+#[allow(clippy::too_many_arguments)]
+fn load_step<X: Float, S: Float, E: Float, NX: Size, N: Size>(
+    ahead: &mut Ahead<E, NX, N>,
+    x: &[Vector<X, NX>],
+    words: &[Vector<u32, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
+    weight: &WeightSizes,
+    m: usize,
+    place: &ForwardTile,
+    k: usize,
+    #[comptime] parts: Option<Parts>,
+) {
+    #[comptime]
+    if let Some(parts) = parts {
+        let window = window::<NX>(weight, m, place, k);
+        load::<X, S, E, NX, N>(
+            ahead,
+            x,
+            &window,
+            words,
+            scales,
+            zero_points,
+            weight,
+            k,
+            place.vector,
+            parts,
+        );
+    }
+}
+
+/// Stages the tiles of one step, those that were loaded ahead or else from memory, along `k`, from row `k` of the weight on.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn stage<X: Float, S: Float, E: Float, NX: Size, N: Size>(
+    ahead: &Ahead<E, NX, N>,
     x: &[Vector<X, NX>],
     words: &[Vector<u32, N>],
     scales: &[Vector<S, N>],
@@ -80,26 +115,33 @@ fn stage<X: Float, S: Float, E: Float, NX: Size, N: Size>(
     m: usize,
     place: &ForwardTile,
     k: usize,
+    #[comptime] parts: Option<Parts>,
     #[comptime] plan: TilePlan,
     #[comptime] block: Block,
     #[comptime] aligned: bool,
 ) {
-    let window = window::<NX>(weight, m, place, k);
-    stage_matrix::<X, E, NX>(x, left, &window, plan.rows, DEPTH, plan);
-    stage_weights::<S, E, N>(
-        words,
-        scales,
-        zero_points,
-        right,
-        weight,
-        k,
-        place.vector,
-        DEPTH,
-        plan.columns,
-        plan,
-        block,
-        aligned,
-    );
+    #[comptime]
+    match parts {
+        Some(parts) => put::<E, NX, N>(ahead, left, right, weight, k, place.vector, parts),
+        None => {
+            let window = window::<NX>(weight, m, place, k);
+            stage_matrix::<X, E, NX>(x, left, &window, plan.rows, DEPTH, plan);
+            stage_weights::<S, E, N>(
+                words,
+                scales,
+                zero_points,
+                right,
+                weight,
+                k,
+                place.vector,
+                DEPTH,
+                plan.columns,
+                plan,
+                block,
+                aligned,
+            );
+        }
+    }
 }
 
 #[cube(launch_unchecked)]
@@ -145,70 +187,51 @@ pub(crate) fn forward_units_kernel<X: Float, S: Float, O: Float, NX: Size, N: Si
         aligned
     ));
     let mut ahead = Ahead::<f32, NX, N>::new(parts);
-    #[comptime]
-    if let Some(parts) = parts {
-        let first = window::<NX>(&weight, m, &place, place.start);
-        let (k, vector) = (place.start, place.vector);
-        load::<X, S, f32, NX, N>(
-            &mut ahead,
+    load_step::<X, S, f32, NX, N>(
+        &mut ahead,
+        x,
+        words,
+        scales,
+        zero_points,
+        &weight,
+        m,
+        &place,
+        place.start,
+        parts,
+    );
+    for k in range_stepped(place.start, place.end, DEPTH) {
+        stage::<X, S, f32, NX, N>(
+            &ahead,
             x,
-            &first,
             words,
             scales,
             zero_points,
+            &mut left,
+            &mut right,
             &weight,
+            m,
+            &place,
             k,
-            vector,
             parts,
+            plan,
+            block,
+            aligned,
         );
-    }
-    for k in range_stepped(place.start, place.end, DEPTH) {
-        #[comptime]
-        match parts {
-            Some(parts) => put::<f32, NX, N>(
-                &ahead,
-                &mut left,
-                &mut right,
-                &weight,
-                k,
-                place.vector,
-                parts,
-            ),
-            None => stage::<X, S, f32, NX, N>(
+        sync_cube();
+        let next = k + DEPTH;
+        if next < place.end {
+            load_step::<X, S, f32, NX, N>(
+                &mut ahead,
                 x,
                 words,
                 scales,
                 zero_points,
-                &mut left,
-                &mut right,
                 &weight,
                 m,
                 &place,
-                k,
-                plan,
-                block,
-                aligned,
-            ),
-        }
-        sync_cube();
-        #[comptime]
-        if let Some(parts) = parts {
-            let next = k + DEPTH;
-            if next < place.end {
-                let window = window::<NX>(&weight, m, &place, next);
-                load::<X, S, f32, NX, N>(
-                    &mut ahead,
-                    x,
-                    &window,
-                    words,
-                    scales,
-                    zero_points,
-                    &weight,
-                    next,
-                    place.vector,
-                    parts,
-                );
-            }
+                next,
+                parts,
+            );
         }
         for d in 0..comptime!(DEPTH / x_width) {
             let mut lefts = Array::<Vector<f32, NX>>::new(comptime!(plan.unit_rows()));
@@ -294,70 +317,51 @@ pub(crate) fn forward_matrix_kernel<X: Float, S: Float, O: Float, NX: Size, N: S
         aligned
     ));
     let mut ahead = Ahead::<X, NX, N>::new(parts);
-    #[comptime]
-    if let Some(parts) = parts {
-        let first = window::<NX>(&weight, m, &place, place.start);
-        let (k, vector) = (place.start, place.vector);
-        load::<X, S, X, NX, N>(
-            &mut ahead,
+    load_step::<X, S, X, NX, N>(
+        &mut ahead,
+        x,
+        words,
+        scales,
+        zero_points,
+        &weight,
+        m,
+        &place,
+        place.start,
+        parts,
+    );
+    for k in range_stepped(place.start, place.end, DEPTH) {
+        stage::<X, S, X, NX, N>(
+            &ahead,
             x,
-            &first,
             words,
             scales,
             zero_points,
+            &mut left,
+            &mut right,
             &weight,
+            m,
+            &place,
             k,
-            vector,
             parts,
+            plan,
+            block,
+            aligned,
         );
-    }
-    for k in range_stepped(place.start, place.end, DEPTH) {
-        #[comptime]
-        match parts {
-            Some(parts) => put::<X, NX, N>(
-                &ahead,
-                &mut left,
-                &mut right,
-                &weight,
-                k,
-                place.vector,
-                parts,
-            ),
-            None => stage::<X, S, X, NX, N>(
+        sync_cube();
+        let next = k + DEPTH;
+        if next < place.end {
+            load_step::<X, S, X, NX, N>(
+                &mut ahead,
                 x,
                 words,
                 scales,
                 zero_points,
-                &mut left,
-                &mut right,
                 &weight,
                 m,
                 &place,
-                k,
-                plan,
-                block,
-                aligned,
-            ),
-        }
-        sync_cube();
-        #[comptime]
-        if let Some(parts) = parts {
-            let next = k + DEPTH;
-            if next < place.end {
-                let window = window::<NX>(&weight, m, &place, next);
-                load::<X, S, X, NX, N>(
-                    &mut ahead,
-                    x,
-                    &window,
-                    words,
-                    scales,
-                    zero_points,
-                    &weight,
-                    next,
-                    place.vector,
-                    parts,
-                );
-            }
+                next,
+                parts,
+            );
         }
         multiply::<X, NX, N>(
             &left,

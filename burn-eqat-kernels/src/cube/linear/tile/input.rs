@@ -62,10 +62,45 @@ fn window(weight: &WeightSizes, m: usize, place: &InputTile, vector: usize) -> W
     }
 }
 
-/// Stages the tiles of one step, from column vector `vector` on.
+/// Loads the tiles of the step from column vector `vector` on, if tiles are loaded ahead. Past the last step, what is loaded is
+/// of no use.
+#[cube]
+#[allow(clippy::too_many_arguments)]
+fn load_step<G: Float, S: Float, E: Float, N: Size>(
+    ahead: &mut Ahead<E, N, N>,
+    grad: &[Vector<G, N>],
+    words: &[Vector<u32, N>],
+    scales: &[Vector<S, N>],
+    zero_points: &[Vector<S, N>],
+    weight: &WeightSizes,
+    m: usize,
+    place: &InputTile,
+    vector: usize,
+    #[comptime] parts: Option<Parts>,
+) {
+    #[comptime]
+    if let Some(parts) = parts {
+        let window = window(weight, m, place, vector);
+        load::<G, S, E, N, N>(
+            ahead,
+            grad,
+            &window,
+            words,
+            scales,
+            zero_points,
+            weight,
+            place.column,
+            vector,
+            parts,
+        );
+    }
+}
+
+/// Stages the tiles of one step: those that were loaded ahead, or else as they are loaded,, from column vector `vector` on.
 #[cube]
 #[allow(clippy::too_many_arguments)]
 fn stage<G: Float, S: Float, E: Float, N: Size>(
+    ahead: &Ahead<E, N, N>,
     grad: &[Vector<G, N>],
     words: &[Vector<u32, N>],
     scales: &[Vector<S, N>],
@@ -76,26 +111,33 @@ fn stage<G: Float, S: Float, E: Float, N: Size>(
     m: usize,
     place: &InputTile,
     vector: usize,
+    #[comptime] parts: Option<Parts>,
     #[comptime] plan: TilePlan,
     #[comptime] block: Block,
     #[comptime] aligned: bool,
 ) {
-    let window = window(weight, m, place, vector);
-    stage_matrix::<G, E, N>(grad, left, &window, plan.rows, DEPTH, plan);
-    stage_weights::<S, E, N>(
-        words,
-        scales,
-        zero_points,
-        right,
-        weight,
-        place.column,
-        vector,
-        plan.columns,
-        DEPTH,
-        plan,
-        block,
-        aligned,
-    );
+    #[comptime]
+    match parts {
+        Some(parts) => put::<E, N, N>(ahead, left, right, weight, place.column, vector, parts),
+        None => {
+            let window = window(weight, m, place, vector);
+            stage_matrix::<G, E, N>(grad, left, &window, plan.rows, DEPTH, plan);
+            stage_weights::<S, E, N>(
+                words,
+                scales,
+                zero_points,
+                right,
+                weight,
+                place.column,
+                vector,
+                plan.columns,
+                DEPTH,
+                plan,
+                block,
+                aligned,
+            );
+        }
+    }
 }
 
 #[cube(launch_unchecked)]
@@ -141,70 +183,51 @@ pub(crate) fn input_units_kernel<G: Float, S: Float, O: Float, N: Size>(
         aligned
     ));
     let mut ahead = Ahead::<f32, N, N>::new(parts);
-    #[comptime]
-    if let Some(parts) = parts {
-        let first = window(&weight, m, &place, place.start);
-        let (row, vector) = (place.column, place.start);
-        load::<G, S, f32, N, N>(
-            &mut ahead,
+    load_step::<G, S, f32, N>(
+        &mut ahead,
+        grad,
+        words,
+        scales,
+        zero_points,
+        &weight,
+        m,
+        &place,
+        place.start,
+        parts,
+    );
+    for vector in range_stepped(place.start, place.end, step_vectors) {
+        stage::<G, S, f32, N>(
+            &ahead,
             grad,
-            &first,
             words,
             scales,
             zero_points,
+            &mut left,
+            &mut right,
             &weight,
-            row,
+            m,
+            &place,
             vector,
             parts,
+            plan,
+            block,
+            aligned,
         );
-    }
-    for vector in range_stepped(place.start, place.end, step_vectors) {
-        #[comptime]
-        match parts {
-            Some(parts) => put::<f32, N, N>(
-                &ahead,
-                &mut left,
-                &mut right,
-                &weight,
-                place.column,
-                vector,
-                parts,
-            ),
-            None => stage::<G, S, f32, N>(
+        sync_cube();
+        let next = vector + step_vectors;
+        if next < place.end {
+            load_step::<G, S, f32, N>(
+                &mut ahead,
                 grad,
                 words,
                 scales,
                 zero_points,
-                &mut left,
-                &mut right,
                 &weight,
                 m,
                 &place,
-                vector,
-                plan,
-                block,
-                aligned,
-            ),
-        }
-        sync_cube();
-        #[comptime]
-        if let Some(parts) = parts {
-            let next = vector + step_vectors;
-            if next < place.end {
-                let window = window(&weight, m, &place, next);
-                load::<G, S, f32, N, N>(
-                    &mut ahead,
-                    grad,
-                    &window,
-                    words,
-                    scales,
-                    zero_points,
-                    &weight,
-                    place.column,
-                    next,
-                    parts,
-                );
-            }
+                next,
+                parts,
+            );
         }
         for d in 0..step_vectors {
             let mut lefts = Array::<Vector<f32, N>>::new(rows);
@@ -287,70 +310,51 @@ pub(crate) fn input_matrix_kernel<G: Float, S: Float, O: Float, N: Size>(
         aligned
     ));
     let mut ahead = Ahead::<G, N, N>::new(parts);
-    #[comptime]
-    if let Some(parts) = parts {
-        let first = window(&weight, m, &place, place.start);
-        let (row, vector) = (place.column, place.start);
-        load::<G, S, G, N, N>(
-            &mut ahead,
+    load_step::<G, S, G, N>(
+        &mut ahead,
+        grad,
+        words,
+        scales,
+        zero_points,
+        &weight,
+        m,
+        &place,
+        place.start,
+        parts,
+    );
+    for vector in range_stepped(place.start, place.end, step_vectors) {
+        stage::<G, S, G, N>(
+            &ahead,
             grad,
-            &first,
             words,
             scales,
             zero_points,
+            &mut left,
+            &mut right,
             &weight,
-            row,
+            m,
+            &place,
             vector,
             parts,
+            plan,
+            block,
+            aligned,
         );
-    }
-    for vector in range_stepped(place.start, place.end, step_vectors) {
-        #[comptime]
-        match parts {
-            Some(parts) => put::<G, N, N>(
-                &ahead,
-                &mut left,
-                &mut right,
-                &weight,
-                place.column,
-                vector,
-                parts,
-            ),
-            None => stage::<G, S, G, N>(
+        sync_cube();
+        let next = vector + step_vectors;
+        if next < place.end {
+            load_step::<G, S, G, N>(
+                &mut ahead,
                 grad,
                 words,
                 scales,
                 zero_points,
-                &mut left,
-                &mut right,
                 &weight,
                 m,
                 &place,
-                vector,
-                plan,
-                block,
-                aligned,
-            ),
-        }
-        sync_cube();
-        #[comptime]
-        if let Some(parts) = parts {
-            let next = vector + step_vectors;
-            if next < place.end {
-                let window = window(&weight, m, &place, next);
-                load::<G, S, G, N, N>(
-                    &mut ahead,
-                    grad,
-                    &window,
-                    words,
-                    scales,
-                    zero_points,
-                    &weight,
-                    place.column,
-                    next,
-                    parts,
-                );
-            }
+                next,
+                parts,
+            );
         }
         multiply::<G, N, N>(
             &left,
