@@ -133,8 +133,9 @@ pub struct EfficientQatConfig {
     #[config(default = "None")]
     pub e2e_ap: Option<E2eApConfig>,
     /// In E2E-QP (and E2E-AP) the model learns to predict what its original does, if the original is there (not where the model comes packed) and
-    /// the model [says how](crate::train::Blockwise::distills). The original stays in memory for it; with `offload` its blocks are
-    /// read for each batch, if they are in files. `None` for the model's own loss alone.
+    /// the model [says how](crate::train::Blockwise::distills). The original stays in memory for it. With
+    /// `offload`, or more than one pass over the data, what it makes of the data is [kept](crate::train::Teacher::keep) in a file, in
+    /// the directory and the type of `cache`. `None` for the model's own loss alone.
     #[config(default = "Some(DistillationConfig::new())")]
     pub distillation: Option<DistillationConfig>,
     /// Run E2E-QP by blocks, so that activations of one are in memory at a time, at the cost of another forward pass. The model

@@ -223,21 +223,29 @@ impl EfficientQat {
             Some(original) if !config.offload => Some(load_blocks(original)?),
             other => other,
         };
+        let e2e_ap = e2e_ap.map(|e2e_ap| {
+            let phase = e2e_ap.with_recompute(config.recompute).init();
+            match (&self.run_dir, config.offload) {
+                (Some(run), true) => phase.with_run_dir(run.clone()),
+                _ => phase,
+            }
+        });
+        let teacher = match (&original, distillation) {
+            (Some(original), Some(_)) => {
+                let on_event = &mut |event: TrainEvent| observer.event(&event);
+                Some(self.teacher(original, e2e_ap.as_ref(), &data.e2e_qp, on_event)?)
+            }
+            _ => None,
+        };
         let packed = match (e2e_ap, &original) {
-            (Some(e2e_ap), Some(original)) => {
-                let mut phase = e2e_ap.with_recompute(config.recompute).init();
-                if let (Some(run), true) = (&self.run_dir, config.offload) {
-                    phase = phase.with_run_dir(run.clone());
-                }
+            (Some(phase), Some(original)) => {
                 let mut timer = Timer::start();
                 let (before, loaders) = (packed.clone(), data.e2e_qp.clone());
                 let on_event = &mut |event: &TrainEvent| observer.event(event);
-                let tuned = match distillation {
-                    Some(distillation) => {
-                        let student = |model: &M| {
-                            let teacher = Teacher::new(original.clone());
-                            Student::new(model.clone(), teacher, distillation)
-                        };
+                let tuned = match teacher.clone().zip(distillation) {
+                    Some((teacher, distillation)) => {
+                        let student =
+                            |model: &M| Student::new(model.clone(), teacher.clone(), distillation);
                         let models = [student(&before)?, student(original)?];
                         train_all(&phase, models, loaders, &mut timer, on_event)?.into_model()
                     }
@@ -260,9 +268,10 @@ impl EfficientQat {
         timer.stops_early = config.early_stopping.is_some();
         let (model, e2e_qp) = (packed.clone(), data.e2e_qp);
         let on_event = &mut |event: &TrainEvent| observer.event(event);
-        let tuned = match original.zip(distillation) {
-            Some((original, distillation)) => {
-                let student = Student::new(model, Teacher::new(original), distillation)?;
+        drop(original);
+        let tuned = match teacher.zip(distillation) {
+            Some((teacher, distillation)) => {
+                let student = Student::new(model, teacher, distillation)?;
                 self.tune(student, e2e_qp, &mut timer, on_event)?
                     .into_model()
             }
@@ -272,6 +281,25 @@ impl EfficientQat {
         let size = size_by_block(&tuned)?;
         reach(StageName::E2eQp, &tuned, size, timer, observer)?;
         Ok(if worse { packed } else { tuned })
+    }
+
+    /// The original as a teacher. What it makes of the data is kept where that is cheaper than to make it again: where its blocks would be
+    /// read for each batch, or the data is gone through more than once.
+    fn teacher<M: Blockwise>(
+        &self,
+        original: &M,
+        e2e_ap: Option<&E2eAp>,
+        (train, valid): &(Loader<M::Batch>, Loader<M::Batch>),
+        on_event: &mut dyn FnMut(TrainEvent) -> Result<(), TrainError>,
+    ) -> Result<Teacher<M>, TrainError> {
+        let config = &self.config;
+        let teacher = Teacher::new(original.clone());
+        let before = e2e_ap.map_or(0, |phase| phase.config().epochs);
+        let is_over = config.e2e_epochs == 0 && e2e_ap.is_some_and(E2eAp::is_over);
+        if is_over || !config.offload && before + config.e2e_epochs < 2 {
+            return Ok(teacher);
+        }
+        teacher.keep(&[train.clone(), valid.clone()], &config.cache, on_event)
     }
 
     /// E2E-QP, with the validation losses before and after it.

@@ -161,6 +161,14 @@ pub trait Blockwise: Module {
         Err(message.into())
     }
 
+    /// Whether samples are rows: whether the first dimension of every tensor of the hidden state counts the samples of a batch, and no
+    /// block makes anything of one that depends on another. So what the original makes of a sample can be
+    /// [kept](super::Teacher::keep), and found in another batch. A tensor of the context whose first dimension is as large is taken to have a
+    /// row for each sample, too. By default not.
+    fn rows_are_samples(&self) -> bool {
+        false
+    }
+
     /// A batch on another device, each of its tensors. It is asked for where E2E-QP trains on several devices
     /// ([`E2eQp::with_devices`](super::E2eQp::with_devices)), and nowhere else.
     ///

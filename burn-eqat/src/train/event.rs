@@ -34,7 +34,7 @@ pub enum DataSplit {
     Valid,
 }
 
-/// A pass of Block-AP, or of what comes before it, in which nothing is trained.
+/// A pass of a phase, or of what comes before it, in which nothing is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pass {
     /// Gradients of the loss say how much it depends on each weight.
@@ -47,6 +47,8 @@ pub enum Pass {
     Targets,
     /// The quantized block makes the inputs of the next.
     Inputs,
+    /// The original makes what a model learns from end to end, once for all.
+    Lessons,
 }
 
 impl fmt::Display for Pass {
@@ -57,6 +59,7 @@ impl fmt::Display for Pass {
             Pass::Embed => "embed",
             Pass::Targets => "targets",
             Pass::Inputs => "inputs",
+            Pass::Lessons => "lessons",
         })
     }
 }

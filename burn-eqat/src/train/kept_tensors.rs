@@ -1,7 +1,8 @@
 //! Tensors and the state of optimizers in a file, by the paths of parameters.
 
 use crate::files::FileError;
-use crate::train::TrainError;
+use crate::train::random_rounding::round_at_random;
+use crate::train::{CacheDType, TrainError};
 use burn::module::ParamId;
 use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use burn::store::burn_pack::{self, Reader, Scalar, Writer};
@@ -88,14 +89,11 @@ impl KeptTensors {
             paths.insert(id.to_string(), path.to_string());
             let bytes = tensor.to_bytes();
             let bytes = bytes.map_err(|error| self.invalid(format!("{path}: {error}")))?;
-            let (name, shape) = (format!("{id}.{field}"), tensor.shape.clone());
-            tensors.push(burn_pack::Tensor::new(
-                name,
-                tensor.dtype,
-                shape,
-                Some(id),
-                bytes,
-            ));
+            let data = TensorData::from_bytes(bytes, tensor.shape.clone(), tensor.dtype);
+            // They may be kept in fewer bits than the optimizer has.
+            let (bytes, shape, dtype) = data.convert_dtype(DType::F32).into_parts();
+            let name = format!("{id}.{field}");
+            tensors.push(burn_pack::Tensor::new(name, dtype, shape, Some(id), bytes));
         }
         let count = tensors.len();
         if count == 0 {
@@ -164,6 +162,29 @@ pub(in crate::train) struct Moments {
 }
 
 impl Moments {
+    /// The same with the tensors in this type; what is rounded is [rounded at random](round_at_random), as the seed
+    /// says, which is another for each step.
+    pub fn in_dtype(self, dtype: CacheDType, seed: u64) -> Result<Self, TrainError> {
+        if dtype == CacheDType::F32 {
+            return Ok(self);
+        }
+        let failed = |error: String| TrainError::Training(format!("optimizer: {error}"));
+        let mut tensors = Vec::with_capacity(self.tensors.len());
+        for tensor in self.tensors {
+            let parts = tensor.into_parts();
+            let (name, dtype, shape, _, bytes) =
+                parts.map_err(|error| failed(error.to_string()))?;
+            let data = TensorData::from_bytes(bytes, shape.clone(), dtype);
+            let numbers = data.as_slice::<f32>();
+            let numbers = numbers.map_err(|error| failed(format!("{name}: {error:?}")))?;
+            // By the name: an optimizer has its tensors in another order in each process.
+            let seed = (seed << 32) ^ u64::from(crc32fast::hash(name.as_bytes()));
+            let rounded = TensorData::new(round_at_random(numbers, seed), shape);
+            tensors.push(named_tensor(name, rounded));
+        }
+        Ok(Self { tensors, ..self })
+    }
+
     /// Adds those of other parameters.
     pub fn extend(&mut self, other: Self) {
         self.tensors.extend(other.tensors);

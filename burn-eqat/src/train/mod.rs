@@ -26,6 +26,7 @@ mod param_rates;
 mod phase_progress;
 mod pieces;
 mod progress_lines;
+mod random_rounding;
 mod rate;
 mod rates;
 mod schedule;

@@ -18,6 +18,7 @@ mod files;
 mod foreign;
 mod hostile;
 mod in_files;
+mod kept_teacher;
 mod lm;
 mod lookahead;
 mod phases;

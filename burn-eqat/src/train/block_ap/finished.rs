@@ -31,7 +31,7 @@ impl DataDigest {
             let mut parts = FlowParts::default();
             let taken = hidden.clone().take_apart(&mut parts);
             taken.map_err(|error| TrainError::Data(error.to_string()))?;
-            parts.digest(hasher);
+            parts.each_bytes(&mut |bytes| hasher.update(bytes));
             self.batches += 1;
         }
         Ok(())

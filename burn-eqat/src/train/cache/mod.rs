@@ -14,16 +14,16 @@ mod parts;
 mod read_ahead;
 mod record;
 mod record_file;
+mod rows;
 mod samples;
 mod shards;
-#[cfg(feature = "lm")]
 mod states;
 mod storage;
 
 pub use config::{CacheConfig, CacheDType, CacheDTypeError};
 pub use parts::{FlowError, FlowParts};
+pub(super) use rows::{RowCache, row_keys};
 use samples::SampleCache;
 pub(super) use shards::Shards;
-#[cfg(feature = "lm")]
 pub(crate) use states::StateCache;
 pub(super) use storage::Storage;

@@ -56,16 +56,6 @@ impl FlowParts {
         self.parts.push_back(Part::Count(count as u64));
     }
 
-    /// Adds all parts to a hash.
-    pub(in crate::train) fn digest(self, hasher: &mut crc32fast::Hasher) {
-        for part in self.parts {
-            match part {
-                Part::Count(count) => hasher.update(&count.to_le_bytes()),
-                Part::Tensor(data) => hasher.update(data.as_bytes()),
-            }
-        }
-    }
-
     /// The next part, a tensor.
     ///
     /// # Errors
@@ -111,6 +101,87 @@ impl FlowParts {
         match self.parts.len() {
             0 => Ok(()),
             left => Err(FlowError(format!("holds {left} parts more than expected"))),
+        }
+    }
+
+    /// The same for each index of the first dimension of the tensors. `None` where they differ in that dimension, or have none.
+    pub(super) fn into_rows(self) -> Option<Vec<FlowParts>> {
+        let dims = self.parts.iter().filter_map(|part| match part {
+            Part::Count(_) => None,
+            Part::Tensor(data) => Some(data.shape().first().copied()),
+        });
+        let rows = dims.clone().next()??;
+        if !dims.into_iter().all(|dim| dim == Some(rows)) {
+            return None;
+        }
+        let mut apart = vec![FlowParts::default(); rows];
+        for part in self.parts {
+            match part {
+                Part::Count(count) => {
+                    for row in &mut apart {
+                        row.push(Part::Count(count));
+                    }
+                }
+                Part::Tensor(data) => {
+                    let mut shape = data.shape().to_vec();
+                    shape[0] = 1;
+                    let (bytes, dtype) = (data.as_bytes(), data.dtype());
+                    let size = bytes.len() / rows.max(1);
+                    for (index, row) in apart.iter_mut().enumerate() {
+                        let bytes = bytes[index * size..][..size].to_vec();
+                        row.push_tensor(TensorData::from_bytes_vec(bytes, shape.clone(), dtype));
+                    }
+                }
+            }
+        }
+        Some(apart)
+    }
+
+    /// The parts of which these are the [rows](Self::into_rows).
+    pub(super) fn from_rows(rows: Vec<FlowParts>) -> Result<Self, FlowError> {
+        let differ = || FlowError::new("the rows are of values that differ");
+        let count = rows.len();
+        let mut rows: Vec<_> = rows.into_iter().map(|row| row.parts.into_iter()).collect();
+        let mut parts = FlowParts::default();
+        while let Some(first) = rows.first_mut().and_then(Iterator::next) {
+            let mut others = rows[1..].iter_mut().map(Iterator::next);
+            match first {
+                Part::Count(number) => {
+                    if !others.all(|other| other == Some(Part::Count(number))) {
+                        return Err(differ());
+                    }
+                    parts.push(Part::Count(number));
+                }
+                Part::Tensor(data) => {
+                    let (mut shape, dtype) = (data.shape().to_vec(), data.dtype());
+                    let mut bytes = data.as_bytes().to_vec();
+                    bytes.reserve(bytes.len() * (count - 1));
+                    for other in others {
+                        match other {
+                            Some(Part::Tensor(other))
+                                if other.shape().to_vec() == shape && other.dtype() == dtype =>
+                            {
+                                bytes.extend_from_slice(other.as_bytes());
+                            }
+                            _ => return Err(differ()),
+                        }
+                    }
+                    let first = shape.first_mut().ok_or_else(differ)?;
+                    *first *= count;
+                    parts.push_tensor(TensorData::from_bytes_vec(bytes, shape, dtype));
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Gives out all that they hold, part by part.
+    pub(in crate::train) fn each_bytes(&self, take: &mut dyn FnMut(&[u8])) {
+        for part in &self.parts {
+            match part {
+                Part::Count(count) => take(&count.to_le_bytes()),
+                Part::Tensor(data) => take(data.as_bytes()),
+            }
         }
     }
 

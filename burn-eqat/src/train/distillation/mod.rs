@@ -1,6 +1,7 @@
 //! E2E-QP that teaches a quantized model to predict what its original does, in place of what comes in the data.
 
 mod config;
+mod kept;
 mod loss;
 mod student;
 mod teacher;

@@ -213,6 +213,10 @@ impl<M: Blockwise> Blockwise for Student<M> {
         self.loss(hidden, context, batch)
     }
 
+    fn rows_are_samples(&self) -> bool {
+        self.model.rows_are_samples()
+    }
+
     fn batch_to_device(batch: M::Batch, device: &Device) -> Result<M::Batch, ModelError> {
         M::batch_to_device(batch, device)
     }

@@ -1,12 +1,17 @@
 use super::DistillationConfig;
+use super::kept::Kept;
 use crate::train::by_blocks::without_gradients;
-use crate::train::{Blockwise, ModelError, with_block};
+use crate::train::event::OnEvent;
+use crate::train::{Blockwise, CacheConfig, ModelError, TrainError, with_block};
+use burn::data::dataloader::DataLoader;
 use burn::tensor::Device;
+use std::sync::Arc;
 
 /// A model in full precision that a quantized one learns from. Nothing of it trains.
 #[derive(Clone, Debug)]
 pub struct Teacher<M> {
     model: M,
+    kept: Option<Arc<Kept>>,
 }
 
 /// What a quantized model is to learn of a batch.
@@ -25,25 +30,66 @@ impl<M: Blockwise> Teacher<M> {
     pub fn new(model: M) -> Self {
         Self {
             model: model.valid(),
+            kept: None,
         }
+    }
+
+    /// Keeps what the last block makes of all samples of some data in a file, so that it is computed once, and each block is read once
+    /// where blocks are in files. It is in the type and the directory of `cache`, whose budget is for what is on its way through the
+    /// blocks. The file is gone with the teacher and all its clones.
+    ///
+    /// Samples are found again in batches of any order. Those that are not there are computed, and so is everything where the model
+    /// [has no rows of samples](Blockwise::rows_are_samples). Each loader is read once.
+    ///
+    /// `on_event` gets a [`TrainEvent::Pass`](crate::train::TrainEvent::Pass) for each batch of each block, and may stop with an error.
+    ///
+    /// ```no_run
+    /// # use burn::data::dataloader::DataLoader;
+    /// # use burn_eqat::train::{Blockwise, CacheConfig, Teacher, TrainError};
+    /// # use std::sync::Arc;
+    /// # fn keep<M: Blockwise>(original: M, train: Arc<dyn DataLoader<M::Batch>>) -> Result<(), TrainError> {
+    /// let teacher = Teacher::new(original).keep(&[train], &CacheConfig::new(), &mut |_| Ok(()))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the model's own code or the callback fails, a batch cannot be read, or there is no room for the file.
+    pub fn keep(
+        mut self,
+        data: &[Arc<dyn DataLoader<M::Batch>>],
+        cache: &CacheConfig,
+        on_event: OnEvent<'_>,
+    ) -> Result<Self, TrainError> {
+        if self.model.rows_are_samples() {
+            let plain = self.model.valid();
+            self.kept = Kept::fill(&plain, data, cache, on_event)?.map(Arc::new);
+        }
+        Ok(self)
     }
 
     /// The same where a batch's tensors are when gradients are recorded.
     pub(super) fn train(self) -> Self {
         Self {
             model: self.model.train().no_grad(),
+            kept: self.kept,
         }
     }
 
     /// The same where a batch's tensors are when they are not.
     pub(super) fn valid(&self) -> Self {
-        Self::new(self.model.clone())
+        Self {
+            model: self.model.valid(),
+            kept: self.kept.clone(),
+        }
     }
 
     /// The same on another device.
     pub(super) fn to_device(&self, device: &Device) -> Self {
         Self {
             model: self.model.clone().to_device(device),
+            kept: self.kept.clone(),
         }
     }
 
@@ -57,8 +103,15 @@ impl<M: Blockwise> Teacher<M> {
         let (hidden, context) = self.model.embed(batch)?;
         let (mut hidden, context) = (without_gradients(hidden), without_gradients(context));
         let plain = self.model.valid();
-        for index in 0..plain.blocks().len() {
-            hidden = with_block(&plain, index)?.run_block(index, hidden, &context)?;
+        let kept = self.kept.as_ref();
+        let kept = kept.map(|kept| kept.find::<M>(&hidden, &context));
+        match kept.transpose()?.flatten() {
+            Some(made) => hidden = made,
+            None => {
+                for index in 0..plain.blocks().len() {
+                    hidden = with_block(&plain, index)?.run_block(index, hidden, &context)?;
+                }
+            }
         }
         learn(Lesson {
             teacher: &plain,

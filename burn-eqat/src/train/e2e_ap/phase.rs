@@ -39,6 +39,11 @@ impl E2eAp {
         self
     }
 
+    /// Whether the run directory says that the phase is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.run_dir.as_ref().is_some_and(offload::is_over)
+    }
+
     /// Trains a model with fake-quantized weights; returns it packed. The training data is read once more than there are epochs, to
     /// count its batches.
     ///
@@ -75,8 +80,8 @@ impl E2eAp {
     /// of the run directory.
     ///
     /// A block's weights, gradients and moments are in memory while it is replayed and takes its optimizer step, right behind its
-    /// backward pass; before and after they are in a file, 12 bytes a weight. So of the memory only what goes into each block grows
-    /// with their number. The gradients are those of [`run`](Self::run), to rounding, but for their clipping: the norm of all is known
+    /// backward pass; before and after they are in a file, 8 bytes a weight, or 12 with [moments](E2eApConfig) in f32. So of the memory
+    /// only what goes into each block grows with their number. The gradients are those of [`run`](Self::run), to rounding, but for their clipping: the norm of all is known
     /// when all blocks have had their step, so that of the step before stands for it, unless the gradients so far are larger.
     ///
     /// The run directory can go back to the state of every [`save_every`](E2eApConfig::save_every) steps. A run that goes on from

@@ -93,6 +93,10 @@ impl Blockwise for Llama {
         ))
     }
 
+    fn rows_are_samples(&self) -> bool {
+        true
+    }
+
     fn batch_to_device(batch: TokenBatch, device: &Device) -> Result<TokenBatch, ModelError> {
         Ok(batch.to_device(device))
     }

@@ -459,10 +459,10 @@ impl Phases<'_> {
                 moments: self.e2e_ap_in_files(compute),
                 disk: vec![
                     self.finished(inputs.has_stored_blocks()),
-                    // With both moments; each written beside the one before it.
+                    // With both moments, in 16 bits; each written beside the one before it.
                     Term::disk(
                         "blocks in training",
-                        sum([dense, 4 * 2 * model.steps()]).saturating_mul(2 * 3),
+                        sum([dense, 4 * 2 * model.steps()]).saturating_mul(2 * 2),
                     ),
                     Term::disk("packed blocks of the phase", model.packed_blocks()),
                 ],

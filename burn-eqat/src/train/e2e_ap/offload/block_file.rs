@@ -4,9 +4,9 @@ use super::skeleton::{filled, numbers};
 use crate::RunDir;
 use crate::files::FileError;
 use crate::module::{is_under, list_params};
-use crate::train::TrainError;
 use crate::train::kept_tensors::{KeptTensors, Moments, by_paths, named_tensor, write_kept};
 use crate::train::optimizer::adamw;
+use crate::train::{CacheDType, TrainError};
 use burn::module::{Module, ParamId};
 use burn::optim::ModuleOptimizer;
 use std::collections::HashMap;
@@ -103,20 +103,22 @@ impl BlockFile {
         KeptTensors::read(&self.location(run))?.optimizer(&ids, adamw())
     }
 
-    /// Writes the block after a step. The file before it is left.
+    /// Writes the block after a step, its moments in this type. The file before it is left.
     pub fn after<M: Module>(
         &self,
         run: &RunDir,
         step: usize,
         model: &M,
         optim: &ModuleOptimizer,
+        moments: CacheDType,
     ) -> Result<Self, TrainError> {
         let file = Self {
             name: file_name(self.index, step),
             ..self.clone()
         };
-        let moments = by_paths(optim, &|_, path| Some(path.to_string()))?;
-        file.write(run, model, moments)?;
+        let kept = by_paths(optim, &|_, path| Some(path.to_string()))?;
+        let kept = kept.in_dtype(moments, step as u64)?;
+        file.write(run, model, kept)?;
         Ok(file)
     }
 

@@ -8,7 +8,7 @@ use crate::train::e2e_ap::trainee::rates_of;
 use crate::train::e2e_qp::Schedule;
 use crate::train::param_rates::ParamRates;
 use crate::train::trained::train_block;
-use crate::train::{Blockwise, LearningRates, TrainError};
+use crate::train::{Blockwise, CacheDType, LearningRates, TrainError};
 use burn::lr_scheduler::LrScheduler;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::GradientsParams;
@@ -30,6 +30,8 @@ pub(in crate::train::e2e_ap) struct InFiles<M> {
     /// What rates in step sizes are multiples of, block by block.
     pub(super) params: Vec<ParamRates>,
     pub(super) max_norm: f64,
+    /// The type of moments in the files.
+    pub(super) moments: CacheDType,
     /// The norm of all gradients of the step before.
     pub(super) norm_before: Option<f64>,
     /// The norm of the last gradients, if they are not finite.
@@ -129,7 +131,8 @@ impl<M: Blockwise> Blocks<M> for Step<'_, M> {
         let rates = files.next_rates(&files.params[index]);
         let mut optim = before.optimizer(&files.run, &model)?;
         let model = optim.step(rates, model, grads);
-        let after = before.after(&files.run, files.steps + 1, &model.valid(), &optim)?;
+        let (step, trained) = (files.steps + 1, model.valid());
+        let after = before.after(&files.run, step, &trained, &optim, files.moments)?;
         if !files.kept.contains(&before.name) {
             before.remove(&files.run);
         }

@@ -65,12 +65,17 @@ pub(in crate::train::e2e_ap) fn finish(run: &RunDir, blocks: usize) -> Result<()
     Ok(remove_others(run, &[])?)
 }
 
+/// Whether a run has been through the phase.
+pub(in crate::train::e2e_ap) fn is_over(run: &RunDir) -> bool {
+    run.note(DONE) == Some(json!(true))
+}
+
 /// The model as the phase left it, in a run that goes on behind it.
 pub(in crate::train::e2e_ap) fn finished<M: Blockwise>(
     run: &RunDir,
     model: &M,
 ) -> Result<Option<M>, TrainError> {
-    if run.note(DONE) != Some(json!(true)) {
+    if !is_over(run) {
         return Ok(None);
     }
     let mut model = model.clone();

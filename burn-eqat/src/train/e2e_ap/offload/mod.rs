@@ -8,5 +8,5 @@ mod skeleton;
 mod start;
 mod trainee;
 
-pub(super) use finish::{finish, finished};
+pub(super) use finish::{finish, finished, is_over};
 pub(super) use start::start;

@@ -83,6 +83,7 @@ pub(in crate::train::e2e_ap) fn start<M: LearnerModel + Blockwise>(
         highest: rates,
         params: blocks.params,
         max_norm: config.max_grad_norm,
+        moments: config.moments,
         norm_before: (state.as_ref()).and_then(|state| state.norm.map(f64::from_bits)),
         wrong: None,
         steps: state.as_ref().map_or(0, |state| state.position.step),
