@@ -104,6 +104,10 @@ pub struct EfficientQatConfig {
     /// Learning rate of weights and norms at the start of each block in Block-AP.
     #[config(default = "None")]
     pub weight_learning_rate: Option<Rate>,
+    /// Whether a probe finds out what to multiply these two rates by ([`BlockApConfig::probe_rates`](BlockApConfig)). If not set, it does
+    /// where none of the two is set. It needs validation data for Block-AP, and is left out without.
+    #[config(default = "None")]
+    pub probe_rates: Option<bool>,
     /// Passes over the training data for each block in Block-AP.
     #[config(default = 2)]
     pub epochs: usize,
@@ -177,6 +181,7 @@ impl EfficientQatConfig {
             .with_overrides(self.overrides.clone())
             .with_quant_learning_rate(self.quant_learning_rate)
             .with_weight_learning_rate(self.weight_learning_rate)
+            .with_probe_rates(self.probes())
             .with_epochs(self.epochs)
             .with_start(self.start)
             .with_loss(self.loss)
@@ -184,6 +189,11 @@ impl EfficientQatConfig {
             .with_early_stopping(self.early_stopping)
             .with_max_skipped(self.max_skipped)
             .with_cache(self.cache.clone())
+    }
+
+    fn probes(&self) -> bool {
+        let set = self.quant_learning_rate.or(self.weight_learning_rate);
+        self.probe_rates.unwrap_or(set.is_none())
     }
 
     /// The configuration of the second phase.

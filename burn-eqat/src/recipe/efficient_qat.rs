@@ -191,7 +191,9 @@ impl EfficientQat {
             }
             let mut timer = Timer::start();
             let (train, valid) = data.block_ap;
-            let mut phase = config.block_ap().init().with_devices(self.devices.clone());
+            let mut block_ap = config.block_ap();
+            block_ap.probe_rates &= valid.num_items() > 0;
+            let mut phase = block_ap.init().with_devices(self.devices.clone());
             if let Some(run) = &self.run_dir {
                 phase = phase.with_run_dir(run.clone());
             }
@@ -459,7 +461,7 @@ impl Timer {
 
     /// Keeps an event's learning rates and validation loss.
     fn hear(&mut self, event: &TrainEvent) {
-        if let TrainEvent::PhaseStart { rates, .. } = event {
+        if let TrainEvent::PhaseStart { rates, .. } | TrainEvent::Rates { rates, .. } = event {
             self.rates = Some(*rates);
         }
         if let TrainEvent::Resumed {

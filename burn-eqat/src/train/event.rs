@@ -47,6 +47,8 @@ pub enum Pass {
     Targets,
     /// The quantized block makes the inputs of the next.
     Inputs,
+    /// Block-AP's learning rates are tried on a block.
+    Rates,
     /// The original makes what a model learns from end to end, once for all.
     Lessons,
 }
@@ -59,6 +61,7 @@ impl fmt::Display for Pass {
             Pass::Embed => "embed",
             Pass::Targets => "targets",
             Pass::Inputs => "inputs",
+            Pass::Rates => "rates",
             Pass::Lessons => "lessons",
         })
     }
@@ -121,6 +124,13 @@ pub enum TrainEvent {
         done: usize,
         /// The validation loss of the best epoch so far, where the phase stops early.
         best: Option<f64>,
+    },
+    /// Block-AP has tried learning rates on a block ([`probe_rates`](super::BlockApConfig)).
+    Rates {
+        /// The rates from here on.
+        rates: LearningRates,
+        /// What the rates before were multiplied by, and the validation loss with each. A loss that is not finite is infinite.
+        tried: Vec<(f64, f64)>,
     },
     /// An epoch begins to train, or to validate.
     SplitStart {

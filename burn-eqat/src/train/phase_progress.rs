@@ -100,6 +100,7 @@ impl PhaseProgress {
             | TrainEvent::Skipped { .. }
             | TrainEvent::Pass { .. }
             | TrainEvent::BlockEnd { .. }
+            | TrainEvent::Rates { .. }
             | TrainEvent::Comparison { .. } => {}
         }
     }

@@ -147,6 +147,14 @@ impl ProgressLines {
                 };
                 self.line(&format!("{phase}: learning rates {rates}"));
             }
+            TrainEvent::Rates { rates, tried } => {
+                let tried = tried.iter();
+                let tried = tried.map(|(factor, loss)| format!("{loss:.4e} with {factor} times"));
+                let tried = tried.collect::<Vec<_>>().join(", ");
+                self.line(&format!("the rates tried: validation {tried}"));
+                let rates = all_parameters(rates.quantizer, rates.weights);
+                self.line(&format!("{}: learning rates {rates}", Phase::BlockAp));
+            }
             TrainEvent::Resumed { phase, done, .. } => {
                 let unit = match phase {
                     Phase::BlockAp => "blocks",

@@ -79,6 +79,15 @@ impl LearningRates {
         }
     }
 
+    /// The same with those of Block-AP times a factor.
+    pub(super) fn of_block_ap_times(self, factor: f64) -> Self {
+        Self {
+            quantizer: self.quantizer.times(factor),
+            weights: self.weights.times(factor),
+            ..self
+        }
+    }
+
     /// The rates for a model of that many parameters: [`paper`](Self::paper) from
     /// [a billion](Self::LARGE) on, [`small`](Self::small) below.
     pub fn for_model(params: usize, bits: Bits) -> Self {

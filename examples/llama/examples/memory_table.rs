@@ -84,6 +84,7 @@ fn inputs(
         file_bytes: None,
         packed: false,
         schemes: Schemes::new(scheme),
+        bits_budget: None,
         writes_calibration: false,
         settings: QuantizeSettings {
             scheme,
@@ -96,6 +97,7 @@ fn inputs(
                 loss: Default::default(),
                 start: StartValues::MinMax,
                 lookahead: 0,
+                probe_rates: false,
             }),
             cache: CacheConfig::new().with_memory(Some(0)),
             dtype: ComputeType::Bf16,

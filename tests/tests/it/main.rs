@@ -22,6 +22,7 @@ mod kept_teacher;
 mod lm;
 mod lookahead;
 mod phases;
+mod probed_rates;
 mod published;
 mod pytorch;
 mod recipe;

@@ -236,7 +236,9 @@ fn another_run_is_refused() {
         resume(config().with_epochs(3), model.clone(), &set),
         expected,
     );
-    let rate = config().with_quant_learning_rate(Some(0.5.into()));
+    let rate = config()
+        .with_probe_rates(Some(true))
+        .with_quant_learning_rate(Some(0.5.into()));
     refused(
         resume(rate, model.clone(), &set),
         "block_ap.quant_learning_rate is 0.5, but the run began with not given",

@@ -101,6 +101,11 @@ pub struct BlockApConfig {
     /// Learning rate of weights and norms at the start. If not set, it is chosen in the same way.
     #[config(default = "None")]
     pub weight_learning_rate: Option<Rate>,
+    /// Find out what to multiply both rates by: the first block that trains is trained shortly (128 steps at most) with half, all and
+    /// twice the rates, and further on in the direction that is best, up to a factor of eight. The validation loss decides, so it needs
+    /// validation data.
+    #[config(default = false)]
+    pub probe_rates: bool,
     /// Both rates at the end of the cosine, as a part of the initial ones.
     #[config(default = 0.05)]
     pub final_rate: f64,

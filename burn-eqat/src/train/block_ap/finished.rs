@@ -38,6 +38,9 @@ impl DataDigest {
     }
 }
 
+/// Where the run directory has what a probe multiplied the rates by.
+const PROBED: &str = "block_ap_probed_rates";
+
 impl<'a> Finished<'a> {
     /// Fails where the run directory is that of another model or configuration.
     pub fn new<M: Blockwise>(
@@ -75,6 +78,32 @@ impl<'a> Finished<'a> {
             }
         }
         Ok(self.blocks.len())
+    }
+
+    /// What the rates were multiplied by, where a probe has said it before.
+    pub fn probed(&self) -> Result<Option<f64>, TrainError> {
+        let Some(run) = self.run_dir else {
+            return Ok(None);
+        };
+        let wrong = |value: &Value| {
+            let message = format!("{PROBED} is {value}, expected a number above 0");
+            FileError::invalid(run.path(), message).into()
+        };
+        match run.note(PROBED) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_f64().filter(|factor| *factor > 0.0) {
+                Some(factor) => Ok(Some(factor)),
+                None => Err(wrong(&value)),
+            },
+        }
+    }
+
+    /// Keeps it.
+    pub fn keep_probed(&self, factor: f64) -> Result<(), TrainError> {
+        match self.run_dir {
+            Some(run) => Ok(run.set_note(PROBED, json!(factor))?),
+            None => Ok(()),
+        }
     }
 
     /// What is to see the batches that go into the first block.

@@ -8,6 +8,7 @@ mod importance;
 mod loss;
 mod massive;
 mod phase;
+mod probe;
 mod relative;
 mod slope;
 mod strategy;

@@ -3,6 +3,7 @@ use super::copies::Copies;
 use super::finished::Finished;
 use super::loss;
 use super::massive::suited_loss;
+use super::probe::{Probed, probe};
 use super::train::BlockRun;
 use super::{BlockApConfig, BlockTrainer, ReconstructionLoss};
 use crate::module::{check_overrides, select, selected_under};
@@ -152,7 +153,7 @@ impl BlockAp {
         model.load_block(0).map_err(TrainError::Model)?;
         let devices = self.devices.of_model(&model)?;
         let device = devices.first().cloned().ok_or(TrainError::NoBlocks)?;
-        let rates = config.rates(blocks.count_params(&model));
+        let mut rates = config.rates(blocks.count_params(&model));
         let finished = Finished::new(self.run_dir.as_ref(), &blocks, &model, self)?;
         let done = finished.count()?;
         let (train, valid) = (train.to_device(&device), valid.to_device(&device));
@@ -190,7 +191,18 @@ impl BlockAp {
             let message = "early_stopping of Block-AP needs validation data, and there is none";
             return Err(TrainError::Setting(message.to_string()));
         }
+        if config.probe_rates && valid.is_empty() {
+            let message = "probe_rates of Block-AP needs validation data, and there is none";
+            return Err(TrainError::Setting(message.to_string()));
+        }
         on_event(self.start(&blocks, rates))?;
+        let mut probed = match finished.probed()? {
+            Some(factor) => {
+                rates = rates.of_block_ap_times(factor);
+                true
+            }
+            None => !config.probe_rates,
+        };
         if done > 0 {
             let phase = Phase::BlockAp;
             on_event(TrainEvent::Resumed {
@@ -231,16 +243,14 @@ impl BlockAp {
                         config.loss = suited_loss(train.steps_on(&device)?)?;
                     }
                     let config = &config;
-                    let trainer = match config.start {
-                        StartValues::MinMax => BlockTrainer::new(model.clone(), index, config)?,
+                    let trainer = || match config.start {
+                        StartValues::MinMax => BlockTrainer::new(model.clone(), index, config),
                         StartValues::Searched => {
                             let steps = train.steps_on(&device)?;
-                            BlockTrainer::with_steps(model.clone(), index, config, steps)?
+                            BlockTrainer::with_steps(model.clone(), index, config, steps)
                         }
                     };
-                    // The trainer has its numbers; a second copy would stay beside those that are trained.
-                    model.outline_block(index);
-                    let block = BlockRun {
+                    let mut block = BlockRun {
                         config,
                         rates,
                         index,
@@ -249,6 +259,16 @@ impl BlockAp {
                         train: &train,
                         valid: &valid,
                     };
+                    if !probed {
+                        let Probed { factor, tried } = probe(&block, &trainer, on_event)?;
+                        finished.keep_probed(factor)?;
+                        rates = rates.of_block_ap_times(factor);
+                        (block.rates, probed) = (rates, true);
+                        on_event(TrainEvent::Rates { rates, tried })?;
+                    }
+                    let trainer = trainer()?;
+                    // The trainer has its numbers; a second copy would stay beside those that are trained.
+                    model.outline_block(index);
                     let trained = block.run(trainer, on_event)?;
                     model = BlockTrainer::pack(model, &trained, path, config)?;
                 }

@@ -216,6 +216,7 @@ where
                 .process_train(LearnerEvent::EndEpoch(epoch.number)),
             TrainEvent::PhaseStart { .. }
             | TrainEvent::Resumed { .. }
+            | TrainEvent::Rates { .. }
             | TrainEvent::Skipped { .. }
             | TrainEvent::Pass { .. }
             | TrainEvent::BlockEnd { .. }

@@ -25,6 +25,25 @@ pub(super) struct BlockRun<'a, M: Blockwise> {
 }
 
 impl<M: Blockwise> BlockRun<'_, M> {
+    /// The steps of all epochs.
+    pub fn steps(&self) -> usize {
+        self.config.epochs * self.train.steps()
+    }
+
+    /// What part of the rates so many steps have.
+    pub fn schedule(&self, steps: usize) -> CosineSchedule {
+        CosineSchedule::new(1.0, self.config.final_rate, 0, steps)
+    }
+
+    /// The rates of a step, from 0.
+    pub fn rates_at(&self, schedule: &CosineSchedule, step: usize) -> BlockRates {
+        let rates = BlockRates {
+            quantizer: self.rates.quantizer,
+            weights: self.rates.weights,
+        };
+        rates.times(schedule.at(step))
+    }
+
     /// Trains on all samples for the configured epochs, validating after each; returns the model with the trained block.
     pub fn run(
         &self,
@@ -32,12 +51,8 @@ impl<M: Blockwise> BlockRun<'_, M> {
         on_event: OnEvent<'_>,
     ) -> Result<M, TrainError> {
         let (config, index) = (self.config, self.index);
-        let steps = config.epochs * self.train.steps();
-        let schedule = CosineSchedule::new(1.0, config.final_rate, 0, steps);
-        let at = |step| BlockRates {
-            quantizer: self.rates.quantizer.times(schedule.at(step)),
-            weights: self.rates.weights.times(schedule.at(step)),
-        };
+        let schedule = self.schedule(self.steps());
+        let at = |step| self.rates_at(&schedule, step);
         let mut skips = Skips::new(config.max_skipped);
         let mut best = config.early_stopping.map(BestSoFar::new);
         let mut copies = Copies::of(trainer.model(), self.devices);

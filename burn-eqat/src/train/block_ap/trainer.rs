@@ -48,6 +48,16 @@ pub struct BlockRates {
     pub weights: Rate,
 }
 
+impl BlockRates {
+    /// A part of both.
+    pub(super) fn times(self, part: f64) -> Self {
+        Self {
+            quantizer: self.quantizer.times(part),
+            weights: self.weights.times(part),
+        }
+    }
+}
+
 /// What came of a step.
 #[expect(
     clippy::large_enum_variant,

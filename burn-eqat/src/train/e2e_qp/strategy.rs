@@ -214,6 +214,7 @@ impl<M: LearnerModel> Listener<M, Learner<M>> for Forward<M> {
             TrainEvent::EpochEnd { epoch } => self.train(LearnerEvent::EndEpoch(epoch.number)),
             TrainEvent::PhaseStart { .. }
             | TrainEvent::Resumed { .. }
+            | TrainEvent::Rates { .. }
             | TrainEvent::Skipped { .. }
             | TrainEvent::Batch { .. }
             | TrainEvent::Pass { .. }

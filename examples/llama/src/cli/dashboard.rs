@@ -104,7 +104,10 @@ impl Dashboard {
                     shown.renderer.end_split();
                 }
             }
-            TrainEvent::Resumed { .. } | TrainEvent::Pass { .. } | TrainEvent::BlockEnd { .. } => {}
+            TrainEvent::Resumed { .. }
+            | TrainEvent::Rates { .. }
+            | TrainEvent::Pass { .. }
+            | TrainEvent::BlockEnd { .. } => {}
         }
     }
 

@@ -98,6 +98,12 @@ impl TrainingBar {
                     bar.set_message(format!("{pass}{}", block.unwrap_or_default()));
                 });
             }
+            TrainEvent::Rates { rates, .. } => {
+                let (quantizer, weights) = (rates.quantizer, rates.weights);
+                self.line(format!(
+                    "rates found: {quantizer:.1} (step sizes and zero points), {weights:.1} (weights)"
+                ));
+            }
             TrainEvent::BlockEnd { .. } => {}
         }
     }

@@ -8,6 +8,9 @@ use burn_eqat::train::CacheDType;
 /// What they are called.
 pub(super) const ACTIVATIONS: &str = "activations of all samples";
 
+/// What the original made of the data end to end.
+pub(super) const KEPT_LESSONS: &str = "what the original made of the data";
+
 /// What the others are called.
 pub(super) const EVALUATED: &str = "hidden states of an evaluation";
 
@@ -89,38 +92,40 @@ impl Caches {
     }
 }
 
-/// The hidden states of all windows of an evaluation by block: in memory as a whole where they fit in its budget, else in a file.
-pub(super) struct EvaluatedStates {
+/// Hidden states of windows that all go through a block before the next: in memory as a whole where they fit in a budget, else in a file.
+pub(super) struct States {
     pub memory: u64,
     pub disk: u64,
 }
 
-impl EvaluatedStates {
-    pub fn new(inputs: &PlanInputs) -> Self {
-        /// Bytes that are in memory at most: it has a budget of its own.
-        const MOST: u64 = 1 << 28;
-        let settings = &inputs.settings;
-        let budget = settings
-            .cache
-            .memory
-            .map_or(MOST, |memory| memory.min(MOST));
+impl States {
+    /// Of so many windows in such batches. Without a budget all are in memory.
+    pub fn new(inputs: &PlanInputs, windows: usize, batch: usize, budget: Option<u64>) -> Self {
         // On disk nothing is rounded.
         let float = inputs.compute().size();
-        let window = [settings.seq_len, inputs.config.hidden_size, float];
-        let of = |windows: usize| product([windows, window[0], window[1], window[2]]);
-        let all = of(inputs.eval);
-        if all <= budget {
+        let (seq_len, hidden) = (inputs.settings.seq_len, inputs.config.hidden_size);
+        let of = |windows: usize| product([windows, seq_len, hidden, float]);
+        let all = of(windows);
+        if budget.is_none_or(|budget| all <= budget) {
             return Self {
                 memory: all,
                 disk: 0,
             };
         }
-        let batches = inputs.eval.div_ceil(EVALUATED_AT_ONCE);
-        let record = of(EVALUATED_AT_ONCE).saturating_add(HEAD as u64);
+        let record = of(batch).saturating_add(HEAD as u64);
         Self {
             // Records that are read ahead, and those that are written.
             memory: record.saturating_mul(READ).min(all),
-            disk: product([batches]).saturating_mul(record),
+            disk: product([windows.div_ceil(batch)]).saturating_mul(record),
         }
+    }
+
+    /// Of an evaluation by block.
+    pub fn evaluated(inputs: &PlanInputs) -> Self {
+        /// Bytes that are in memory at most: it has a budget of its own.
+        const MOST: u64 = 1 << 28;
+        let budget = inputs.settings.cache.memory;
+        let budget = budget.map_or(MOST, |memory| memory.min(MOST));
+        Self::new(inputs, inputs.eval, EVALUATED_AT_ONCE, Some(budget))
     }
 }

@@ -17,6 +17,8 @@ pub struct PlanInputs {
     pub packed: bool,
     /// The scheme of each weight.
     pub schemes: Schemes,
+    /// Bits per weight of all quantized weights together, where each gets its own by a budget: then the schemes are where they begin.
+    pub bits_budget: Option<f64>,
     /// Whether the model writes its calibration text, for which all of it is in memory.
     pub writes_calibration: bool,
     /// How the run was asked to work.
@@ -47,6 +49,16 @@ impl PlanInputs {
     /// Whether E2E-QP has one block at a time on the device.
     pub(super) fn offloads(&self) -> bool {
         self.settings.e2e_qp.is_some_and(|phase| phase.offload)
+    }
+
+    /// Whether what the original makes of the data is kept: where its blocks would be read for each batch, or the data is gone through
+    /// more than once.
+    pub(super) fn keeps_lessons(&self) -> bool {
+        self.settings.e2e_qp.is_some_and(|phase| {
+            let before = phase.e2e_ap.map_or(0, |phase| phase.epochs);
+            let taught = phase.distillation.is_some() && !self.packed;
+            taught && (phase.offload || before + phase.e2e_epochs > 1)
+        })
     }
 
     /// How many devices' shares of a step are in one memory.

@@ -12,6 +12,7 @@ mod inputs;
 mod machine;
 mod measure;
 mod memory;
+mod passes;
 mod phases;
 mod relief;
 mod shape;
@@ -62,6 +63,10 @@ pub fn plan(inputs: &PlanInputs) -> Result<Plan, Error> {
     };
     let inputs = &share;
     let model = ModelShape::new(&inputs.config, &inputs.schemes)?;
+    let model = match inputs.bits_budget.filter(|_| !inputs.packed) {
+        Some(bits) => model.with_budget(bits),
+        None => model,
+    };
     let float = inputs.file.size();
     let dense = model.dense_file(float);
     Ok(Plan {

@@ -2,7 +2,7 @@
 
 use super::PlanInputs;
 use super::activations::{Compute, Tape};
-use super::caches::{ACTIVATIONS, Caches, EVALUATED, EVALUATED_AT_ONCE, EvaluatedStates};
+use super::caches::{ACTIVATIONS, Caches, EVALUATED, EVALUATED_AT_ONCE, States};
 use super::memory::{Moment, Place, Term, bytes};
 use super::shape::{BlockShape, ModelShape, product, sum};
 use crate::quantize::E2eQpSettings;
@@ -78,6 +78,7 @@ impl Phases<'_> {
         if self.inputs.packed {
             phases.push(self.packed());
         } else {
+            phases.extend(self.bits());
             phases.push(self.by_block("full-precision", false));
             phases.push(self.by_block("rtn", true));
             if method >= Method::BlockAp {
@@ -85,6 +86,7 @@ impl Phases<'_> {
             }
         }
         if method >= Method::EfficientQat {
+            phases.extend(self.lessons());
             phases.extend(self.e2e_ap());
             let tunes = |phase: E2eQpSettings| phase.e2e_epochs > 0;
             if self.inputs.settings.e2e_qp.is_none_or(tunes) {
@@ -96,7 +98,7 @@ impl Phases<'_> {
     }
 
     /// What every phase has: the process, and what is outside the blocks.
-    fn base(&self) -> [Term; 2] {
+    pub(super) fn base(&self) -> [Term; 2] {
         let model = self.model;
         let shell = self.shell();
         [
@@ -109,11 +111,11 @@ impl Phases<'_> {
     }
 
     /// The most that a moment has of a block.
-    fn block(&self, measure: impl Fn(&BlockShape) -> u64) -> u64 {
+    pub(super) fn block(&self, measure: impl Fn(&BlockShape) -> u64) -> u64 {
         self.model.largest(measure)
     }
 
-    fn forward(&self, compute: Compute) -> u64 {
+    pub(super) fn forward(&self, compute: Compute) -> u64 {
         let model = self.model;
         // The fused ops have copies in f32 of what they get and make.
         let wide = |values: usize| match compute.float {
@@ -136,7 +138,7 @@ impl Phases<'_> {
     }
 
     /// Reading a block: as it is in its file, and the largest of its weights in f32 besides.
-    fn reading(&self) -> Term {
+    pub(super) fn reading(&self) -> Term {
         let bytes = |block: &BlockShape| {
             block
                 .largest()
@@ -145,7 +147,7 @@ impl Phases<'_> {
         Term::host("a weight as it is read", self.block(bytes))
     }
 
-    fn dense_block(&self) -> Term {
+    pub(super) fn dense_block(&self) -> Term {
         let bytes = |block: &BlockShape| 4 * (block.weights() + block.plain());
         Term::device("weights of a block", self.block(bytes))
     }
@@ -154,7 +156,7 @@ impl Phases<'_> {
     fn evaluating(&self, streams: bool) -> Vec<Term> {
         let compute = self.inputs.on(EVALUATED_AT_ONCE.min(self.inputs.eval));
         let hidden = match streams {
-            true => EvaluatedStates::new(self.inputs).memory,
+            true => States::evaluated(self.inputs).memory,
             false => 0,
         };
         vec![
@@ -167,7 +169,7 @@ impl Phases<'_> {
     /// The hidden states that an evaluation has on disk.
     fn evaluated_on_disk(&self, streams: bool) -> Term {
         let disk = match streams {
-            true => EvaluatedStates::new(self.inputs).disk,
+            true => States::evaluated(self.inputs).disk,
             false => 0,
         };
         Term::disk(EVALUATED, disk)
@@ -175,7 +177,7 @@ impl Phases<'_> {
 
     /// The loss of the output layer, by chunks of positions, in f32; with gradients those of all positions are collected. Of a
     /// weight in 16 bits some columns are in f32 at a time, for more positions.
-    fn head(&self, compute: Compute, gradients: bool) -> u64 {
+    pub(super) fn head(&self, compute: Compute, gradients: bool) -> u64 {
         const LOGITS: usize = 1 << 20;
         const CAST_ROWS: usize = 256;
         const CAST: u64 = 1 << 23;
@@ -314,7 +316,7 @@ impl Phases<'_> {
     }
 
     /// The packed blocks in the run directory, if there are any.
-    fn finished(&self, there: bool) -> Term {
+    pub(super) fn finished(&self, there: bool) -> Term {
         let bytes = match there {
             true => self.model.packed_blocks(),
             false => 0,
@@ -465,6 +467,7 @@ impl Phases<'_> {
                         sum([dense, 4 * 2 * model.steps()]).saturating_mul(2 * 2),
                     ),
                     Term::disk("packed blocks of the phase", model.packed_blocks()),
+                    self.kept_lessons(),
                 ],
                 steps,
             });
@@ -503,7 +506,10 @@ impl Phases<'_> {
                 "forward and backward pass",
                 self.base().into_iter().chain(terms),
             )],
-            disk: vec![self.finished(inputs.has_stored_blocks())],
+            disk: vec![
+                self.finished(inputs.has_stored_blocks()),
+                self.kept_lessons(),
+            ],
             steps,
         })
     }
@@ -681,6 +687,7 @@ impl Phases<'_> {
                 self.evaluated_on_disk(inputs.offloads()),
                 self.finished(inputs.has_stored_blocks()),
                 Term::disk("state in the run directory", saved),
+                self.kept_lessons(),
             ],
             steps: product([per_epoch, epochs]),
         }

@@ -58,6 +58,8 @@ pub(super) struct BlockShape {
     pub matrices: Vec<Matrix>,
     /// Parameters of its norms.
     pub norms: u64,
+    /// How many times as many bytes its codes have as its schemes say: more than once where a budget gives some weights more bits.
+    more: f64,
 }
 
 impl BlockShape {
@@ -70,7 +72,11 @@ impl BlockShape {
     }
 
     pub fn packed_integers(&self) -> u64 {
-        sum(self.matrices.iter().map(Matrix::packed_integers))
+        let bytes = sum(self.matrices.iter().map(Matrix::packed_integers));
+        match self.more {
+            1.0 => bytes,
+            more => (bytes as f64 * more) as u64,
+        }
     }
 
     /// Parameters that are not packed: norms and biases.
@@ -150,6 +156,7 @@ impl ModelShape {
             Ok(BlockShape {
                 matrices: matrices.collect::<Result<_, QuantizeError>>()?,
                 norms: (2 * hidden + head_norms) as u64,
+                more: 1.0,
             })
         };
         let copies = if config.tie_word_embeddings { 1 } else { 2 };
@@ -165,6 +172,20 @@ impl ModelShape {
                 .map(block)
                 .collect::<Result<_, _>>()?,
         })
+    }
+
+    /// The same with so many bits per weight in all, with step sizes in 16 bits. Which weights get them is not known before the run: here all
+    /// blocks get as many.
+    pub fn with_budget(mut self, bits_per_weight: f64) -> Self {
+        let of = |measure: fn(&BlockShape) -> u64| sum(self.blocks.iter().map(measure)) as f64;
+        let integers = of(BlockShape::packed_integers);
+        let budget = bits_per_weight / 8.0 * of(BlockShape::weights) - 2.0 * of(BlockShape::steps);
+        if integers > 0.0 && budget > integers {
+            for block in &mut self.blocks {
+                block.more = budget / integers;
+            }
+        }
+        self
     }
 
     /// All parameters, packed or not.

@@ -43,6 +43,9 @@ pub struct BlockApSettings {
     /// Blocks of the original that the output of a block goes through before it is compared.
     #[serde(default)]
     pub lookahead: usize,
+    /// Whether a probe finds the learning rates.
+    #[serde(default)]
+    pub probe_rates: bool,
 }
 
 /// Settings of E2E-QP.
@@ -163,7 +166,8 @@ impl QuantizeSettings {
                 .with_epochs(phase.epochs)
                 .with_start(phase.start)
                 .with_loss(phase.loss)
-                .with_lookahead(phase.lookahead);
+                .with_lookahead(phase.lookahead)
+                .with_probe_rates(Some(phase.probe_rates));
         }
         if let Some(phase) = self.e2e_qp {
             config = config

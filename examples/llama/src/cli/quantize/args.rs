@@ -1,4 +1,4 @@
-use super::preset::Preset;
+use super::preset::{Preset, RatesFrom};
 use super::size::Size;
 use crate::cli::compute::ComputeArg;
 use crate::cli::device::DevicesArg;
@@ -97,6 +97,10 @@ pub(in crate::cli) struct Args {
     /// long again [default by preset: small 1, paper 0]
     #[arg(long, value_name = "N")]
     pub(super) lookahead: Option<usize>,
+    /// Learning rates of Block-AP: the preset's, or these times what short runs on the first block find to be best; the validation windows
+    /// decide [default: preset]
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with_all = ["quant_lr", "weight_lr"])]
+    pub(super) rates: Option<RatesFrom>,
     /// Learning rate of step sizes and zero points in Block-AP: a number, or with an s behind it, as in 0.02s, in mean step sizes of each
     /// weight [default by preset: small 0.024s at 2 bits, 0.016s at 3, 0.012s at 4 and 8; paper 1e-4]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]

@@ -31,8 +31,12 @@ pub(in crate::cli) fn sizes(settings: &QuantizeSettings) -> String {
             StartValues::MinMax => "",
             StartValues::Searched => ", start values searched",
         };
+        let rates = match phase.probe_rates {
+            true => ", rates found by a probe",
+            false => "",
+        };
         parts.push(format!(
-            "Block-AP {size} in batches of {batch}, {epochs}{ahead}{loss}{start}"
+            "Block-AP {size} in batches of {batch}, {epochs}{ahead}{loss}{start}{rates}"
         ));
     }
     if let Some(phase) = settings.e2e_qp {

@@ -117,6 +117,7 @@ impl Planned {
             file_bytes,
             packed: packed.is_some(),
             schemes,
+            bits_budget: args.bits_budget,
             writes_calibration,
             settings,
             eval,

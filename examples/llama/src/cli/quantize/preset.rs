@@ -15,6 +15,16 @@ pub(super) enum Preset {
     Small,
 }
 
+/// Where the learning rates of Block-AP are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RatesFrom {
+    /// The preset's
+    Preset,
+    /// Found by short runs on the first block
+    Auto,
+}
+
 /// The sizes of a preset.
 pub(super) struct PresetSizes {
     pub train_size: usize,

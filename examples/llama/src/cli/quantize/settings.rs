@@ -1,7 +1,7 @@
 //! From flags to settings. A flag without effect is an error that names it.
 
 use super::Args;
-use super::preset::{ChosenPreset, PresetSizes};
+use super::preset::{ChosenPreset, PresetSizes, RatesFrom};
 use crate::cli::numbers::{check_counts, check_rates, check_seq_len};
 use crate::error::Error;
 use crate::quantize::{BlockApSettings, E2eApSettings, E2eQpSettings, QuantizeSettings, Rates};
@@ -10,7 +10,7 @@ use burn_eqat::train::{CacheConfig, DistillationConfig};
 use burn_eqat::{ComputeType, Method, Scheme};
 
 /// The flags of the phases: their use, and whether they are given.
-fn given(args: &Args) -> [(&'static str, bool, Use); 26] {
+fn given(args: &Args) -> [(&'static str, bool, Use); 27] {
     use Use::*;
     [
         ("--train-size", args.train_size.is_some(), BlockAp),
@@ -20,6 +20,7 @@ fn given(args: &Args) -> [(&'static str, bool, Use); 26] {
         ("--start", args.start.is_some(), BlockAp),
         ("--block-loss", args.block_loss.is_some(), BlockAp),
         ("--lookahead", args.lookahead.is_some(), BlockAp),
+        ("--rates", args.rates.is_some(), BlockAp),
         ("--quant-lr", args.quant_lr.is_some(), BlockAp),
         ("--weight-lr", args.weight_lr.is_some(), BlockAp),
         ("--cache-memory", args.cache_memory.is_some(), BlockAp),
@@ -182,6 +183,10 @@ pub(super) fn check_numbers(args: &Args) -> Result<(), Error> {
         ("--e2e-ap-quant-lr", args.e2e_ap_quant_lr),
     ])?;
     check_distillation(args)?;
+    if args.rates == Some(RatesFrom::Auto) && args.val_size == Some(0) {
+        let message = "--rates auto needs validation windows, and --val-size is 0";
+        return Err(Error::Setting(message.to_string()));
+    }
     if let Some(budget) = args.bits_budget.filter(|bits| !(0.0..=16.0).contains(bits)) {
         let message = format!("--bits-budget is {budget}, expected bits per weight, such as 2.6");
         return Err(Error::Setting(message));
@@ -250,6 +255,7 @@ pub(super) fn settings(
         start: args.start.unwrap_or(preset.start),
         loss: args.block_loss.unwrap_or(preset.loss),
         lookahead: args.lookahead.unwrap_or(preset.lookahead),
+        probe_rates: args.rates == Some(RatesFrom::Auto),
     };
     let distillation = distillation(args, &preset, packed);
     let e2e_ap = e2e_ap(args, &preset, distillation, packed);
