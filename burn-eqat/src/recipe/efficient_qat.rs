@@ -11,7 +11,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use burn::train::{InferenceStep, LearnerModel, TrainStep};
 use serde_json::Value;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// EfficientQAT as a whole, for any model that implements [`Blockwise`] and Burn's training steps. Made by
 /// [`EfficientQatConfig::init`].
@@ -232,6 +232,7 @@ impl EfficientQat {
                 _ => phase,
             }
         });
+        let lessons = Instant::now();
         let teacher = match (&original, distillation) {
             (Some(original), Some(_)) => {
                 let on_event = &mut |event: TrainEvent| observer.event(&event);
@@ -239,9 +240,12 @@ impl EfficientQat {
             }
             _ => None,
         };
+        // A part of the first phase that has them.
+        let mut lessons = lessons.elapsed();
         let packed = match (e2e_ap, &original) {
             (Some(phase), Some(original)) => {
                 let mut timer = Timer::start();
+                timer.spent = std::mem::take(&mut lessons);
                 let (before, loaders) = (packed.clone(), data.e2e_qp.clone());
                 let on_event = &mut |event: &TrainEvent| observer.event(event);
                 let tuned = match teacher.clone().zip(distillation) {
@@ -267,6 +271,7 @@ impl EfficientQat {
             return Ok(packed);
         }
         let mut timer = Timer::start();
+        timer.spent = lessons;
         timer.stops_early = config.early_stopping.is_some();
         let (model, e2e_qp) = (packed.clone(), data.e2e_qp);
         let on_event = &mut |event: &TrainEvent| observer.event(event);
@@ -441,6 +446,8 @@ where
 /// The time of a part of the recipe, its learning rates, and what it did to the validation loss.
 struct Timer {
     start: Instant,
+    /// What it took before.
+    spent: Duration,
     rates: Option<LearningRates>,
     /// The validation loss of the model that E2E-QP ends with: the last, or the best where it stops early.
     validated: Option<f64>,
@@ -452,6 +459,7 @@ impl Timer {
     fn start() -> Self {
         Self {
             start: Instant::now(),
+            spent: Duration::ZERO,
             rates: None,
             validated: None,
             stops_early: false,
@@ -499,7 +507,7 @@ where
     observer.stage(&Stage {
         name,
         model,
-        seconds: timer.start.elapsed().as_secs_f64(),
+        seconds: (timer.spent + timer.start.elapsed()).as_secs_f64(),
         size_report,
         rates: timer.rates,
         comparison: timer.comparison,
