@@ -67,7 +67,7 @@ impl FromStr for Method {
 /// Configuration of EfficientQAT as a whole, initialised with the [init function](EfficientQatConfig::init).
 ///
 /// Learning rates that are not set depend on the size of the model
-/// ([`LearningRates::for_model`](crate::train::LearningRates::for_model)); each [`Stage`](super::Stage) says which were
+/// ([`LearningRates::for_model`](crate::train::LearningRates::for_model)), and a probe may change those of Block-AP (`probe_rates`); each [`Stage`](super::Stage) says which were
 /// used. The other defaults are the paper's. [`BlockApConfig`] and [`E2eQpConfig`] have further settings; to use them,
 /// run the phases one by one.
 ///
@@ -137,9 +137,10 @@ pub struct EfficientQatConfig {
     #[config(default = "None")]
     pub e2e_ap: Option<E2eApConfig>,
     /// In E2E-QP (and E2E-AP) the model learns to predict what its original does, if the original is there (not where the model comes packed) and
-    /// the model [says how](crate::train::Blockwise::distills). The original stays in memory for it. With
-    /// `offload`, or more than one pass over the data, what it makes of the data is [kept](crate::train::Teacher::keep) in a file, in
-    /// the directory and the type of `cache`. `None` for the model's own loss alone.
+    /// the model [says how](crate::train::Blockwise::distills). The original is in memory for it, with
+    /// `offload` one block at a time. With `offload`, or more than one pass over the data, what it makes of the data is
+    /// [kept](crate::train::Teacher::keep) in a file, in the directory and the type of `cache`, if
+    /// [samples are rows](crate::train::Blockwise::rows_are_samples). `None` for the model's own loss alone.
     #[config(default = "Some(DistillationConfig::new())")]
     pub distillation: Option<DistillationConfig>,
     /// Run E2E-QP by blocks, so that activations of one are in memory at a time, at the cost of another forward pass. The model

@@ -303,10 +303,15 @@ impl EfficientQat {
         let teacher = Teacher::new(original.clone());
         let before = e2e_ap.map_or(0, |phase| phase.config().epochs);
         let is_over = config.e2e_epochs == 0 && e2e_ap.is_some_and(E2eAp::is_over);
-        if is_over || !config.offload && before + config.e2e_epochs < 2 {
+        if !config.offload && before + config.e2e_epochs < 2 {
             return Ok(teacher);
         }
-        teacher.keep(&[train.clone(), valid.clone()], &config.cache, on_event)
+        let data = match is_over {
+            // It is only measured once more.
+            true => vec![valid.clone()],
+            false => vec![train.clone(), valid.clone()],
+        };
+        teacher.keep(&data, &config.cache, on_event)
     }
 
     /// E2E-QP, with the validation losses before and after it.

@@ -35,7 +35,7 @@ pub struct Stage<'a, M> {
     pub size_report: SizeReport,
     /// The time of this part, without the observer's time.
     pub seconds: f64,
-    /// The initial learning rates of a phase, as configured or chosen by the size of the model; `None` if nothing was
+    /// The initial learning rates of a phase, as configured, chosen by the size of the model or found by a probe; `None` if nothing was
     /// trained.
     pub rates: Option<LearningRates>,
     /// Validation losses before and after E2E-AP or E2E-QP; `None` at other stages, and where there is no validation data.

@@ -164,7 +164,8 @@ pub trait Blockwise: Module {
     /// Whether samples are rows: whether the first dimension of every tensor of the hidden state counts the samples of a batch, and no
     /// block makes anything of one that depends on another. So what the original makes of a sample can be
     /// [kept](super::Teacher::keep), and found in another batch. A tensor of the context whose first dimension is as large is taken to have a
-    /// row for each sample, too. By default not.
+    /// row for each sample, too. Samples that are padded to the longest of their batch are found only in batches of that length. By default
+    /// not.
     fn rows_are_samples(&self) -> bool {
         false
     }

@@ -89,7 +89,15 @@ impl KeptTensors {
             paths.insert(id.to_string(), path.to_string());
             let bytes = tensor.to_bytes();
             let bytes = bytes.map_err(|error| self.invalid(format!("{path}: {error}")))?;
-            let data = TensorData::from_bytes(bytes, tensor.shape.clone(), tensor.dtype);
+            if ![DType::F32, DType::BF16].contains(&tensor.dtype) {
+                let found = tensor.dtype;
+                return Err(self.invalid(format!(
+                    "{field} of {path} is {found:?}, expected F32 or BF16"
+                )));
+            }
+            let data = TensorData::try_from_bytes(bytes, tensor.shape.clone(), tensor.dtype);
+            let data =
+                data.map_err(|error| self.invalid(format!("{field} of {path}: {error:?}")))?;
             // They may be kept in fewer bits than the optimizer has.
             let (bytes, shape, dtype) = data.convert_dtype(DType::F32).into_parts();
             let name = format!("{id}.{field}");

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 /// The highest learning rates of the phases.
 ///
 /// They are the defaults of a configuration without rates, by the size of the model ([`for_model`](Self::for_model)).
-/// [`TrainEvent::PhaseStart`](super::TrainEvent::PhaseStart) has the rates of a phase.
+/// [`TrainEvent::PhaseStart`](super::TrainEvent::PhaseStart) has the rates of a phase, and
+/// [`TrainEvent::Rates`](super::TrainEvent::Rates) those that a probe found.
 ///
 /// ```
 /// use burn_eqat::Bits;

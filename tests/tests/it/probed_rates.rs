@@ -134,10 +134,16 @@ fn a_run_that_goes_on_does_not_try_again() {
     let stopped = run(&config, Some(directory.clone()), &mut first);
     assert!(matches!(stopped, Err(TrainError::Interrupted)));
     let mut second = Heard::default();
-    let resumed = run(&config, Some(directory), &mut second).unwrap();
+    let resumed = run(&config, Some(directory.clone()), &mut second).unwrap();
     assert_eq!(first.tried, all.tried);
     assert!(!first.tried.is_empty() && second.tried.is_empty());
     assert_eq!(second.passes, 0);
+    assert_eq!(second.rates, all.rates);
+    // Nor does one that is over.
+    let mut third = Heard::default();
+    let again = run(&config, Some(directory), &mut third).unwrap();
+    assert_eq!(third.rates, all.rates);
+    assert_eq!(numbers(&again), numbers(&whole));
     assert_eq!(numbers(&resumed), numbers(&whole));
     // Rates that were found matter.
     let plain = run(&config.with_probe_rates(false), None, &mut Heard::default()).unwrap();

@@ -156,6 +156,9 @@ impl BlockAp {
         let mut rates = config.rates(blocks.count_params(&model));
         let finished = Finished::new(self.run_dir.as_ref(), &blocks, &model, self)?;
         let done = finished.count()?;
+        // Of a run that goes on.
+        let before = finished.probed()?;
+        rates = rates.of_block_ap_times(before.unwrap_or(1.0));
         let (train, valid) = (train.to_device(&device), valid.to_device(&device));
         if done == blocks.len() {
             // A loader that is shared with the next phase shuffles as if it had been read here.
@@ -196,13 +199,7 @@ impl BlockAp {
             return Err(TrainError::Setting(message.to_string()));
         }
         on_event(self.start(&blocks, rates))?;
-        let mut probed = match finished.probed()? {
-            Some(factor) => {
-                rates = rates.of_block_ap_times(factor);
-                true
-            }
-            None => !config.probe_rates,
-        };
+        let mut probed = before.is_some() || !config.probe_rates;
         if done > 0 {
             let phase = Phase::BlockAp;
             on_event(TrainEvent::Resumed {
@@ -243,13 +240,15 @@ impl BlockAp {
                         config.loss = suited_loss(train.steps_on(&device)?)?;
                     }
                     let config = &config;
-                    let trainer = || match config.start {
-                        StartValues::MinMax => BlockTrainer::new(model.clone(), index, config),
+                    let trainer = match config.start {
+                        StartValues::MinMax => BlockTrainer::new(model.clone(), index, config)?,
                         StartValues::Searched => {
                             let steps = train.steps_on(&device)?;
-                            BlockTrainer::with_steps(model.clone(), index, config, steps)
+                            BlockTrainer::with_steps(model.clone(), index, config, steps)?
                         }
                     };
+                    // The trainer has its numbers; a second copy would stay beside those that are trained.
+                    model.outline_block(index);
                     let mut block = BlockRun {
                         config,
                         rates,
@@ -266,9 +265,6 @@ impl BlockAp {
                         (block.rates, probed) = (rates, true);
                         on_event(TrainEvent::Rates { rates, tried })?;
                     }
-                    let trainer = trainer()?;
-                    // The trainer has its numbers; a second copy would stay beside those that are trained.
-                    model.outline_block(index);
                     let trained = block.run(trainer, on_event)?;
                     model = BlockTrainer::pack(model, &trained, path, config)?;
                 }

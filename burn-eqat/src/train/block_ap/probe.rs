@@ -23,16 +23,15 @@ pub(super) struct Probed {
     pub tried: Vec<(f64, f64)>,
 }
 
-/// Trains a block shortly with half, all and twice the rates, and further on in the direction that is best. `trainer` makes one
-/// anew.
+/// Trains copies of a block shortly with half, all and twice the rates, and further on in the direction that is best.
 pub(super) fn probe<M: Blockwise>(
     block: &BlockRun<'_, M>,
-    trainer: &dyn Fn() -> Result<BlockTrainer<M>, TrainError>,
+    trainer: &BlockTrainer<M>,
     on_event: OnEvent<'_>,
 ) -> Result<Probed, TrainError> {
     let (mut done, steps) = (0, block.steps().min(STEPS));
     search(&mut |factor| {
-        let loss = short_run(block, trainer()?, factor, steps, &mut |event| {
+        let loss = short_run(block, trainer.anew(), factor, steps, &mut |event| {
             done += 1;
             on_event(event(done))
         });
@@ -99,15 +98,21 @@ fn search(loss_of: &mut dyn FnMut(f64) -> Result<f64, TrainError>) -> Result<Pro
         Ok::<_, TrainError>(loss)
     };
     let middle = run(0)?;
-    let [half, twice] = [run(-1)?, run(1)?];
-    let (direction, mut loss): (i32, f64) = if half < twice { (-1, half) } else { (1, twice) };
-    let mut power: i32 = 0;
-    // Also where the middle is no number.
-    if loss < middle * (1.0 - MARGIN) {
+    let (direction, next): (i32, f64) = match middle.is_finite() {
+        true => {
+            let [half, twice] = [run(-1)?, run(1)?];
+            if half < twice { (-1, half) } else { (1, twice) }
+        }
+        // Rates that are far too high: higher ones are no better.
+        false => (-1, run(-1)?),
+    };
+    let mut power = 0;
+    if next < middle * (1.0 - MARGIN) || !middle.is_finite() {
+        let mut loss = next;
         power = direction;
         while power.abs() < MOST {
             let next = run(power + direction)?;
-            if next >= loss {
+            if next >= loss && loss.is_finite() {
                 break;
             }
             (power, loss) = (power + direction, next);
@@ -149,10 +154,10 @@ mod tests {
 
     #[test]
     fn rates_that_are_far_too_high_are_left() {
-        let loss = |factor: f64| if factor > 0.3 { f64::INFINITY } else { 1.0 };
-        // Half is no number either, and twice is not better than half.
-        assert_eq!(found(loss), (1.0, 3));
-        let loss = |factor: f64| if factor > 0.6 { f64::INFINITY } else { 1.0 };
-        assert_eq!(found(loss), (0.5, 4));
+        let below = |most: f64| move |factor: f64| if factor > most { f64::INFINITY } else { 1.0 };
+        assert_eq!(found(below(0.6)), (0.5, 3));
+        assert_eq!(found(below(0.3)), (0.25, 4));
+        // The lowest, where all are.
+        assert_eq!(found(below(0.0)), (0.125, 4));
     }
 }

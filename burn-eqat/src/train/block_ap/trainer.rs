@@ -189,6 +189,16 @@ impl<M: Blockwise> BlockTrainer<M> {
         })
     }
 
+    /// The same with an optimizer that has taken no step.
+    pub(super) fn anew(&self) -> Self {
+        Self {
+            model: self.model.clone(),
+            loss: self.loss,
+            optim: adamw(),
+            rates: self.rates.clone(),
+        }
+    }
+
     /// The current model, with gradients recorded.
     pub fn model(&self) -> &M {
         self.model.as_ref().expect("it comes back from each step")

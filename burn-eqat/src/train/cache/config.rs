@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Where Block-AP keeps its activations: the hidden states of all batches at the door of a block, and what the original block
-/// makes of its own. By default all of them are in memory.
+/// makes of its own. Also where a [teacher](crate::train::Teacher::keep) keeps its own: once where they are on their way, and in a file until the last
+/// end-to-end phase ends. By default all of them are in memory.
 ///
 /// Training and validation data are placed one after the other, each as a whole: in memory where it fits in what is left of
 /// the budget, else on disk.
@@ -33,8 +34,9 @@ pub struct CacheConfig {
     /// they are.
     #[config(default = "CacheDType::Bf16")]
     pub dtype: CacheDType,
-    /// Directory of the files on disk; the system's temporary directory where it is left out. They are deleted when the phase
-    /// ends, on error too. Those of a process that was killed are deleted by the next that keeps activations in the directory.
+    /// Directory of the files on disk, also of what a [teacher keeps](crate::train::Teacher::keep); the system's temporary directory where it
+    /// is left out. They are deleted when the phase ends, on error too. Those of a process that was killed are deleted by the next that keeps
+    /// activations in the directory.
     #[config(default = "None")]
     pub dir: Option<PathBuf>,
 }

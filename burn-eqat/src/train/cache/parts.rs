@@ -104,16 +104,46 @@ impl FlowParts {
         }
     }
 
-    /// The same for each index of the first dimension of the tensors. `None` where they differ in that dimension, or have none.
-    pub(super) fn into_rows(self) -> Option<Vec<FlowParts>> {
-        let dims = self.parts.iter().filter_map(|part| match part {
+    /// The size of the first dimension of the tensors. `None` where they differ in it, or have none.
+    pub(super) fn rows(&self) -> Option<usize> {
+        let mut dims = self.parts.iter().filter_map(|part| match part {
             Part::Count(_) => None,
             Part::Tensor(data) => Some(data.shape().first().copied()),
         });
-        let rows = dims.clone().next()??;
-        if !dims.into_iter().all(|dim| dim == Some(rows)) {
-            return None;
+        let rows = dims.next()??;
+        dims.all(|dim| dim == Some(rows)).then_some(rows)
+    }
+
+    /// Gives out what each of so many rows has: its own bytes of the tensors that have as many, and all of the others, with their types
+    /// and shapes.
+    pub(super) fn each_row(&self, rows: usize, take: &mut dyn FnMut(usize, &[u8])) {
+        let all = |bytes: &[u8], take: &mut dyn FnMut(usize, &[u8])| {
+            (0..rows).for_each(|row| take(row, bytes));
+        };
+        for part in &self.parts {
+            match part {
+                Part::Count(count) => all(&count.to_le_bytes(), take),
+                Part::Tensor(data) => {
+                    let (shape, bytes) = (data.shape(), data.as_bytes());
+                    let own = shape.first() == Some(&rows);
+                    let about = format!("{:?} {:?}", data.dtype(), &shape[usize::from(own)..]);
+                    all(about.as_bytes(), take);
+                    if !own {
+                        all(bytes, take);
+                        continue;
+                    }
+                    let size = bytes.len() / rows.max(1);
+                    for row in 0..rows {
+                        take(row, &bytes[row * size..][..size]);
+                    }
+                }
+            }
         }
+    }
+
+    /// The same for each index of the first dimension of the tensors. `None` where they differ in that dimension, or have none.
+    pub(super) fn into_rows(self) -> Option<Vec<FlowParts>> {
+        let rows = self.rows()?;
         let mut apart = vec![FlowParts::default(); rows];
         for part in self.parts {
             match part {
@@ -137,9 +167,8 @@ impl FlowParts {
         Some(apart)
     }
 
-    /// The parts of which these are the [rows](Self::into_rows).
-    pub(super) fn from_rows(rows: Vec<FlowParts>) -> Result<Self, FlowError> {
-        let differ = || FlowError::new("the rows are of values that differ");
+    /// The parts of which these are the [rows](Self::into_rows); `None` where they are of different shapes.
+    pub(super) fn from_rows(rows: Vec<FlowParts>) -> Option<Self> {
         let count = rows.len();
         let mut rows: Vec<_> = rows.into_iter().map(|row| row.parts.into_iter()).collect();
         let mut parts = FlowParts::default();
@@ -148,7 +177,7 @@ impl FlowParts {
             match first {
                 Part::Count(number) => {
                     if !others.all(|other| other == Some(Part::Count(number))) {
-                        return Err(differ());
+                        return None;
                     }
                     parts.push(Part::Count(number));
                 }
@@ -163,16 +192,15 @@ impl FlowParts {
                             {
                                 bytes.extend_from_slice(other.as_bytes());
                             }
-                            _ => return Err(differ()),
+                            _ => return None,
                         }
                     }
-                    let first = shape.first_mut().ok_or_else(differ)?;
-                    *first *= count;
+                    *shape.first_mut()? *= count;
                     parts.push_tensor(TensorData::from_bytes_vec(bytes, shape, dtype));
                 }
             }
         }
-        Ok(parts)
+        Some(parts)
     }
 
     /// Gives out all that they hold, part by part.

@@ -25,26 +25,17 @@ pub(in crate::train) fn row_keys<H: Flow, C: Flow>(
     hidden: H,
     context: C,
 ) -> Result<Option<Vec<u64>>, FlowError> {
-    let mut parts = FlowParts::default();
+    let (mut parts, mut more) = (FlowParts::default(), FlowParts::default());
     hidden.take_apart(&mut parts)?;
-    let Some(rows) = parts.into_rows() else {
+    context.take_apart(&mut more)?;
+    let Some(rows) = parts.rows() else {
         return Ok(None);
     };
-    let mut shared = FlowParts::default();
-    context.take_apart(&mut shared)?;
-    // What all samples share is a part of each key; what each has of its own, too, where it can be told apart.
-    let (own, shared) = match shared.clone().into_rows() {
-        Some(own) if own.len() == rows.len() => (own, FlowParts::default()),
-        _ => (vec![FlowParts::default(); rows.len()], shared),
-    };
-    let keys = rows.into_iter().zip(own).map(|(row, own)| {
-        let mut hasher = DefaultHasher::new();
-        for parts in [&row, &own, &shared] {
-            parts.each_bytes(&mut |bytes| hasher.write(bytes));
-        }
-        hasher.finish()
-    });
-    Ok(Some(keys.collect()))
+    let mut hashers = vec![DefaultHasher::new(); rows];
+    // What all samples share is a part of each key.
+    parts.each_row(rows, &mut |row, bytes| hashers[row].write(bytes));
+    more.each_row(rows, &mut |row, bytes| hashers[row].write(bytes));
+    Ok(Some(hashers.iter().map(DefaultHasher::finish).collect()))
 }
 
 impl RowCache {
@@ -58,35 +49,26 @@ impl RowCache {
         }
     }
 
-    /// Whether all of these are there.
-    pub fn has(&self, keys: &[u64]) -> bool {
-        keys.iter().all(|key| self.places.contains_key(key))
-    }
-
-    /// Adds the rows of a hidden state that are not there yet.
+    /// Adds the rows of a hidden state that are not there yet. Those that take more room than the first are left out.
     pub fn push<H: Flow>(&mut self, keys: &[u64], hidden: H) -> Result<(), TrainError> {
-        let mut parts = FlowParts::default();
         let path = self.storage.path();
         let failed = |error: FlowError| TrainError::Cache {
-            path,
+            path: path.clone(),
             message: error.to_string(),
         };
-        let rows = match hidden.take_apart(&mut parts) {
-            Ok(()) => parts.into_rows(),
-            Err(error) => return Err(failed(error)),
-        };
-        let Some(rows) = rows.filter(|rows| rows.len() == keys.len()) else {
-            return Err(failed(FlowError::new(
-                "the blocks made another number of rows than went into them",
-            )));
-        };
-        for (key, row) in keys.iter().zip(rows) {
-            if self.places.contains_key(key) {
-                continue;
-            }
+        let mut parts = FlowParts::default();
+        hidden.take_apart(&mut parts).map_err(failed)?;
+        let rows = parts.into_rows().filter(|rows| rows.len() == keys.len());
+        let other = "the blocks made another number of rows than went into them";
+        for (key, row) in keys
+            .iter()
+            .zip(rows.ok_or_else(|| failed(FlowError::new(other)))?)
+        {
             let mut record = vec![0; HEADER];
-            if let Err(error) = encode(row, Some(self.storage.dtype()), &mut record) {
-                return Err(failed(error));
+            encode(row, Some(self.storage.dtype()), &mut record).map_err(failed)?;
+            let fits = |file: &RecordFile| record.len() <= file.size();
+            if self.places.contains_key(key) || !self.file.as_ref().is_none_or(fits) {
+                continue;
             }
             let index = self.places.len();
             self.file(record.len(), index)?.write(index, 0, record)?;
@@ -95,35 +77,34 @@ impl RowCache {
         Ok(())
     }
 
-    /// The file, with room for record `index` of this size.
-    fn file(&mut self, size: usize, index: usize) -> Result<&mut RecordFile, TrainError> {
+    /// Gives back the room that was made for more rows than came.
+    pub fn shrink(&mut self) -> Result<(), TrainError> {
+        match &mut self.file {
+            Some(file) if file.records() > self.places.len() => file.set_records(self.places.len()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The file, with room for record `index`; records are as large as the first.
+    fn file(&mut self, first: usize, index: usize) -> Result<&mut RecordFile, TrainError> {
         let directory = self.storage.directory()?;
-        let file = match self.file.take() {
+        let mut file = match self.file.take() {
+            Some(file) => file,
             None => {
                 let records = self.expected.max(1);
-                directory.check_room((size as u64).saturating_mul(records as u64))?;
-                RecordFile::create(&directory, size, records)?
-            }
-            Some(file) if size > file.size() => {
-                let message = format!(
-                    "a row has {size} bytes, expected {} as the first",
-                    file.size()
-                );
-                return Err(file.error(index, message));
-            }
-            Some(mut file) => {
-                if index >= file.records() {
-                    let more = index / 2 + 1;
-                    directory.check_room((file.size() as u64).saturating_mul(more as u64))?;
-                    file.set_records(index + more)?;
-                }
-                file
+                directory.check_room((first as u64).saturating_mul(records as u64))?;
+                RecordFile::create(&directory, first, records)?
             }
         };
+        if index >= file.records() {
+            let more = index / 2 + 1;
+            directory.check_room((file.size() as u64).saturating_mul(more as u64))?;
+            file.set_records(index + more)?;
+        }
         Ok(self.file.insert(file))
     }
 
-    /// The hidden state of these rows; `None` where one of them is not there.
+    /// The hidden state of these rows; `None` where one of them is not there, or they are of different shapes.
     pub fn get<H: Flow>(&self, keys: &[u64], device: &Device) -> Result<Option<H>, TrainError> {
         let Some(file) = &self.file else {
             return Ok(None);
@@ -137,12 +118,12 @@ impl RowCache {
             let row = decode(&mut &record[HEADER..]);
             rows.push(row.map_err(|error| file.error(index, error))?);
         }
-        let together = FlowParts::from_rows(rows).and_then(|mut parts| {
-            let hidden = H::put_together(&mut parts, device)?;
-            parts.finish()?;
-            Ok(hidden)
-        });
-        together.map(Some).map_err(|error| file.error(0, error))
+        let Some(mut parts) = FlowParts::from_rows(rows) else {
+            return Ok(None);
+        };
+        let hidden = H::put_together(&mut parts, device);
+        let hidden = hidden.and_then(|hidden| parts.finish().map(|()| hidden));
+        hidden.map(Some).map_err(|error| file.error(0, error))
     }
 }
 
@@ -185,7 +166,7 @@ mod tests {
             cache.push(&keys(rows.clone()), state(rows)).unwrap();
         }
         let asked = [keys(5..6), keys(1..3)].concat();
-        assert!(cache.has(&asked) && !cache.has(&keys(6..8)));
+        cache.shrink().unwrap();
         let found: State = cache.get(&asked, &device).unwrap().unwrap();
         let expected = [state(5..6), state(1..3)];
         let [first, last] = [0, 1].map(|half| {
@@ -199,6 +180,23 @@ mod tests {
         assert_eq!(numbers(found), numbers(expected));
         let missing = cache.get::<State>(&keys(6..8), &device).unwrap();
         assert!(missing.is_none());
+    }
+
+    /// As of samples that are padded to the longest of their batch.
+    #[test]
+    fn rows_of_another_length_are_left_out() {
+        let device = Device::flex();
+        let (_dir, mut cache) = cache(CacheDType::F32);
+        let state = |length: usize| Tensor::<3>::ones([2, length, 3], &device) * length as f64;
+        let keys = |length| row_keys(state(length), ()).unwrap().unwrap();
+        for length in [4, 3, 5] {
+            cache.push(&keys(length), state(length)).unwrap();
+        }
+        let found = |keys: &[u64]| cache.get::<Tensor<3>>(keys, &device).unwrap();
+        assert!(found(&keys(4)).is_some() && found(&keys(3)).is_some());
+        assert!(found(&keys(5)).is_none());
+        let mixed = [keys(4)[0], keys(3)[0]];
+        assert!(found(&mixed).is_none());
     }
 
     #[test]
@@ -229,7 +227,16 @@ mod tests {
         let (one, other) = (keys(masks(0.0)), keys(masks(1.0)));
         assert_eq!(one[..2], other[..2]);
         assert!(one[2] != other[2] && one[0] != plain[0]);
-        // A table that all share.
+        // A mask, and a table that all share.
+        let both = |last: f32, value: f32| {
+            let table = Tensor::<2>::from_data([[value, 2.0]], &device);
+            row_keys(state(0..3), (masks(last).unwrap(), table))
+                .unwrap()
+                .unwrap()
+        };
+        assert_eq!(both(0.0, 1.0)[..2], both(1.0, 1.0)[..2]);
+        assert!(both(0.0, 1.0)[0] != both(0.0, 3.0)[0]);
+        // A table alone.
         let table = |value: f32| Some(Tensor::from_data([[value, 2.0]], &device));
         let (one, other) = (keys(table(1.0)), keys(table(3.0)));
         assert!(one.iter().zip(&other).all(|(one, other)| one != other));

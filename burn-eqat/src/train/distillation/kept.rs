@@ -31,7 +31,7 @@ impl Kept {
         on_event: OnEvent<'_>,
     ) -> Result<Option<Self>, TrainError> {
         let device = model.devices().into_iter().next().unwrap_or_default();
-        let expected = data.iter().map(|loader| loader.num_items()).sum();
+        let samples: usize = data.iter().map(|loader| loader.num_items()).sum();
         let mut states = StateCache::<M>::new(cache, &device);
         let mut keys = Vec::new();
         for loader in data {
@@ -41,11 +41,18 @@ impl Kept {
                 let (hidden, context) = embedded.map_err(TrainError::Model)?;
                 let (hidden, context) = (without_gradients(hidden), without_gradients(context));
                 let rows = row_keys(hidden.clone(), context.clone()).map_err(of_model)?;
-                let Some(rows) = rows else {
+                let Some(rows) = rows.filter(|rows| !rows.is_empty()) else {
                     return Ok(None);
                 };
+                let batches = samples.div_ceil(rows.len());
                 keys.push(rows);
-                states.push(hidden, context, expected)?;
+                states.push(hidden, context, batches)?;
+                on_event(TrainEvent::Pass {
+                    pass: Pass::Lessons,
+                    block: None,
+                    done: keys.len(),
+                    total: batches,
+                })?;
             }
         }
         for index in 0..model.blocks().len() {
@@ -63,12 +70,13 @@ impl Kept {
                 output.map_err(TrainError::Model)
             })?;
         }
-        let mut rows = RowCache::new(cache, expected);
-        let mut keys = keys.into_iter();
-        states.for_each(|hidden, _| match keys.next() {
-            Some(keys) => rows.push(&keys, hidden),
-            None => Ok(()),
+        let mut rows = RowCache::new(cache, samples);
+        let mut keys = keys.iter();
+        states.for_each(|hidden, _| {
+            let keys = keys.next().expect("there is a list for each batch");
+            rows.push(keys, hidden)
         })?;
+        rows.shrink()?;
         Ok(Some(Self(rows)))
     }
 
@@ -81,11 +89,10 @@ impl Kept {
         let Some(device) = device_of(hidden) else {
             return Ok(None);
         };
-        let keys = row_keys(hidden.clone(), context.clone())?;
-        let Some(keys) = keys.filter(|keys| self.0.has(keys)) else {
-            return Ok(None);
-        };
-        Ok(self.0.get(&keys, &device)?)
+        match row_keys(hidden.clone(), context.clone())? {
+            Some(keys) => Ok(self.0.get(&keys, &device)?),
+            None => Ok(None),
+        }
     }
 }
 

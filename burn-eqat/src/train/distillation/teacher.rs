@@ -2,7 +2,7 @@ use super::DistillationConfig;
 use super::kept::Kept;
 use crate::train::by_blocks::without_gradients;
 use crate::train::event::OnEvent;
-use crate::train::{Blockwise, CacheConfig, ModelError, TrainError, with_block};
+use crate::train::{Blockwise, CacheConfig, ModelError, TrainError, catch_ops, with_block};
 use burn::data::dataloader::DataLoader;
 use burn::tensor::Device;
 use std::sync::Arc;
@@ -26,7 +26,8 @@ pub struct Lesson<'a, M: Blockwise> {
 }
 
 impl<M: Blockwise> Teacher<M> {
-    /// A teacher. Its blocks may be in files; then each is read for each batch.
+    /// A teacher. Its blocks may be in files; then each is read for each batch, unless [`keep`](Self::keep) has
+    /// what they make.
     pub fn new(model: M) -> Self {
         Self {
             model: model.valid(),
@@ -41,7 +42,7 @@ impl<M: Blockwise> Teacher<M> {
     /// Samples are found again in batches of any order. Those that are not there are computed, and so is everything where the model
     /// [has no rows of samples](Blockwise::rows_are_samples). Each loader is read once.
     ///
-    /// `on_event` gets a [`TrainEvent::Pass`](crate::train::TrainEvent::Pass) for each batch of each block, and may stop with an error.
+    /// `on_event` gets a [`TrainEvent::Pass`](crate::train::TrainEvent::Pass) for each batch, at the first block and behind each, and may stop with an error.
     ///
     /// ```no_run
     /// # use burn::data::dataloader::DataLoader;
@@ -64,7 +65,8 @@ impl<M: Blockwise> Teacher<M> {
     ) -> Result<Self, TrainError> {
         if self.model.rows_are_samples() {
             let plain = self.model.valid();
-            self.kept = Kept::fill(&plain, data, cache, on_event)?.map(Arc::new);
+            let kept = catch_ops(|| Kept::fill(&plain, data, cache, on_event))?;
+            self.kept = kept.map(Arc::new);
         }
         Ok(self)
     }

@@ -38,8 +38,8 @@ pub struct E2eApConfig {
     /// Optimizer steps after which a run directory keeps the state again, where blocks are in files.
     #[config(default = 20)]
     pub save_every: usize,
-    /// The type of AdamW's moments in files, where blocks are in files: between two steps of a block they are there. What does not fit
-    /// in 16 bits is rounded at random, so that slow means move; the same run rounds in the same way. In memory they are in f32.
+    /// Type of AdamW's moments in files, where blocks are in files. In bf16 they are rounded at random, so that slow means move; the same
+    /// run rounds alike. In memory they are in f32.
     #[config(default = "CacheDType::Bf16")]
     pub moments: CacheDType,
     /// Round step sizes to 16-bit floats at the end, which halves their size in files. Otherwise files store them in 32

@@ -126,15 +126,12 @@ impl E2eAp {
             let config = config.map_err(|error| TrainError::Setting(error.to_string()))?;
             run.agree("e2e_ap_in_files", config)?;
             if let Some(finished) = offload::finished(run, &packed)? {
-                // A loader that is shared with the next phase shuffles as if it had been read here.
-                let device = packed.devices().into_iter().next();
-                for _ in 0..self.config.epochs {
-                    let device = device.clone().unwrap_or_default();
-                    drop((
-                        train.to_device(&device).iter(),
-                        valid.to_device(&device).iter(),
-                    ));
+                // A loader that is shared with the next phase shuffles as if it had been read here: one copy of it is trained on, and one counted.
+                let device = packed.devices().into_iter().next().unwrap_or_default();
+                for loader in [&train, &train] {
+                    drop(loader.to_device(&device));
                 }
+                drop(valid.to_device(&device));
                 return Ok(finished);
             }
             let mut start = offload::start(&self.config, packed, original, run)?;

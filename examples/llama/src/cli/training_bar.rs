@@ -1,6 +1,6 @@
 use super::progress::bar;
 use burn_eqat::StageName;
-use burn_eqat::train::{DataSplit, Epoch, Phase, PhaseProgress, TrainEvent};
+use burn_eqat::train::{DataSplit, Epoch, Pass, Phase, PhaseProgress, TrainEvent};
 use indicatif::ProgressBar;
 
 /// Shows a training phase as a progress bar with the mean loss so far and the time that is left of the phase, and a
@@ -89,7 +89,10 @@ impl TrainingBar {
                 total,
             } => {
                 if self.bar.is_none() {
-                    self.begin(name(Phase::BlockAp));
+                    self.begin(match pass {
+                        Pass::Lessons => name(Phase::E2eQp),
+                        _ => name(Phase::BlockAp),
+                    });
                 }
                 let block = block.map(|block| format!(" of block {}", block + 1));
                 self.on_bar(|bar| {

@@ -13,6 +13,7 @@ impl Phases<'_> {
         let (inputs, model) = (self.inputs, self.model);
         let budget = inputs.bits_budget.filter(|_| !inputs.packed)?;
         let compute = inputs.on(1);
+        let windows = (inputs.settings.block_ap).map_or(0, |phase| phase.train_size);
         let weights = 4 * self.block(BlockShape::weights);
         let kept =
             product([model.blocks.len() + 1]).saturating_mul(compute.each_token(model.hidden));
@@ -48,7 +49,7 @@ impl Phases<'_> {
                 Moment::new("gradients of a block", with(&terms)),
             ],
             disk: Vec::new(),
-            steps: BitsBudgetConfig::new(budget).batches as u64,
+            steps: BitsBudgetConfig::new(budget).batches.min(windows) as u64,
         })
     }
 

@@ -365,7 +365,12 @@ impl Phases<'_> {
             Term::device("original blocks ahead", self.dense_block().bytes)
                 .times(copies.saturating_mul(ahead)),
         ]);
+        let tried = match inputs.settings.block_ap {
+            Some(phase) if phase.probe_rates => self.dense_block().bytes,
+            _ => 0,
+        };
         let trained = [
+            Term::device("the block as it was, while rates are tried", tried),
             // Where several devices have one memory, they have one block, or the one before the last step beside it.
             self.dense_block().times(copies.min(2)),
             Term::device("moments of the weights", plain(2)),

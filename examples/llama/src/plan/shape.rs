@@ -58,7 +58,7 @@ pub(super) struct BlockShape {
     pub matrices: Vec<Matrix>,
     /// Parameters of its norms.
     pub norms: u64,
-    /// How many times as many bytes its codes have as its schemes say: more than once where a budget gives some weights more bits.
+    /// Factor on the bytes of its codes: above 1 where a budget adds bits.
     more: f64,
 }
 
@@ -177,6 +177,9 @@ impl ModelShape {
     /// The same with so many bits per weight in all, with step sizes in 16 bits. Which weights get them is not known before the run: here all
     /// blocks get as many.
     pub fn with_budget(mut self, bits_per_weight: f64) -> Self {
+        /// Of 8-bit weights in small groups.
+        const MOST_BITS: f64 = 9.0;
+        let bits_per_weight = bits_per_weight.min(MOST_BITS);
         let of = |measure: fn(&BlockShape) -> u64| sum(self.blocks.iter().map(measure)) as f64;
         let integers = of(BlockShape::packed_integers);
         let budget = bits_per_weight / 8.0 * of(BlockShape::weights) - 2.0 * of(BlockShape::steps);

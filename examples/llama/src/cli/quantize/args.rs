@@ -162,7 +162,7 @@ pub(in crate::cli) struct Args {
     /// =false [default by preset: small not, paper yes]
     #[arg(long, value_name = "YES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(super) recompute: Option<bool>,
-    /// Keep one block at a time in memory in E2E-AP and E2E-QP, and the rest on disk (of E2E-AP 24 bytes a weight); includes --recompute, needs a run directory (--run or --output) and a single device
+    /// Keep one block at a time in memory in E2E-AP and E2E-QP, and the rest on disk (of E2E-AP 16 bytes a weight); includes --recompute, needs a run directory (--run or --output) and a single device
     #[arg(long)]
     pub(super) offload: bool,
     /// Seed of everything random [default: 42]
