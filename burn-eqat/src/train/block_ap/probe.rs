@@ -30,13 +30,19 @@ pub(super) fn probe<M: Blockwise>(
     on_event: OnEvent<'_>,
 ) -> Result<Probed, TrainError> {
     let (mut done, steps) = (0, block.steps().min(STEPS));
+    let mut pass = || {
+        done += 1;
+        on_event(TrainEvent::Pass {
+            pass: Pass::Rates,
+            block: Some(block.index),
+            done,
+            total: 0,
+        })
+    };
     search(&mut |factor| {
-        let loss = short_run(block, trainer.anew(), factor, steps, &mut |event| {
-            done += 1;
-            on_event(event(done))
-        });
+        let loss = short_run(block, trainer.anew(), factor, steps, &mut pass)?;
         // Rates that are far too high are no error here.
-        Ok(loss?.unwrap_or(f64::INFINITY))
+        Ok(loss.unwrap_or(f64::INFINITY))
     })
 }
 
@@ -46,17 +52,8 @@ fn short_run<M: Blockwise>(
     mut trainer: BlockTrainer<M>,
     factor: f64,
     steps: usize,
-    heard: &mut dyn FnMut(&dyn Fn(usize) -> TrainEvent) -> Result<(), TrainError>,
+    pass: &mut dyn FnMut() -> Result<(), TrainError>,
 ) -> Result<Option<f64>, TrainError> {
-    let index = block.index;
-    let mut pass = || {
-        heard(&|done| TrainEvent::Pass {
-            pass: Pass::Rates,
-            block: Some(index),
-            done,
-            total: 0,
-        })
-    };
     let schedule = block.schedule(steps);
     let mut step = 0;
     while step < steps {

@@ -714,7 +714,7 @@ fn a_budget_of_bits_is_a_pass_and_a_size() {
 fn what_the_original_makes_is_kept_where_that_is_cheaper() {
     let mut inputs = llama_2_7b();
     inputs.settings.e2e_qp = inputs.settings.e2e_qp.map(|phase| E2eQpSettings {
-        distillation: Some(burn_eqat::train::DistillationConfig::new()),
+        distillation: Some(DistillationConfig::new()),
         ..phase
     });
     let lessons = |inputs: &PlanInputs| {
