@@ -102,8 +102,8 @@ pub struct BlockApConfig {
     #[config(default = "None")]
     pub weight_learning_rate: Option<Rate>,
     /// Find out what to multiply both rates by: the first block that trains is trained shortly (128 steps at most) with half, all and
-    /// twice the rates, and further on in the direction that is best, up to a factor of eight. The validation loss decides, so it needs
-    /// validation data.
+    /// twice the rates, and further on in the direction that is best, up to a factor of eight. The validation loss decides, and has to
+    /// be a tenth better than with the rates as they are; so it needs validation data. It is against rates that are far off.
     #[config(default = false)]
     pub probe_rates: bool,
     /// Both rates at the end of the cosine, as a part of the initial ones.
