@@ -104,17 +104,20 @@ fn search(loss_of: &mut dyn FnMut(f64) -> Result<f64, TrainError>) -> Result<Pro
         // Rates that are far too high: higher ones are no better.
         false => (-1, run(-1)?),
     };
-    let mut power = 0;
-    if next < middle * (1.0 - MARGIN) || !middle.is_finite() {
-        let mut loss = next;
-        power = direction;
-        while power.abs() < MOST {
-            let next = run(power + direction)?;
-            if next >= loss && loss.is_finite() {
-                break;
-            }
-            (power, loss) = (power + direction, next);
+    let (mut power, mut loss) = match next < middle || !middle.is_finite() {
+        true => (direction, next),
+        false => (0, middle),
+    };
+    while power != 0 && power.abs() < MOST {
+        let next = run(power + direction)?;
+        if next >= loss && loss.is_finite() {
+            break;
         }
+        (power, loss) = (power + direction, next);
+    }
+    // Rates that are far too low gain little by each doubling: what counts is where it ends.
+    if middle.is_finite() && loss >= middle * (1.0 - MARGIN) {
+        power = 0;
     }
     tried.sort_by(|one, other| one.0.total_cmp(&other.0));
     Ok(Probed {
@@ -147,7 +150,10 @@ mod tests {
 
     #[test]
     fn a_small_gain_does_not_count() {
-        assert_eq!(found(|factor| 1.0 + 0.1 * factor), (1.0, 3));
+        // It looks on: nothing there is a tenth better.
+        assert_eq!(found(|factor| 1.0 + 0.05 * factor), (1.0, 5));
+        // Each step gains a little, all of them enough.
+        assert_eq!(found(|factor| 2.0 - 0.08 * factor.log2()), (8.0, 5));
     }
 
     #[test]
