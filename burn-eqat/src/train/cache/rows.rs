@@ -64,10 +64,13 @@ impl RowCache {
             .iter()
             .zip(rows.ok_or_else(|| failed(FlowError::new(other)))?)
         {
+            if self.places.contains_key(key) {
+                continue;
+            }
             let mut record = vec![0; HEADER];
             encode(row, Some(self.storage.dtype()), &mut record).map_err(failed)?;
             let fits = |file: &RecordFile| record.len() <= file.size();
-            if self.places.contains_key(key) || !self.file.as_ref().is_none_or(fits) {
+            if !self.file.as_ref().is_none_or(fits) {
                 continue;
             }
             let index = self.places.len();

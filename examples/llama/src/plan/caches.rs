@@ -23,6 +23,15 @@ const HEAD: usize = 64;
 /// Records of a file that are in memory: two that wait, one that is read and one that is decoded.
 const READ: u64 = 4;
 
+/// Bytes of a number of an activation on disk. Tensors in a smaller type keep theirs.
+pub(super) fn on_disk(inputs: &PlanInputs) -> usize {
+    let asked = match inputs.settings.cache.dtype {
+        CacheDType::Bf16 => 2,
+        CacheDType::F32 => 4,
+    };
+    asked.min(inputs.compute().size())
+}
+
 /// What goes through the blocks, and where it is: a split is in memory as a whole where it fits in what is left of the budget,
 /// else in two files.
 pub(super) struct Caches {
@@ -48,15 +57,7 @@ impl Caches {
         let Some(phase) = settings.block_ap else {
             return caches;
         };
-        let on_disk = match settings.cache.dtype {
-            CacheDType::Bf16 => 2,
-            CacheDType::F32 => 4,
-        };
-        // Tensors in a smaller type keep theirs.
-        let (in_memory, on_disk) = (
-            inputs.compute().size(),
-            on_disk.min(inputs.compute().size()),
-        );
+        let (in_memory, on_disk) = (inputs.compute().size(), on_disk(inputs));
         let values = [settings.seq_len, inputs.config.hidden_size];
         let mut left = settings.cache.memory;
         for samples in [phase.train_size, settings.val_size] {

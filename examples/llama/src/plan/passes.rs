@@ -1,11 +1,12 @@
 //! What a run does beside its phases: bits by a budget, and what the original makes of the data of the end-to-end phases.
 
 use super::activations::Tape;
-use super::caches::{KEPT_LESSONS, States};
+use super::caches::{KEPT_LESSONS, States, on_disk};
 use super::memory::{Moment, Term};
 use super::phases::{PhasePlan, Phases};
 use super::shape::{BlockShape, product, sum};
-use burn_eqat::train::{BitsBudgetConfig, CacheDType};
+use crate::quantize::E2eQpSettings;
+use burn_eqat::train::BitsBudgetConfig;
 
 impl Phases<'_> {
     /// Gradients say how many bits each weight gets, where there is a budget: a window at a time, block by block.
@@ -18,8 +19,9 @@ impl Phases<'_> {
         let kept =
             product([model.blocks.len() + 1]).saturating_mul(compute.each_token(model.hidden));
         let tape = |block: &BlockShape| Tape::new(model, block, compute, false);
+        let inputs_kept = Term::device("what goes into each block", kept);
         let terms = [
-            Term::device("what goes into each block", kept),
+            inputs_kept,
             self.dense_block(),
             self.reading(),
             Term::device("gradients of a block", weights),
@@ -30,7 +32,7 @@ impl Phases<'_> {
             ),
         ];
         let head = [
-            Term::device("what goes into each block", kept),
+            inputs_kept,
             Term::device(
                 "losses and gradients of the output layer",
                 self.head(compute, true),
@@ -57,13 +59,13 @@ impl Phases<'_> {
     pub(super) fn lessons(&self) -> Option<PhasePlan> {
         let (inputs, model) = (self.inputs, self.model);
         let phase = inputs.settings.e2e_qp.filter(|_| inputs.keeps_lessons())?;
-        let windows = phase.e2e_size.saturating_add(inputs.settings.val_size);
+        let windows = self.taught_windows(phase);
         let batch = phase.e2e_batch.max(1);
         let states = States::new(inputs, windows, batch, inputs.settings.cache.memory);
         let compute = inputs.on(batch.min(windows));
         let dense = |block: &BlockShape| 4 * (block.weights() + block.plain());
         let (original, packed) = match inputs.offloads() {
-            true => (self.block(dense), 0),
+            true => (self.dense_block().bytes, 0),
             false => (sum(model.blocks.iter().map(dense)), model.packed_blocks()),
         };
         let terms = [
@@ -85,17 +87,20 @@ impl Phases<'_> {
         })
     }
 
+    /// Windows that it learns from the original on, and is validated on.
+    fn taught_windows(&self, phase: E2eQpSettings) -> usize {
+        phase.e2e_size.saturating_add(self.inputs.settings.val_size)
+    }
+
     /// The file of these states.
     pub(super) fn kept_lessons(&self) -> Term {
-        let (inputs, settings) = (self.inputs, &self.inputs.settings);
-        let phase = settings.e2e_qp.filter(|_| inputs.keeps_lessons());
-        let windows = phase.map_or(0, |phase| phase.e2e_size.saturating_add(settings.val_size));
-        let float = match settings.cache.dtype {
-            CacheDType::Bf16 => 2,
-            CacheDType::F32 => 4,
-        };
-        let float = float.min(inputs.compute().size());
-        let bytes = product([windows, settings.seq_len, self.model.hidden, float]);
-        Term::disk(KEPT_LESSONS, bytes)
+        let inputs = self.inputs;
+        let phase = inputs.settings.e2e_qp.filter(|_| inputs.keeps_lessons());
+        let windows = phase.map_or(0, |phase| self.taught_windows(phase));
+        let numbers = [windows, inputs.settings.seq_len, self.model.hidden];
+        Term::disk(
+            KEPT_LESSONS,
+            product(numbers).saturating_mul(on_disk(inputs) as u64),
+        )
     }
 }
