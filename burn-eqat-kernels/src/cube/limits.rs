@@ -2,6 +2,7 @@
 
 use crate::cube::plan::fragment::Fragment;
 use crate::cube::plan::limits::Limits;
+use crate::cube::plan::mma;
 use burn::tensor::DType;
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::features::Plane;
@@ -32,6 +33,10 @@ impl Limits {
             .iter()
             .filter(|mma| mma.a_type == input && mma.b_type == input && mma.cd_type == sums)
             .map(|mma| [mma.m, mma.n, mma.k].map(|side| side as usize));
+        let mma = properties.features.matmul.mma.iter().any(|mma| {
+            let types = [mma.a_type, mma.b_type, mma.cd_type];
+            types == [input, input, sums] && (mma.m, mma.n, mma.k) == (16, 8, 16)
+        });
         let (x, y, z) = hardware.max_cube_count;
         Limits {
             units: hardware.max_units_per_cube as usize,
@@ -50,6 +55,7 @@ impl Limits {
             widest: hardware.max_vector_size,
             cubes: x.min(y).min(z) as usize,
             matrix: plane.and_then(|plane| Fragment::best(fragments, dtype.size(), plane)),
+            mma: mma && shuffles && plane == Some(mma::PLANE),
             cpu: cpu.is_some(),
         }
     }

@@ -6,6 +6,7 @@
 use super::linear::matmul::{Forward, InputGradient, Matmul, ScaleGradient};
 use super::plan::gemv::GemvPlan;
 use super::plan::limits::Limits;
+use super::plan::mma::MmaPlan;
 use super::plan::strategy::Strategy;
 use super::plan::tile::Engine;
 use super::tensors::{rows, word_rows};
@@ -181,9 +182,10 @@ fn weight(values: &HostValues, case: &Case, device: &CubeDevice) -> DeviceWeight
     )
 }
 
-const STRATEGIES: [Strategy; 5] = [
+const STRATEGIES: [Strategy; 6] = [
     Strategy::Gemv(4),
     Strategy::Gemv(64),
+    Strategy::Mma(2),
     Strategy::Tile(Engine::Units),
     Strategy::Tile(Engine::Matrix),
     Strategy::Slab,
@@ -249,7 +251,7 @@ fn check(case: &Case, device: &CubeDevice, strategies: &[Strategy]) {
                     assert_eq!(made.dtype(), case.dtype);
                     assert_close(&what(name), &read(made), &y, activations);
                 }
-                Err(why) => assert!(may_be_unavailable(strategy, weight), "{why}"),
+                Err(why) => assert!(may_be_unavailable(strategy, weight, case.dtype), "{why}"),
             }
         }
         let input = InputGradient {
@@ -279,10 +281,14 @@ fn check(case: &Case, device: &CubeDevice, strategies: &[Strategy]) {
     }
 }
 
-fn may_be_unavailable(strategy: Strategy, weight: &DeviceWeight) -> bool {
+fn may_be_unavailable(strategy: Strategy, weight: &DeviceWeight, dtype: DType) -> bool {
     match strategy {
         Strategy::Gemv(lanes) => {
             GemvPlan::new(&weight.problem, weight.width, lanes, &weight.limits).is_none()
+        }
+        Strategy::Mma(across) => {
+            let (problem, limits) = (&weight.problem, &weight.limits);
+            MmaPlan::new(problem, dtype, weight.width, across, limits).is_none()
         }
         _ => may_be_unavailable_backward(strategy, weight),
     }
@@ -290,7 +296,7 @@ fn may_be_unavailable(strategy: Strategy, weight: &DeviceWeight) -> bool {
 
 fn may_be_unavailable_backward(strategy: Strategy, weight: &DeviceWeight) -> bool {
     match strategy {
-        Strategy::Gemv(_) => true,
+        Strategy::Gemv(_) | Strategy::Mma(_) => true,
         Strategy::Tile(Engine::Matrix) => weight.limits.matrix.is_none(),
         Strategy::Tile(Engine::Units) => false,
         // Burn's own matmul refuses some shapes on the CPU runtime: it wants more shared memory than
@@ -362,6 +368,43 @@ fn planes_add_up() {
             seed: n as u64,
         };
         check(&case, &device, &strategies);
+    }
+}
+
+/// Matrix units fed from registers: each number of tiles of rows, of planes side by side and of ranges, with ragged edges.
+#[test]
+fn registers_feed_the_matrix_units() {
+    let Some(device) = device() else { return };
+    let shapes = [
+        (64, 1, 4, 1),
+        (64, 3, 36, 3),
+        (128, 17, 68, 8),
+        (64, 40, 260, 12),
+        (192, 5, 132, 31),
+        (64, 100, 64, 50),
+    ];
+    for dtype in [DType::F16, DType::BF16] {
+        if !crate::supports(&Device::default(), dtype)
+            || !Limits::of(&device.client(), dtype).mma
+        {
+            println!("skipped: no such matrix units for {dtype:?}");
+            continue;
+        }
+        for bits in Bits::ALL {
+            for (group, groups, n, m) in shapes {
+                let case = Case {
+                    bits,
+                    group,
+                    groups,
+                    n,
+                    m,
+                    dtype,
+                    scale_dtype: DType::F16,
+                    seed: m as u64,
+                };
+                check(&case, &device, &[1, 2, 4, 8].map(Strategy::Mma));
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 /// The bits of 2^23: the exponent under which a float's mantissa is an integer. Kernels get it as an argument
 /// ([`WeightSizes::exponent`]).
 pub(crate) const EXPONENT: u32 = 0x4B00_0000;
-const EXPONENT_VALUE: f32 = 8_388_608.0;
+pub(crate) const EXPONENT_VALUE: f32 = 8_388_608.0;
 
 /// The sizes of a packed weight that a kernel needs to read a part of it.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]

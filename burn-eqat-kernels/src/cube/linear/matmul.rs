@@ -1,8 +1,9 @@
 //! The three matmuls of a packed linear layer, each by a given strategy.
 
 use super::unavailable::Unavailable;
-use super::{gemv, slab, tile};
+use super::{gemv, mma, slab, tile};
 use crate::cube::plan::gemv::GemvPlan;
+use crate::cube::plan::mma::MmaPlan;
 use crate::cube::plan::strategy::Strategy;
 use crate::cube::plan::tile::MatmulKind;
 use crate::cube::weight::DeviceWeight;
@@ -70,6 +71,11 @@ impl Matmul for Forward {
                 GemvPlan::new(&weight.problem, weight.width, lanes, &weight.limits)
                     .map(|plan| gemv::gemv(x, &weight, bias, plan))
             }
+            Strategy::Mma(across) => {
+                let (problem, limits) = (&weight.problem, &weight.limits);
+                MmaPlan::new(problem, x.dtype, weight.width, across, limits)
+                    .map(|plan| mma::mma(x, &weight, bias, plan))
+            }
             Strategy::Tile(engine) => tile::forward(x, &weight, bias, engine),
             Strategy::Slab => return slab::forward(x, &weight, bias),
         };
@@ -93,7 +99,7 @@ impl Matmul for InputGradient {
     fn run(self, strategy: Strategy) -> Result<CubeTensor, Unavailable> {
         let InputGradient { grad, weight } = self;
         let made = match strategy {
-            Strategy::Gemv(_) => None,
+            Strategy::Gemv(_) | Strategy::Mma(_) => None,
             Strategy::Tile(engine) => tile::input(grad, &weight, engine),
             Strategy::Slab => return slab::input(grad, &weight),
         };
@@ -117,7 +123,7 @@ impl Matmul for ScaleGradient {
     fn run(self, strategy: Strategy) -> Result<Self::Output, Unavailable> {
         let ScaleGradient { x, grad, weight } = self;
         let made = match strategy {
-            Strategy::Gemv(_) => None,
+            Strategy::Gemv(_) | Strategy::Mma(_) => None,
             Strategy::Tile(engine) => tile::scale(x, grad, &weight, engine),
             Strategy::Slab => return slab::scale(x, grad, &weight),
         };

@@ -3,6 +3,7 @@
 use super::matmul::{Forward, InputGradient, Matmul, ScaleGradient};
 use crate::cube::plan::fragment::Fragment;
 use crate::cube::plan::limits::Limits;
+use crate::cube::plan::mma;
 use crate::cube::plan::strategy::{Strategy, strategies};
 use burn_cubecl::CubeTuneId;
 use burn_cubecl::cubecl::tune::{
@@ -59,10 +60,11 @@ fn all_strategies<M: Matmul>(limits: &Limits) -> Vec<Strategy> {
     // type: `worth_trying` answers it for each problem. Any fragment will do for the list.
     let limits = &Limits {
         matrix: Some(Fragment::COMMON),
+        mma: true,
         ..*limits
     };
     let mut all: Vec<Strategy> = Vec::new();
-    for m in [1, usize::MAX] {
+    for m in [1, mma::MAX_ROWS, usize::MAX] {
         for strategy in strategies(M::KIND, m, limits) {
             if !all.contains(&strategy) {
                 all.push(strategy);

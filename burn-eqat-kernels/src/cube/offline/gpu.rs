@@ -63,6 +63,7 @@ impl Gpu {
             widest: VectorSize::MAX,
             cubes: 65535,
             matrix: (dtype.size() == 2).then_some(Fragment::COMMON),
+            mma: dtype.size() == 2,
             cpu: false,
         }
     }
@@ -96,6 +97,14 @@ impl Gpu {
                 cd_type: ElemType::Float(FloatKind::F32),
                 m: 16,
                 n: 16,
+                k: 16,
+            });
+            features.matmul.mma.insert(MmaConfig {
+                a_type: half,
+                b_type: half,
+                cd_type: ElemType::Float(FloatKind::F32),
+                m: 16,
+                n: 8,
                 k: 16,
             });
         }

@@ -9,6 +9,8 @@ use crate::cube::fake_quantize::kernel::{fake_quantize_backward_kernel, fake_qua
 use crate::cube::group::ChunksCompilationArg;
 use crate::cube::limits::elem;
 use crate::cube::linear::gemv::kernel::gemv_kernel;
+use crate::cube::linear::mma::INPUT_WIDTH;
+use crate::cube::linear::mma::kernel::mma_kernel;
 use crate::cube::linear::tile::forward::{forward_matrix_kernel, forward_units_kernel};
 use crate::cube::linear::tile::input::{input_matrix_kernel, input_units_kernel};
 use crate::cube::linear::tile::load_width;
@@ -16,7 +18,9 @@ use crate::cube::linear::tile::scale::{scale_matrix_kernel, scale_units_kernel};
 use crate::cube::plan::gemv::GemvPlan;
 use crate::cube::plan::group::GroupPlan;
 use crate::cube::plan::limits::Limits;
+use crate::cube::plan::mma::MmaPlan;
 use crate::cube::plan::sizes::vector_width;
+use crate::cube::plan::strategy::{Strategy, strategies};
 use crate::cube::plan::tile::{Engine, MatmulKind, TilePlan};
 use crate::cube::reduce::kernel::reduce_kernel;
 use crate::cube::unpack::kernel::{unpack_columns_kernel, unpack_kernel};
@@ -39,9 +43,10 @@ pub(super) struct Kernel {
     pub shuffles: bool,
 }
 
-/// Rows of the inputs: of the matrix-vector kernel, and of tiles.
+/// Rows of the inputs: of the matrix-vector kernel, of tiles, and of matrix units fed from registers.
 const ROWS: [usize; 4] = [1, 2, 4, 8];
 const TILE_ROWS: [usize; 3] = [16, 64, 2048];
+const MMA_ROWS: [usize; 4] = [1, 16, 32, 64];
 
 const K: usize = 8192;
 const N: usize = 28672;
@@ -133,6 +138,9 @@ impl Kernels {
         for m in ROWS {
             self.gemv(m);
         }
+        for m in MMA_ROWS {
+            self.mma(m);
+        }
         for engine in [Engine::Units, Engine::Matrix] {
             for m in TILE_ROWS {
                 self.forward(engine, m);
@@ -205,6 +213,49 @@ impl Kernels {
         );
         self.add(format!("linear, {m} rows"), true, definition);
         self.last().shuffles = plan.plane > 0;
+    }
+
+    fn mma(&mut self, m: usize) {
+        let problem = Problem { m, ..self.problem };
+        let Some(Strategy::Mma(across)) = strategies(MatmulKind::Forward, m, &self.limits)
+            .first()
+            .copied()
+        else {
+            return;
+        };
+        let Some((plan, split)) = MmaPlan::new(&problem, self.dtype, WIDTH, across, &self.limits) else {
+            return;
+        };
+        let [x, s] = self.types();
+        let out = self.output(split.splits);
+        let zero_words = ComptimeOptionCompilationArg::Some(buffer());
+        let definition = kernel!(
+            self,
+            plan.units(),
+            mma_kernel::MmaKernel,
+            (
+                buffer(),
+                buffer(),
+                buffer(),
+                ComptimeOptionCompilationArg::None,
+                zero_words,
+                ComptimeOptionCompilationArg::None,
+                buffer(),
+                sizes(),
+                (),
+                (),
+                (),
+                (),
+                (),
+                INPUT_WIDTH,
+                WIDTH,
+                plan,
+                [x, s, out],
+            )
+        );
+        self.add(format!("linear from registers, {m} rows"), true, definition);
+        self.last().matrix = true;
+        self.last().shuffles = true;
     }
 
     fn tile(&self, engine: Engine, kind: MatmulKind, sizes: [usize; 3]) -> Option<TilePlan> {

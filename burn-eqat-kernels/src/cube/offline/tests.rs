@@ -24,12 +24,16 @@ fn file_name(name: &str) -> String {
 #[test]
 fn every_kernel_is_what_it_should_be() {
     let (dir, mut wrong) = (dir(), Vec::new());
+    let only = std::env::var("EQAT_KERNELS").ok();
     for gpu in Gpu::ALL {
         for bits in Bits::ALL {
             for dtype in TYPES {
                 for kernel in kernels(&gpu, bits, dtype) {
                     let bits = bits.get();
                     let name = format!("sm_{} w{bits} {dtype:?} {}", gpu.arch, kernel.name);
+                    if !only.as_ref().is_none_or(|only| name.contains(only)) {
+                        continue;
+                    }
                     let ptx = gpu.compile(kernel.definition);
                     if let Some(dir) = &dir {
                         ptx.write(&dir.join(file_name(&name))).unwrap();

@@ -21,6 +21,8 @@ pub(crate) struct Limits {
     pub cubes: usize,
     /// The fragment of the matrix units, if they support the input's type.
     pub matrix: Option<Fragment>,
+    /// Whether planes of 32 units multiply 16x8x16 elements of the input's type in registers whose places are known, with sums in f32.
+    pub mma: bool,
     /// Whether this is a CPU, which has few units, and they wait for each other.
     pub cpu: bool,
 }
@@ -37,6 +39,7 @@ impl Limits {
         widest: 4,
         cubes: 65535,
         matrix: Some(Fragment::COMMON),
+        mma: true,
         cpu: false,
     };
 
@@ -50,6 +53,7 @@ impl Limits {
         widest: 16,
         cubes: 65535,
         matrix: None,
+        mma: false,
         cpu: true,
     };
 
@@ -63,6 +67,7 @@ impl Limits {
         widest: 4,
         cubes: 65535,
         matrix: None,
+        mma: false,
         cpu: false,
     };
 }

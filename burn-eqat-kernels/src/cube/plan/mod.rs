@@ -9,6 +9,7 @@ pub(crate) mod fragment;
 pub(crate) mod gemv;
 pub(crate) mod group;
 pub(crate) mod limits;
+pub(crate) mod mma;
 pub(crate) mod sizes;
 pub(crate) mod slab;
 pub(crate) mod strategy;

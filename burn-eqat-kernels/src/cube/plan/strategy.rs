@@ -2,6 +2,7 @@
 
 use super::gemv::MAX_ROWS;
 use super::limits::Limits;
+use super::mma;
 use super::tile::{Engine, MatmulKind};
 
 /// A strategy for a matmul with a packed weight.
@@ -9,6 +10,8 @@ use super::tile::{Engine, MatmulKind};
 pub(crate) enum Strategy {
     /// The matrix-vector kernel, with that many column vectors side by side in a plane.
     Gemv(usize),
+    /// Matrix units that are fed from registers, with that many planes side by side in a cube.
+    Mma(usize),
     /// The tiled kernels.
     Tile(Engine),
     /// Burn's own matmul, with the weight dequantized in slabs.
@@ -21,6 +24,11 @@ const TILE_ROWS: usize = 128;
 /// The strategies that are worth trying for an input of `m` rows, best first. Without tuning, the first one that
 /// the device supports is used.
 pub(crate) fn strategies(kind: MatmulKind, m: usize, limits: &Limits) -> Vec<Strategy> {
+    let mma = if kind == MatmulKind::Forward && m <= mma::MAX_ROWS && limits.mma {
+        [2, 1, 4].map(Strategy::Mma).to_vec()
+    } else {
+        Vec::new()
+    };
     if kind == MatmulKind::Forward && m <= MAX_ROWS {
         let matrix = limits.matrix.map(|_| Strategy::Tile(Engine::Matrix));
         let gemv = match limits.plane {
@@ -28,8 +36,9 @@ pub(crate) fn strategies(kind: MatmulKind, m: usize, limits: &Limits) -> Vec<Str
             Some(plane) => vec![Strategy::Gemv(plane / 4), Strategy::Gemv(plane)],
             None => vec![Strategy::Gemv(32)],
         };
-        return gemv
+        return mma
             .into_iter()
+            .chain(gemv)
             .chain(matrix)
             .chain([Strategy::Tile(Engine::Units), Strategy::Slab])
             .collect();
@@ -39,7 +48,10 @@ pub(crate) fn strategies(kind: MatmulKind, m: usize, limits: &Limits) -> Vec<Str
         .filter(|engine| limits.matrix.is_some() || *engine == Engine::Units)
         .map(Strategy::Tile);
     if m <= TILE_ROWS && !limits.cpu {
-        tiles.chain([Strategy::Slab]).collect()
+        mma.into_iter()
+            .chain(tiles)
+            .chain([Strategy::Slab])
+            .collect()
     } else {
         [Strategy::Slab].into_iter().chain(tiles).collect()
     }
@@ -51,12 +63,18 @@ mod tests {
 
     #[test]
     fn few_rows_take_the_matrix_vector_kernel() {
-        for m in [1, 8] {
-            let first = strategies(MatmulKind::Forward, m, &Limits::GPU)[0];
-            assert_eq!(first, Strategy::Gemv(8));
-        }
         let first = |m, limits| strategies(MatmulKind::Forward, m, &limits)[0];
-        assert_eq!(first(9, Limits::GPU), Strategy::Tile(Engine::Matrix));
+        // Some matrix units take their operands from shared memory alone.
+        let staged = Limits {
+            mma: false,
+            ..Limits::GPU
+        };
+        for m in [1, 8] {
+            assert_eq!(first(m, staged), Strategy::Gemv(8));
+            assert_eq!(first(m, Limits::GPU), Strategy::Mma(2));
+        }
+        assert_eq!(first(9, staged), Strategy::Tile(Engine::Matrix));
+        assert_eq!(first(9, Limits::GPU), Strategy::Mma(2));
         assert_eq!(first(9, Limits::SMALL_GPU), Strategy::Tile(Engine::Units));
         assert_eq!(first(129, Limits::GPU), Strategy::Slab);
         assert_eq!(first(9, Limits::CPU), Strategy::Slab);

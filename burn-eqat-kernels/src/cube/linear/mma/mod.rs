@@ -1,0 +1,71 @@
+//! Launch of the kernel that feeds matrix units from registers.
+
+mod codes;
+pub(in crate::cube) mod kernel;
+
+use crate::cube::limits::elem;
+use crate::cube::plan::mma::{CODES, MmaPlan, MmaSplit};
+use crate::cube::reduce::{Parts, reduce};
+use crate::cube::tensors::{cube_count, dims, empty};
+use crate::cube::weight::{DeviceWeight, ZeroPoints};
+use burn::tensor::DType;
+use burn_cubecl::cubecl::prelude::*;
+use burn_cubecl::tensor::CubeTensor;
+use kernel::mma_kernel;
+
+/// Elements of one load of the input: half of a unit's part of a step.
+pub(in crate::cube) const INPUT_WIDTH: usize = CODES / 2;
+
+/// `x [m, k]` times the weight plus `bias [n]`, by `plan`, in the type of `x`.
+pub(crate) fn mma(
+    x: CubeTensor,
+    weight: &DeviceWeight,
+    bias: Option<CubeTensor>,
+    (plan, split): (MmaPlan, MmaSplit),
+) -> CubeTensor {
+    let dtype = x.dtype;
+    let ([m, _], n) = (dims(&x), weight.problem.n);
+    // Sums of ranges stay in f32 and get the bias when they are added up.
+    let whole = split.splits == 1;
+    let (out_dtype, bias, late_bias) = if whole {
+        (dtype, bias, None)
+    } else {
+        (DType::F32, None, bias)
+    };
+    let (numbers, words) = match weight.zero_points.clone() {
+        ZeroPoints::Numbers(numbers) => (Some(numbers), None),
+        ZeroPoints::Words(words) => (None, Some(words)),
+    };
+    let out = empty(&x, [split.splits * m, n], out_dtype);
+    let cubes = plan.cubes(m, weight.vectors()) * split.splits;
+    // SAFETY: cubes past `cubes` return; rows and columns past the last are not written, and loads stay within the operands.
+    unsafe {
+        mma_kernel::launch_unchecked(
+            &out.client,
+            cube_count(cubes, &weight.limits),
+            CubeDim::new_1d(plan.units() as u32),
+            INPUT_WIDTH,
+            weight.width,
+            x.into_buffer_arg(),
+            weight.codes.clone().into_buffer_arg(),
+            weight.scales.clone().into_buffer_arg(),
+            numbers.map(CubeTensor::into_buffer_arg).into(),
+            words.map(CubeTensor::into_buffer_arg).into(),
+            bias.map(CubeTensor::into_buffer_arg).into(),
+            out.clone().into_buffer_arg(),
+            weight.sizes(),
+            m,
+            plan.codes.exponents(),
+            split.runs,
+            split.chunks,
+            cubes,
+            plan,
+            [elem(dtype), elem(weight.scales.dtype), elem(out_dtype)],
+        );
+    }
+    if whole {
+        return out;
+    }
+    let parts = Parts::Outer(split.splits);
+    reduce(out, [m, n], parts, late_bias, dtype, weight.width)
+}
