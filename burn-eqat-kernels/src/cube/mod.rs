@@ -28,6 +28,8 @@ mod reduce;
 mod tensors;
 #[cfg(all(test, feature = "cube"))]
 mod tests;
+#[cfg(all(test, feature = "cube"))]
+mod timing;
 #[cfg(feature = "cube")]
 mod unpack;
 #[cfg(feature = "cube")]

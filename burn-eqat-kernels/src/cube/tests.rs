@@ -22,7 +22,7 @@ use burn_cubecl::{CubeBackend, CubeDevice};
 use proptest::prelude::{ProptestConfig, any, prop};
 use proptest::strategy::Strategy as Generator;
 
-fn device() -> Option<CubeDevice> {
+pub(super) fn device() -> Option<CubeDevice> {
     if std::env::var("BURN_DEVICE").is_ok()
         && let DispatchDevice::Cube(device) = Device::default().as_dispatch()
     {

@@ -29,8 +29,9 @@ const MAX_TILES: usize = 4;
 /// The most rows of a launch. With more, words are unpacked so often that staging them is better.
 pub(crate) const MAX_ROWS: usize = 128;
 
-/// The most bytes of staged input of a cube.
+/// The most bytes of staged input of a cube, and the most steps.
 const STAGED: usize = 32 << 10;
+const MOST_STAGED: usize = 128;
 
 /// The work of a cube in a matmul of up to [`MAX_ROWS`] rows. A kernel is compiled for each.
 ///
@@ -47,8 +48,10 @@ pub(crate) struct MmaPlan {
     pub slices: usize,
     /// Steps whose words are loaded together, while the steps before them are multiplied.
     pub run: usize,
-    /// Whether there is one row, so that no unit has a second one.
-    pub single: bool,
+    /// Rows of a tile that are staged: all eight, or fewer if there are no more.
+    pub tile_rows: usize,
+    /// Steps of a group, as a power of two; `None` if they are none.
+    pub group_shift: Option<usize>,
     /// How the codes of a unit become floats.
     pub codes: PairCodes,
 }
@@ -85,22 +88,24 @@ impl MmaPlan {
         }
         let codes = PairCodes::new(problem.bits, dtype)?;
         let tiles = problem.m.div_ceil(TILE_ROWS).next_power_of_two().min(MAX_TILES);
-        let planes = if tiles <= 2 { 8 } else { 4 };
-        if across > planes {
-            return None;
-        }
+        let tile_rows = problem.m.next_power_of_two().min(TILE_ROWS);
+        let planes = if tiles <= 2 { 8 } else { 4 }.max(across);
         let steps = problem.k / STEP;
         let slices = planes / across;
         // 64 bytes, but for sums of many rows, which take registers as well.
         let run = if tiles <= 2 { 4 } else { 2 };
-        let room = STAGED / (tiles * TILE_ROWS * STEP * 2 * slices);
+        let room = STAGED / (tiles * tile_rows * STEP * 2 * slices);
         let run = (run / codes.words()).min(room).max(1);
+        // A run is whole, so its places need one comparison.
+        let run = run.min(1 << steps.trailing_zeros());
+        let group_steps = problem.group() / STEP;
         let plan = MmaPlan {
             tiles,
             across,
             slices,
             run,
-            single: problem.m == 1,
+            tile_rows,
+            group_shift: group_steps.is_power_of_two().then(|| group_steps.ilog2() as usize),
             codes,
         };
         // Ranges: enough to keep the device busy, each of one run or more.
@@ -130,13 +135,14 @@ impl MmaPlan {
     /// The most steps of a chunk of staged input.
     pub fn chunk_room(&self) -> usize {
         let turn = self.slices * self.run;
-        (STAGED / (self.rows() * STEP * 2) / turn).max(1) * turn
+        let room = (STAGED / (self.rows() * STEP * 2)).min(MOST_STAGED);
+        (room / turn).max(1) * turn
     }
 
     /// Bytes of shared memory of a cube: the staged input, its sums, and the sums of all slices but one.
     #[cfg(test)]
     fn shared(&self) -> usize {
-        let step = self.rows() * (STEP * 2 + 4);
+        let step = self.rows() * (STEP * 2 + 8);
         let sums = self.across * PLANE * self.sums() * WIDTH * 4;
         self.chunk_room() * step + (self.slices - 1) * sums
     }
@@ -146,14 +152,20 @@ impl MmaPlan {
         self.tiles * self.unit_rows()
     }
 
+    /// Loads of the input that a unit makes together.
+    pub fn stage_turns(&self) -> usize {
+        let all = self.chunk_room() * self.rows() * (STEP / CODES);
+        all.div_ceil(self.units()).min(4)
+    }
+
     /// Rows of each tile that a unit has sums of.
     pub fn unit_rows(&self) -> usize {
-        if self.single { 1 } else { 2 }
+        self.tile_rows.min(2)
     }
 
     /// Rows of the input that are staged; those past the last are zeros.
     pub fn rows(&self) -> usize {
-        self.tiles * TILE_ROWS
+        self.tiles * self.tile_rows
     }
 }
 
@@ -161,7 +173,7 @@ impl MmaPlan {
 ///
 /// The codes come as words whose lower half has some of the first eight codes, and whose upper half has their partners at the same
 /// bits. A field that is masked in both halves, under the exponent of a float that has room for it in its mantissa, is a pair of floats
-/// `2^e + q`.
+/// `2^e + q`. The sums of these lose what they have of `2^e` later, and with it some bits: as many as it is larger than the codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PairCodes {
     /// Bits of a code.
@@ -177,7 +189,9 @@ pub(crate) struct PairCodes {
 pub(crate) struct PairField {
     /// The word that has it.
     pub word: usize,
-    /// By how many bits the word is moved down first.
+    /// By how many bits the word is moved up first.
+    pub up: usize,
+    /// Or down.
     pub down: usize,
     /// The field's place after that.
     pub place: usize,
@@ -204,6 +218,16 @@ impl PairCodes {
         (CODES * self.bits).div_ceil(32)
     }
 
+    /// Words of a column in a step.
+    pub fn step_words(&self) -> usize {
+        STEP * self.bits / 32
+    }
+
+    /// Words with the zero points of a column vector: fields of 3 bits may lie in two.
+    pub fn zero_words(&self) -> usize {
+        if self.bits == 3 { 2 } else { 1 }
+    }
+
     /// The first of those words in the column of a step, for unit `lane` of four.
     #[cfg(test)]
     fn first_word(&self, lane: usize) -> usize {
@@ -221,17 +245,17 @@ impl PairCodes {
             3 => (1, i * 3 - 8),
             bits => (i * bits / 16, i * bits % 16),
         };
-        // Fields that have room beside each other are moved down together.
-        let together = self.mantissa / self.bits * self.bits;
-        let down = if bit + self.bits <= self.mantissa {
-            0
-        } else {
-            bit - bit % together
-        };
+        // 2^10 in f16 would be so much larger than a code of two bits that its sums, too, are below what f16 has.
+        let lowest = if self.mantissa > 8 && self.bits == 2 { 2 } else { 0 };
+        let room = self.mantissa - lowest;
+        // Fields that have room beside each other are moved together.
+        let together = room / self.bits * self.bits;
+        let first = if bit + self.bits <= room { 0 } else { bit - bit % together };
         PairField {
             word,
-            down,
-            place: bit - down,
+            up: lowest.saturating_sub(first),
+            down: first.saturating_sub(lowest),
+            place: lowest + bit - first,
         }
     }
 
@@ -311,9 +335,9 @@ mod tests {
             for lane in 0..STEP / CODES {
                 let words = pair_words(&packed, codes, lane);
                 for i in 0..CODES / 2 {
-                    let PairField { word, down, place } = codes.field(i);
+                    let PairField { word, up, down, place } = codes.field(i);
                     prop_assert!(place + codes.bits <= codes.mantissa);
-                    let pair = words[word] >> down & codes.mask(place)
+                    let pair = words[word] << up >> down & codes.mask(place)
                         | (codes.exponents() - codes.less(place));
                     for (half, code) in [(pair as u16, i), ((pair >> 16) as u16, i + CODES / 2)] {
                         let value = match dtype {
@@ -337,7 +361,7 @@ mod tests {
             let dtype = if wide { DType::F16 } else { DType::BF16 };
             let Some((plan, split)) = MmaPlan::new(&problem, dtype, WIDTH, 1 << across, &limits) else {
                 let eight = problem.bits == Bits::Eight && !wide;
-                prop_assert!(m == 0 || m > MAX_ROWS || eight || 1 << across > 4);
+                prop_assert!(m == 0 || m > MAX_ROWS || eight);
                 return Ok(());
             };
             prop_assert!(plan.units() <= limits.units);

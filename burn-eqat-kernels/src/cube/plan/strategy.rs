@@ -25,7 +25,7 @@ const TILE_ROWS: usize = 128;
 /// the device supports is used.
 pub(crate) fn strategies(kind: MatmulKind, m: usize, limits: &Limits) -> Vec<Strategy> {
     let mma = if kind == MatmulKind::Forward && m <= mma::MAX_ROWS && limits.mma {
-        [2, 1, 4].map(Strategy::Mma).to_vec()
+        [4, 2, 1, 8].map(Strategy::Mma).to_vec()
     } else {
         Vec::new()
     };
@@ -71,10 +71,10 @@ mod tests {
         };
         for m in [1, 8] {
             assert_eq!(first(m, staged), Strategy::Gemv(8));
-            assert_eq!(first(m, Limits::GPU), Strategy::Mma(2));
+            assert_eq!(first(m, Limits::GPU), Strategy::Mma(4));
         }
         assert_eq!(first(9, staged), Strategy::Tile(Engine::Matrix));
-        assert_eq!(first(9, Limits::GPU), Strategy::Mma(2));
+        assert_eq!(first(9, Limits::GPU), Strategy::Mma(4));
         assert_eq!(first(9, Limits::SMALL_GPU), Strategy::Tile(Engine::Units));
         assert_eq!(first(129, Limits::GPU), Strategy::Slab);
         assert_eq!(first(9, Limits::CPU), Strategy::Slab);

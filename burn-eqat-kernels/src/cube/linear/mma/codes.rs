@@ -1,7 +1,7 @@
 //! Packed words to the registers of matrix units.
 
 use crate::cube::plan::mma::{PLANE, PairCodes, PairField, VECTORS};
-use crate::cube::words::EXPONENT_VALUE;
+use crate::cube::words::{EXPONENT_VALUE, WeightSizes};
 use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
@@ -29,7 +29,7 @@ impl Lane {
 /// The first row of words of a unit's codes in step `step`.
 #[cube]
 pub(super) fn first_word_row(step: usize, lane: &Lane, #[comptime] codes: PairCodes) -> usize {
-    let rows = comptime!(2 * codes.bits);
+    let rows = comptime!(codes.step_words());
     if comptime!(codes.bits == 3) {
         // Two units share a block of three words, and both want the middle one.
         step * rows + lane.part / 2 * 3 + lane.part % 2
@@ -38,46 +38,64 @@ pub(super) fn first_word_row(step: usize, lane: &Lane, #[comptime] codes: PairCo
     }
 }
 
-/// The bits of the zero points of column vector `column` in group `group`, from words that are packed along the columns.
-#[cube]
-#[allow(clippy::collapsible_if)] // the first is decided when the kernel is compiled
-pub(super) fn zero_bits<N: Size>(
-    words: &[u32],
-    group: usize,
-    vectors: usize,
-    column: usize,
-    #[comptime] codes: PairCodes,
-) -> u32 {
-    let width = N::value();
-    let vector_bits = comptime!(width * codes.bits);
-    let first = group * (vectors * vector_bits).div_ceil(32);
-    let bit = column * vector_bits;
-    let word = first + bit / 32;
-    let shift = u32::cast_from(bit % 32);
-    let mut bits = words[word] >> shift;
-    if comptime!(32 % vector_bits != 0) {
-        if shift + comptime!(vector_bits as u32) > 32u32 {
-            bits |= words[word + 1] << (32u32 - shift);
-        }
-    }
-    bits
+/// Where the zero points of a column vector are in a row of words that are packed along the columns.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct ZeroPlace {
+    /// Words of a row.
+    pub row_words: usize,
+    /// The word in which they begin, at bit `shift`.
+    pub word: usize,
+    shift: u32,
+    /// 1 if they end in the next word.
+    pub next: usize,
 }
 
-/// The zero points of those bits. `exponent` is that of [`WeightSizes`](crate::cube::words::WeightSizes).
 #[cube]
-pub(super) fn zero_numbers<N: Size>(
-    bits: u32,
-    exponent: u32,
-    #[comptime] codes: PairCodes,
-) -> Vector<f32, N> {
-    let mask = comptime!((1u32 << codes.bits) - 1);
-    let mut numbers = Vector::<f32, N>::new(0.0f32);
-    #[unroll]
-    for i in 0..N::value() {
-        let field = (bits >> comptime!((i * codes.bits) as u32)) & mask;
-        numbers.insert(i, f32::reinterpret(field | exponent));
+impl ZeroPlace {
+    pub fn new<N: Size>(
+        weight: &WeightSizes,
+        column: usize,
+        #[comptime] codes: PairCodes,
+    ) -> ZeroPlace {
+        let width = N::value();
+        let vector_bits = comptime!(width * codes.bits);
+        let bit = column.min(weight.vectors - 1) * vector_bits;
+        let shift = bit % 32;
+        let mut next = 0usize;
+        if shift + vector_bits > 32 {
+            next = 1usize;
+        }
+        ZeroPlace {
+            row_words: (weight.vectors * vector_bits).div_ceil(32),
+            word: bit / 32,
+            shift: u32::cast_from(shift),
+            next,
+        }
     }
-    numbers - Vector::new(EXPONENT_VALUE)
+
+    /// The zero points in the words of step `step`, as numbers. `exponent` is that of [`WeightSizes`].
+    pub fn numbers<N: Size>(
+        &self,
+        words: &Array<u32>,
+        exponent: u32,
+        #[comptime] step: usize,
+        #[comptime] codes: PairCodes,
+    ) -> Vector<f32, N> {
+        let loads = comptime!(codes.zero_words());
+        let mut bits = words[comptime!(step * loads)] >> self.shift;
+        if comptime!(loads > 1) {
+            // Of the same word, these are above the vector's bits. Of 32 bits, none are moved.
+            bits |= (words[comptime!(step * loads + 1)] << 1u32) << (31u32 - self.shift);
+        }
+        let mask = comptime!((1u32 << codes.bits) - 1);
+        let mut numbers = Vector::<f32, N>::new(0.0f32);
+        #[unroll]
+        for i in 0..N::value() {
+            let field = (bits >> comptime!((i * codes.bits) as u32)) & mask;
+            numbers.insert(i, f32::reinterpret(field | exponent));
+        }
+        numbers - Vector::new(EXPONENT_VALUE)
+    }
 }
 
 /// The words with pairs (see [`PairCodes`]), from the words that were loaded, for a vector of columns.
@@ -118,7 +136,7 @@ pub(super) fn pair_words<N: Size>(
     pairs
 }
 
-/// Pair `i` of each column: code `i` and code `i + 8`, as floats. Exact.
+/// Pair `i` of each column: `2^e` plus code `i` and code `i + 8`, as floats. Exact.
 #[cube]
 pub(super) fn pair<E: Float, N: Size, N2: Size>(
     pairs: &Array<Vector<u32, N>>,
@@ -126,19 +144,21 @@ pub(super) fn pair<E: Float, N: Size, N2: Size>(
     #[comptime] i: usize,
     #[comptime] codes: PairCodes,
 ) -> Array<Vector<E, N2>> {
-    let PairField { word, down, place } = comptime!(codes.field(i));
+    let PairField { word, up, down, place } = comptime!(codes.field(i));
     let mut bits = pairs[word];
+    if comptime!(up > 0) {
+        bits <<= Vector::new(comptime!(up as u32));
+    }
     if comptime!(down > 0) {
         bits >>= Vector::new(comptime!(down as u32));
     }
     // The exponent is made from an argument for it to be in a register, as everywhere (`WeightSizes::exponent`).
     let exponent = exponents - comptime!(codes.less(place));
     bits = (bits & Vector::new(comptime!(codes.mask(place)))) | Vector::new(exponent);
-    let one = Vector::<E, N2>::new(E::new(comptime!(codes.one(place))));
     let mut floats = Array::<Vector<E, N2>>::new(N::value());
     #[unroll]
     for column in 0..N::value() {
-        floats[column] = Vector::<E, N2>::reinterpret(bits.extract(column)) - one;
+        floats[column] = Vector::<E, N2>::reinterpret(bits.extract(column));
     }
     floats
 }
