@@ -384,9 +384,7 @@ fn registers_feed_the_matrix_units() {
         (64, 100, 64, 50),
     ];
     for dtype in [DType::F16, DType::BF16] {
-        if !crate::supports(&Device::default(), dtype)
-            || !Limits::of(&device.client(), dtype).mma
-        {
+        if !crate::supports(&Device::default(), dtype) || !Limits::of(&device.client(), dtype).mma {
             println!("skipped: no such matrix units for {dtype:?}");
             continue;
         }

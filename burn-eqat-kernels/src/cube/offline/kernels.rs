@@ -223,7 +223,8 @@ impl Kernels {
         else {
             return;
         };
-        let Some((plan, split)) = MmaPlan::new(&problem, self.dtype, WIDTH, across, &self.limits) else {
+        let Some((plan, split)) = MmaPlan::new(&problem, self.dtype, WIDTH, across, &self.limits)
+        else {
             return;
         };
         let [x, s] = self.types();

@@ -87,13 +87,22 @@ impl MmaPlan {
             return None;
         }
         let codes = PairCodes::new(problem.bits, dtype)?;
-        let tiles = problem.m.div_ceil(TILE_ROWS).next_power_of_two().min(MAX_TILES);
+        let tiles = problem
+            .m
+            .div_ceil(TILE_ROWS)
+            .next_power_of_two()
+            .min(MAX_TILES);
         let tile_rows = problem.m.next_power_of_two().min(TILE_ROWS);
         let planes = if tiles <= 2 { 8 } else { 4 }.max(across);
         let steps = problem.k / STEP;
         let slices = planes / across;
-        // 64 bytes, but for sums of many rows, which take registers as well.
-        let run = if tiles <= 2 { 4 } else { 2 };
+        // Vectors of words that are on their way. On an H200, with 32 bytes a single row leaves room for twice the cubes, and sums of
+        // many rows for one more; in between, 64 bytes are worth their registers.
+        let run = match problem.m {
+            1..TILE_ROWS => 2,
+            TILE_ROWS..=16 => 4,
+            _ => 1,
+        };
         let room = STAGED / (tiles * tile_rows * STEP * 2 * slices);
         let run = (run / codes.words()).min(room).max(1);
         // A run is whole, so its places need one comparison.
@@ -105,11 +114,15 @@ impl MmaPlan {
             slices,
             run,
             tile_rows,
-            group_shift: group_steps.is_power_of_two().then(|| group_steps.ilog2() as usize),
+            group_shift: group_steps
+                .is_power_of_two()
+                .then(|| group_steps.ilog2() as usize),
             codes,
         };
         // Ranges: enough to keep the device busy, each of one run or more.
-        let wanted = limits.busy.div_ceil(plan.cubes(problem.m, problem.n / width));
+        let wanted = limits
+            .busy
+            .div_ceil(plan.cubes(problem.m, problem.n / width));
         let runs = steps.div_ceil(slices * run);
         let range = runs.div_ceil(wanted.min(runs));
         let chunks = range.div_ceil(plan.chunk_room() / (slices * run));
@@ -246,11 +259,19 @@ impl PairCodes {
             bits => (i * bits / 16, i * bits % 16),
         };
         // 2^10 in f16 would be so much larger than a code of two bits that its sums, too, are below what f16 has.
-        let lowest = if self.mantissa > 8 && self.bits == 2 { 2 } else { 0 };
+        let lowest = if self.mantissa > 8 && self.bits == 2 {
+            2
+        } else {
+            0
+        };
         let room = self.mantissa - lowest;
         // Fields that have room beside each other are moved together.
         let together = room / self.bits * self.bits;
-        let first = if bit + self.bits <= room { 0 } else { bit - bit % together };
+        let first = if bit + self.bits <= room {
+            0
+        } else {
+            bit - bit % together
+        };
         PairField {
             word,
             up: lowest.saturating_sub(first),

@@ -24,11 +24,15 @@ const TILE_ROWS: usize = 128;
 /// The strategies that are worth trying for an input of `m` rows, best first. Without tuning, the first one that
 /// the device supports is used.
 pub(crate) fn strategies(kind: MatmulKind, m: usize, limits: &Limits) -> Vec<Strategy> {
-    let mma = if kind == MatmulKind::Forward && m <= mma::MAX_ROWS && limits.mma {
-        [4, 2, 1, 8].map(Strategy::Mma).to_vec()
-    } else {
-        Vec::new()
+    // The fastest first, as measured on an H200.
+    let across: &[usize] = match m {
+        _ if kind != MatmulKind::Forward || !limits.mma => &[],
+        0..=4 => &[1, 2, 8],
+        5..=16 => &[8, 2],
+        17..=mma::MAX_ROWS => &[8, 4],
+        _ => &[],
     };
+    let mma = across.iter().copied().map(Strategy::Mma);
     if kind == MatmulKind::Forward && m <= MAX_ROWS {
         let matrix = limits.matrix.map(|_| Strategy::Tile(Engine::Matrix));
         let gemv = match limits.plane {
@@ -37,7 +41,6 @@ pub(crate) fn strategies(kind: MatmulKind, m: usize, limits: &Limits) -> Vec<Str
             None => vec![Strategy::Gemv(32)],
         };
         return mma
-            .into_iter()
             .chain(gemv)
             .chain(matrix)
             .chain([Strategy::Tile(Engine::Units), Strategy::Slab])
@@ -48,10 +51,7 @@ pub(crate) fn strategies(kind: MatmulKind, m: usize, limits: &Limits) -> Vec<Str
         .filter(|engine| limits.matrix.is_some() || *engine == Engine::Units)
         .map(Strategy::Tile);
     if m <= TILE_ROWS && !limits.cpu {
-        mma.into_iter()
-            .chain(tiles)
-            .chain([Strategy::Slab])
-            .collect()
+        mma.chain(tiles).chain([Strategy::Slab]).collect()
     } else {
         [Strategy::Slab].into_iter().chain(tiles).collect()
     }
@@ -69,12 +69,14 @@ mod tests {
             mma: false,
             ..Limits::GPU
         };
-        for m in [1, 8] {
+        for (m, across) in [(1, 1), (8, 8)] {
             assert_eq!(first(m, staged), Strategy::Gemv(8));
-            assert_eq!(first(m, Limits::GPU), Strategy::Mma(4));
+            assert_eq!(first(m, Limits::GPU), Strategy::Mma(across));
         }
         assert_eq!(first(9, staged), Strategy::Tile(Engine::Matrix));
-        assert_eq!(first(9, Limits::GPU), Strategy::Mma(4));
+        for m in [9, 64, 128] {
+            assert_eq!(first(m, Limits::GPU), Strategy::Mma(8));
+        }
         assert_eq!(first(9, Limits::SMALL_GPU), Strategy::Tile(Engine::Units));
         assert_eq!(first(129, Limits::GPU), Strategy::Slab);
         assert_eq!(first(9, Limits::CPU), Strategy::Slab);

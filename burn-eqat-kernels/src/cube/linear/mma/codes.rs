@@ -117,7 +117,8 @@ pub(super) fn pair_words<N: Size>(
         let (a, b) = (loaded[first], loaded[comptime!(first + 1)]);
         let shift = u32::cast_from(lane.part % 2 * 16);
         // Of 32 bits, none are moved.
-        let bits = (a >> Vector::new(shift)) | ((b << Vector::new(1u32)) << Vector::new(31u32 - shift));
+        let bits =
+            (a >> Vector::new(shift)) | ((b << Vector::new(1u32)) << Vector::new(31u32 - shift));
         let rest = b >> Vector::new(shift);
         let byte = Vector::<u32, N>::new(8u32);
         let second = (bits >> Vector::new(24u32)) | (rest << byte);
@@ -144,7 +145,12 @@ pub(super) fn pair<E: Float, N: Size, N2: Size>(
     #[comptime] i: usize,
     #[comptime] codes: PairCodes,
 ) -> Array<Vector<E, N2>> {
-    let PairField { word, up, down, place } = comptime!(codes.field(i));
+    let PairField {
+        word,
+        up,
+        down,
+        place,
+    } = comptime!(codes.field(i));
     let mut bits = pairs[word];
     if comptime!(up > 0) {
         bits <<= Vector::new(comptime!(up as u32));

@@ -382,12 +382,7 @@ fn one(codes: PairCodes, i: usize) -> f32 {
 /// Where the sum of a unit's row of a staged tile is: the first of its two, or the second. Where a tile has fewer rows, units have
 /// those of others once more.
 #[cube]
-fn row_place(
-    tile: usize,
-    #[comptime] odd: usize,
-    lane: &Lane,
-    #[comptime] plan: MmaPlan,
-) -> usize {
+fn row_place(tile: usize, #[comptime] odd: usize, lane: &Lane, #[comptime] plan: MmaPlan) -> usize {
     tile * comptime!(plan.tile_rows) + (2 * lane.part + odd) % comptime!(plan.tile_rows)
 }
 
@@ -420,7 +415,10 @@ fn add_step<E: Float, S: Float, N: Size>(
         let mut start = Vector::<f32, Two>::new(0.0f32);
         #[unroll]
         for odd in 0..each {
-            start.insert(odd, -staged.exponents[row_place(first_tile + tile, odd, lane, plan)]);
+            start.insert(
+                odd,
+                -staged.exponents[row_place(first_tile + tile, odd, lane, plan)],
+            );
         }
         #[unroll]
         for _ in 0..SIDES {
