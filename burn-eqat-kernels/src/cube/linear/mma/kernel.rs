@@ -367,7 +367,8 @@ fn put<E: Float, NX: Size, N: Size>(
         let place = at / tile_units * comptime!(HALVES * tile_units) + at % tile_units;
         staged.input[place] = Vector::<u32, N>::reinterpret(low);
         staged.input[place + tile_units] = Vector::<u32, N>::reinterpret(high);
-        if at % PARTS == 0 {
+        let part = at % PARTS;
+        if part == 0 {
             staged.sums[at / PARTS] = sum;
             staged.exponents[at / PARTS] = exponents;
         }
