@@ -7,6 +7,8 @@
 
 use super::linear::matmul::{Forward, InputGradient, Matmul, ScaleGradient};
 use super::plan::strategy::{Strategy, strategies};
+use super::plan::tile::MatmulKind;
+use super::plan::traffic::Traffic;
 use super::tests::device;
 use super::weight::{DeviceWeight, ZeroPoints};
 use crate::Bits;
@@ -93,12 +95,26 @@ fn time<M: Matmul>(strategy: Strategy, matmuls: &[M]) -> Option<f64> {
 
 fn table<M: Matmul>(what: &str, matmuls: &[M]) {
     let weight = matmuls[0].weight();
+    let dtype = matmuls[0].activations().dtype;
     for strategy in strategies(M::KIND, weight.problem.m, &weight.limits) {
         let time = match time(strategy, matmuls) {
             Some(time) => format!("{time:9.1}"),
             None => "        -".into(),
         };
-        println!("{what} | {strategy:?} | {time}");
+        let on_paper = match M::KIND {
+            MatmulKind::Forward => Traffic::of(
+                strategy,
+                &weight.problem,
+                dtype,
+                weight.width,
+                &weight.limits,
+            ),
+            _ => None,
+        };
+        let on_paper = on_paper
+            .map(|traffic| format!("{traffic:?}"))
+            .unwrap_or_default();
+        println!("{what} | {strategy:?} | {time} | {on_paper}");
     }
 }
 

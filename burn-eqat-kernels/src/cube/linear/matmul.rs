@@ -20,7 +20,7 @@ pub(crate) trait Matmul: Clone + Send + Sync + 'static {
     fn weight(&self) -> &DeviceWeight;
 
     /// The operand that sets the type and the device of the matmul.
-    #[cfg(feature = "autotune")]
+    #[cfg(any(test, feature = "autotune"))]
     fn activations(&self) -> &CubeTensor;
 
     /// Runs the matmul with `strategy`.
@@ -59,7 +59,7 @@ impl Matmul for Forward {
         &self.weight
     }
 
-    #[cfg(feature = "autotune")]
+    #[cfg(any(test, feature = "autotune"))]
     fn activations(&self) -> &CubeTensor {
         &self.x
     }
@@ -91,7 +91,7 @@ impl Matmul for InputGradient {
         &self.weight
     }
 
-    #[cfg(feature = "autotune")]
+    #[cfg(any(test, feature = "autotune"))]
     fn activations(&self) -> &CubeTensor {
         &self.grad
     }
@@ -115,7 +115,7 @@ impl Matmul for ScaleGradient {
         &self.weight
     }
 
-    #[cfg(feature = "autotune")]
+    #[cfg(any(test, feature = "autotune"))]
     fn activations(&self) -> &CubeTensor {
         &self.x
     }

@@ -14,3 +14,5 @@ pub(crate) mod sizes;
 pub(crate) mod slab;
 pub(crate) mod strategy;
 pub(crate) mod tile;
+#[cfg(test)]
+pub(crate) mod traffic;
