@@ -271,14 +271,17 @@ impl BlockAp {
                 finished.store(&model, index, original)?;
             }
             quantized.extend(selected);
-            let mut copies = Copies::of(&model, &devices);
-            let mut inputs = Counter::new(Pass::Inputs, index, train.steps() + valid.len());
-            for split in [&mut train, &mut valid] {
-                split.advance_inputs(index, copies.models(), |hidden, context| {
-                    let input = run(&model, index, hidden, context)?;
-                    inputs.next(on_event)?;
-                    Ok(input)
-                })?;
+            // What comes out of the last block goes into no other.
+            if index + 1 < blocks.len() {
+                let mut copies = Copies::of(&model, &devices);
+                let mut inputs = Counter::new(Pass::Inputs, index, train.steps() + valid.len());
+                for split in [&mut train, &mut valid] {
+                    split.advance_inputs(index, copies.models(), |hidden, context| {
+                        let input = run(&model, index, hidden, context)?;
+                        inputs.next(on_event)?;
+                        Ok(input)
+                    })?;
+                }
             }
             finished.unload(&mut model, index)?;
             on_event(TrainEvent::BlockEnd { block: index })?;
