@@ -14,7 +14,8 @@ use burn_eqat::{
 use burn_eqat_tests::{batches, seeded};
 use std::sync::Arc;
 
-/// Two layers; the second is handed a column too few, once it is packed and in one of the phases.
+/// Two layers. One is handed a column too few, once it is packed: in Block-AP the first, which others come behind, and in E2E-QP the
+/// second.
 #[derive(Module, Debug)]
 struct Narrow {
     first: QuantLinear,
@@ -33,16 +34,17 @@ impl Narrow {
         }
     }
 
-    fn second(&self, x: Tensor<2>, phase: Phase) -> Tensor<2> {
+    fn narrow(&self, linear: &QuantLinear, x: Tensor<2>, phase: Phase) -> Tensor<2> {
         // Burn's own matrix product panics instead, so the dense layer gets what it needs.
-        let packed = self.second.weight.reparameterization::<Packed>().is_some();
+        let packed = linear.weight.reparameterization::<Packed>().is_some();
         let wrong = packed && self.wrong_in == phase;
         let columns = if wrong { 15 } else { 16 };
-        self.second.forward(x.slice_dim(1, 0..columns))
+        linear.forward(x.slice_dim(1, 0..columns))
     }
 
     fn regress(&self, x: Tensor<2>) -> RegressionOutput {
-        let output = self.second(self.first.forward(x.clone()), Phase::E2eQp);
+        let hidden = self.first.forward(x.clone());
+        let output = self.narrow(&self.second, hidden, Phase::E2eQp);
         let loss = (output.clone() - x.clone()).square().mean();
         RegressionOutput::new(loss, output, x)
     }
@@ -61,8 +63,8 @@ impl Blockwise for Narrow {
     }
     fn run_block(&self, index: usize, x: Tensor<2>, _: &()) -> Result<Tensor<2>, ModelError> {
         Ok(match index {
-            0 => self.first.forward(x),
-            _ => self.second(x, Phase::BlockAp),
+            0 => self.narrow(&self.first, x, Phase::BlockAp),
+            _ => self.second.forward(x),
         })
     }
 }
