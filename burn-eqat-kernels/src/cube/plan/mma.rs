@@ -46,7 +46,7 @@ pub(crate) struct MmaPlan {
     pub across: usize,
     /// Planes that share columns.
     pub slices: usize,
-    /// Steps whose words are loaded together, while the steps before them are multiplied.
+    /// Steps whose words are in registers. Those of the next run take the place of each that is multiplied.
     pub run: usize,
     /// Rows of a tile that are staged: all eight, or fewer if there are no more.
     pub tile_rows: usize,
