@@ -30,16 +30,19 @@ fn number(text: &str) -> usize {
     text.parse().expect("a number")
 }
 
-/// Random words; `keep` are the bits that may be set.
+/// Random bits.
+fn random(seed: u64) -> impl Iterator<Item = u64> {
+    std::iter::successors(Some(seed | 1), |state| {
+        let state = state ^ state << 13;
+        let state = state ^ state >> 7;
+        Some(state ^ state << 17)
+    })
+    .skip(1)
+}
+
 fn words(shape: [usize; 2], seed: u64, device: &CubeDevice) -> burn_cubecl::tensor::CubeTensor {
-    let mut state = seed | 1;
-    let random = (0..shape[0] * shape[1]).map(|_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as i32
-    });
-    let data = TensorData::new(random.collect::<Vec<i32>>(), shape);
+    let words = random(seed).map(|bits| bits as i32);
+    let data = TensorData::new(words.take(shape[0] * shape[1]).collect::<Vec<i32>>(), shape);
     CubeBackend::int_from_data(data, device)
 }
 
@@ -50,14 +53,9 @@ fn floats(
     scale: f32,
     device: &CubeDevice,
 ) -> burn_cubecl::tensor::CubeTensor {
-    let mut state = seed | 1;
-    let random = (0..shape[0] * shape[1]).map(|_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        scale * ((state >> 40) as f32 / (1u64 << 24) as f32 - 0.5)
-    });
-    let data = TensorData::new(random.collect::<Vec<f32>>(), shape).convert_dtype(dtype);
+    let floats = random(seed).map(|bits| scale * ((bits >> 40) as f32 / (1u64 << 24) as f32 - 0.5));
+    let values: Vec<f32> = floats.take(shape[0] * shape[1]).collect();
+    let data = TensorData::new(values, shape).convert_dtype(dtype);
     CubeBackend::float_from_data(data, device)
 }
 
@@ -156,14 +154,14 @@ fn strategies_side_by_side() {
                     })
                     .collect();
                 let of = |name| format!("{n}x{k} w{} m={m} {name}", bits.get());
-                let all = |make: &dyn Fn(&DeviceWeight) -> Forward| -> Vec<Forward> {
-                    weights.iter().map(make).collect()
-                };
-                let forward = all(&|weight| Forward {
-                    x: x.clone(),
-                    weight: weight.clone(),
-                    bias: None,
-                });
+                let forward: Vec<Forward> = weights
+                    .iter()
+                    .map(|weight| Forward {
+                        x: x.clone(),
+                        weight: weight.clone(),
+                        bias: None,
+                    })
+                    .collect();
                 table(&of("y"), &forward);
                 if std::env::var("EQAT_BACKWARD").is_err() {
                     continue;

@@ -5,7 +5,7 @@
 
 use super::gemv::GemvPlan;
 use super::limits::Limits;
-use super::mma::{MmaPlan, STEP, TILE_ROWS};
+use super::mma::{MmaPlan, STEP};
 use super::slab::slabs;
 use super::strategy::Strategy;
 use super::tile::{DEPTH, MatmulKind, TilePlan};
@@ -85,7 +85,7 @@ impl Traffic {
                 Traffic {
                     memory: once + parts(split.splits),
                     loaded: down * weight
-                        + cubes * m.min(plan.tiles * TILE_ROWS) * (steps * STEP).min(k) * size
+                        + cubes * m.min(plan.rows()) * (steps * STEP).min(k) * size
                         + parts(split.splits) / 2,
                     word_loads: (split.chunks * split.runs + 1) * plan.run * plan.codes.words(),
                     barriers: 2 * split.chunks + usize::from(plan.slices > 1),

@@ -55,6 +55,60 @@ pub(crate) fn reduce(
     out
 }
 
+/// The output `[m, n]` of a matmul whose inner dimension is split into ranges: its own, or, with several of them, one for each. Sums of
+/// ranges stay in f32 and get the bias when they are added up.
+pub(crate) struct Ranges {
+    /// What the kernel writes: `[ranges * m, n]`.
+    pub out: CubeTensor,
+    /// What it adds.
+    pub bias: Option<CubeTensor>,
+    late_bias: Option<CubeTensor>,
+    ranges: usize,
+    shape: [usize; 2],
+    dtype: DType,
+}
+
+impl Ranges {
+    /// An output of that `shape` of the type and on the device of `like`.
+    pub fn new(
+        like: &CubeTensor,
+        [m, n]: [usize; 2],
+        ranges: usize,
+        bias: Option<CubeTensor>,
+    ) -> Self {
+        let dtype = like.dtype;
+        let (out_dtype, bias, late_bias) = if ranges == 1 {
+            (dtype, bias, None)
+        } else {
+            (DType::F32, None, bias)
+        };
+        Ranges {
+            out: empty(like, [ranges * m, n], out_dtype),
+            bias,
+            late_bias,
+            ranges,
+            shape: [m, n],
+            dtype,
+        }
+    }
+
+    /// The output, once the kernel is launched; `width` is that of its column vectors.
+    pub fn add_up(self, width: usize) -> CubeTensor {
+        if self.ranges == 1 {
+            return self.out;
+        }
+        let parts = Parts::Outer(self.ranges);
+        reduce(
+            self.out,
+            self.shape,
+            parts,
+            self.late_bias,
+            self.dtype,
+            width,
+        )
+    }
+}
+
 /// The sums of groups from the sums of their chunks, `[groups * chunks, n]` each.
 pub(crate) fn chunk_sums(
     ds: CubeTensor,

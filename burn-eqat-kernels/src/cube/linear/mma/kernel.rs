@@ -79,7 +79,7 @@ pub(crate) fn mma_kernel<E: Float, S: Float, O: Float, NX: Size, N: Size>(
     }
     // Steps of a chunk; there is room for the longest.
     let chunk = runs * comptime!(plan.slices * plan.run);
-    let rows = comptime!(plan.chunk_room() * plan.tiles * plan.tile_rows);
+    let rows = comptime!(plan.chunk_room() * plan.rows());
     let mut staged = Staged::<N> {
         input: Shared::new_slice(comptime!(rows * HALVES * PARTS)),
         sums: Shared::new_slice(rows),

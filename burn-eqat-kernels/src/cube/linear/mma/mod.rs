@@ -5,10 +5,9 @@ pub(in crate::cube) mod kernel;
 
 use crate::cube::limits::elem;
 use crate::cube::plan::mma::{CODES, MmaPlan, MmaSplit};
-use crate::cube::reduce::{Parts, reduce};
-use crate::cube::tensors::{cube_count, dims, empty};
+use crate::cube::reduce::Ranges;
+use crate::cube::tensors::{cube_count, dims};
 use crate::cube::weight::{DeviceWeight, ZeroPoints};
-use burn::tensor::DType;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::tensor::CubeTensor;
 use kernel::mma_kernel;
@@ -25,18 +24,12 @@ pub(crate) fn mma(
 ) -> CubeTensor {
     let dtype = x.dtype;
     let ([m, _], n) = (dims(&x), weight.problem.n);
-    // Sums of ranges stay in f32 and get the bias when they are added up.
-    let whole = split.splits == 1;
-    let (out_dtype, bias, late_bias) = if whole {
-        (dtype, bias, None)
-    } else {
-        (DType::F32, None, bias)
-    };
+    let mut ranges = Ranges::new(&x, [m, n], split.splits, bias);
+    let out = &ranges.out;
     let (numbers, words) = match weight.zero_points.clone() {
         ZeroPoints::Numbers(numbers) => (Some(numbers), None),
         ZeroPoints::Words(words) => (None, Some(words)),
     };
-    let out = empty(&x, [split.splits * m, n], out_dtype);
     let cubes = plan.cubes(m, weight.vectors()) * split.splits;
     // SAFETY: cubes past `cubes` return; rows and columns past the last are not written, and loads stay within the operands.
     unsafe {
@@ -51,7 +44,7 @@ pub(crate) fn mma(
             weight.scales.clone().into_buffer_arg(),
             numbers.map(CubeTensor::into_buffer_arg).into(),
             words.map(CubeTensor::into_buffer_arg).into(),
-            bias.map(CubeTensor::into_buffer_arg).into(),
+            ranges.bias.take().map(CubeTensor::into_buffer_arg).into(),
             out.clone().into_buffer_arg(),
             weight.sizes(),
             m,
@@ -60,12 +53,8 @@ pub(crate) fn mma(
             split.chunks,
             cubes,
             plan,
-            [elem(dtype), elem(weight.scales.dtype), elem(out_dtype)],
+            [elem(dtype), elem(weight.scales.dtype), elem(out.dtype)],
         );
     }
-    if whole {
-        return out;
-    }
-    let parts = Parts::Outer(split.splits);
-    reduce(out, [m, n], parts, late_bias, dtype, weight.width)
+    ranges.add_up(weight.width)
 }

@@ -11,7 +11,7 @@ use crate::cube::limits::elem;
 use crate::cube::plan::limits::Limits;
 use crate::cube::plan::sizes::vector_width;
 use crate::cube::plan::tile::{Engine, MatmulKind, TilePlan};
-use crate::cube::reduce::{Parts, chunk_sums, reduce};
+use crate::cube::reduce::{Ranges, chunk_sums};
 use crate::cube::tensors::{cube_count, dims, empty};
 use crate::cube::weight::DeviceWeight;
 use burn::tensor::DType;
@@ -51,13 +51,8 @@ pub(crate) fn forward(
     let sizes = [m, problem.n, k];
     let plan = TilePlan::new(engine, MatmulKind::Forward, sizes, weight.width, limits)?;
     let x_width = vector_width(k, load_width(dtype, limits));
-    let whole = plan.splits == 1;
-    let (out_dtype, bias, late_bias) = if whole {
-        (dtype, bias, None)
-    } else {
-        (DType::F32, None, bias)
-    };
-    let out = empty(&x, [plan.splits * m, problem.n], out_dtype);
+    let mut ranges = Ranges::new(&x, [m, problem.n], plan.splits, bias);
+    let out = &ranges.out;
     let cubes = m.div_ceil(plan.rows) * problem.n.div_ceil(plan.columns) * plan.splits;
     // SAFETY: cubes past `cubes` return; tiles are staged with zeros past their matrices and written
     // only inside of the output.
@@ -76,7 +71,7 @@ pub(crate) fn forward(
                 weight.codes.clone().into_buffer_arg(),
                 weight.scales.clone().into_buffer_arg(),
                 weight.zero_points().into_buffer_arg(),
-                bias.map(CubeTensor::into_buffer_arg).into(),
+                ranges.bias.take().map(CubeTensor::into_buffer_arg).into(),
                 out.clone().into_buffer_arg(),
                 weight.sizes(),
                 m,
@@ -85,15 +80,11 @@ pub(crate) fn forward(
                 plan,
                 problem.block(),
                 problem.aligned(),
-                [elem(dtype), elem(weight.scales.dtype), elem(out_dtype)],
+                [elem(dtype), elem(weight.scales.dtype), elem(out.dtype)],
             )
         );
     }
-    if whole {
-        return Some(out);
-    }
-    let (shape, parts) = ([m, problem.n], Parts::Outer(plan.splits));
-    Some(reduce(out, shape, parts, late_bias, dtype, weight.width))
+    Some(ranges.add_up(weight.width))
 }
 
 /// The gradient by the input from `grad [m, n]`: `[m, k]`, in the type of `grad`. `None` if the device does
@@ -110,9 +101,8 @@ pub(crate) fn input(grad: CubeTensor, weight: &DeviceWeight, engine: Engine) -> 
         weight.width,
         limits,
     )?;
-    let whole = plan.splits == 1;
-    let out_dtype = if whole { dtype } else { DType::F32 };
-    let out = empty(&grad, [plan.splits * m, k], out_dtype);
+    let ranges = Ranges::new(&grad, [m, k], plan.splits, None);
+    let out = &ranges.out;
     let cubes = m.div_ceil(plan.rows) * k.div_ceil(plan.columns) * plan.splits;
     // SAFETY: as in `forward`.
     unsafe {
@@ -137,15 +127,11 @@ pub(crate) fn input(grad: CubeTensor, weight: &DeviceWeight, engine: Engine) -> 
                 plan,
                 problem.block(),
                 problem.aligned(),
-                [elem(dtype), elem(weight.scales.dtype), elem(out_dtype)],
+                [elem(dtype), elem(weight.scales.dtype), elem(out.dtype)],
             )
         );
     }
-    if whole {
-        return Some(out);
-    }
-    let (width, parts) = (vector_width(k, limits.vector), Parts::Outer(plan.splits));
-    Some(reduce(out, [m, k], parts, None, dtype, width))
+    Some(ranges.add_up(vector_width(k, limits.vector)))
 }
 
 /// The gradients by step sizes and zero points, `[groups, n]` in the type of the step sizes, from `x [m, k]` and
