@@ -9,10 +9,19 @@ use burn::tensor::{DType, FloatDType, Int, Tensor, TensorData};
 /// `tensor` in the float type that the op computes with. Gradients pass through.
 pub(crate) fn in_type<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
     if tensor.dtype() == dtype {
-        tensor
-    } else {
-        tensor.cast(FloatDType::from(dtype))
+        return tensor;
     }
+    // Flex's own cast takes one number at a time.
+    #[cfg(feature = "flex")]
+    {
+        use crate::flex::transformer::{self as flex, Argument, Arguments};
+
+        if let Some(argument) = Arguments::all([Argument::any(&tensor)]) {
+            drop(tensor);
+            return flex::in_type(argument, dtype);
+        }
+    }
+    tensor.cast(FloatDType::from(dtype))
 }
 
 /// Step sizes in a type that fits operands of type `dtype`. Half precisions and f32 may be mixed; f64 may

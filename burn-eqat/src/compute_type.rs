@@ -1,5 +1,6 @@
+use crate::kernels::transformer::cast;
 use crate::kernels::{is_gpu, multiplies};
-use burn::tensor::{DType, Device, FloatDType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use core::fmt;
 use core::str::FromStr;
 use serde::{Deserialize, Serialize};
@@ -111,11 +112,7 @@ impl ComputeType {
 
 /// A tensor in another float type; itself if it is of that type. A gradient goes back in the tensor's own.
 pub(crate) fn in_type<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
-    if tensor.dtype() == dtype {
-        tensor
-    } else {
-        tensor.cast(FloatDType::from(dtype))
-    }
+    cast(tensor, dtype)
 }
 
 /// The tensor in f32 if it is in half precision, for what adds many numbers up.

@@ -1,6 +1,7 @@
 //! The linear layer: its bias, and the matmul by the selected strategy.
 
 use super::level::Level;
+use super::matrix::Products;
 use super::packed::PackedTensors;
 use super::select::{Strategy, strategies};
 use super::tensors::{Floats, finish, shape, values_mut, zeros};
@@ -14,21 +15,22 @@ use burn::backend::tensor::FloatTensor;
 /// `y = x W + y`, by the fastest strategy that supports the input.
 pub(super) fn forward(
     level: Level,
+    products: Products,
     weight: &Weight,
     activations: Activations,
-    x: &[f32],
+    x: &Floats,
     y: &mut [f32],
 ) {
     for strategy in strategies(level, &weight.problem, false, activations) {
         let done = match strategy {
             #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-            Strategy::Dots { digits } => super::dot::forward(level, weight, digits, x, y),
+            Strategy::Dots { digits } => super::dot::forward(level, weight, digits, x.values(), y),
             Strategy::Matvec => {
-                matvec::forward(level, weight, x, y);
+                matvec::forward(level, weight, x.values(), y);
                 true
             }
             Strategy::Tiles => {
-                matmul::forward(level, weight, x, y);
+                matmul::forward(level, products, weight, x.operand(weight.problem.k), y);
                 true
             }
             other => unreachable!("{other:?} needs what is not here"),
@@ -49,11 +51,19 @@ pub(super) fn linear(
 ) -> FloatTensor<Flex> {
     let (rows, columns, dtype) = (weight.problem.m, weight.problem.n, x.dtype());
     required(expect_matrix(op, "y", &[rows, columns]));
-    let x = Floats::new(x);
+    let level = Level::current();
+    let products = Products::of(level, dtype);
+    // The other strategies read f32.
+    let tiles = strategies(level, &weight.problem, false, activations).eq([Strategy::Tiles]);
+    let x = if tiles {
+        Floats::for_products(x, products)
+    } else {
+        Floats::new(x)
+    };
     let mut y = with_bias(op, [rows, columns], bias);
     let values = values_mut(&mut y);
     if !values.is_empty() {
-        weight.with(|weight| forward(Level::current(), weight, activations, x.values(), values));
+        weight.with(|weight| forward(level, products, weight, activations, &x, values));
     }
     finish(y, dtype)
 }

@@ -1,13 +1,13 @@
 //! Matmuls of many rows. Tiles of the weight are unpacked into a buffer that fits a core's cache, and multiplied from
 //! there. Memory never holds more of the dense weight, or of its gradient, than these tiles.
 
+use super::buffers::with_buffers;
 use super::level::Level;
-use super::matrix::{Matrix, multiply};
+use super::matrix::{Matrix, Operand, Products, Reading};
 use super::parallel::{self, Shared};
 use super::tile::{self, Values};
 use super::weight::Weight;
 use crate::problem::Problem;
-use std::cell::RefCell;
 use std::ops::Range;
 
 /// The most rows and columns of a tile, 256 KiB of f32.
@@ -15,22 +15,6 @@ const TILE_SIDE: usize = 256;
 
 /// The fewest input rows of a thread, so that unpacking its tiles is a small part of the work.
 const MIN_ROWS: usize = 64;
-
-thread_local! {
-    /// The tile, and the centered codes for a tile of gradients.
-    static BUFFERS: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
-}
-
-/// Lends this thread's buffers, with room for a tile of that size in each.
-fn with_buffers(len: usize, body: impl FnOnce(&mut [f32], &mut [f32])) {
-    BUFFERS.with_borrow_mut(|buffers| {
-        for buffer in buffers.iter_mut().filter(|buffer| buffer.len() < len) {
-            buffer.resize(len, 0.0);
-        }
-        let [first, second] = buffers;
-        body(&mut first[..len], &mut second[..len]);
-    });
-}
 
 /// The fewest parts of `len` of at most [`TILE_SIDE`] each, cut at multiples of `unit`.
 fn tiles(len: usize, unit: usize) -> usize {
@@ -82,10 +66,16 @@ impl Split {
     }
 }
 
-/// `y [m, n] = x [m, k] W + y`, where `y` has the bias or zeros before.
-pub(super) fn forward(level: Level, weight: &Weight, x: &[f32], y: &mut [f32]) {
+/// `y [m, n] = x [m, k] W + y`, where `y` has the bias or zeros before. The input has whole rows.
+pub(super) fn forward(
+    level: Level,
+    products: Products,
+    weight: &Weight,
+    x: Operand,
+    y: &mut [f32],
+) {
     let Problem { m, k, n, .. } = weight.problem;
-    let y = Shared::new(y);
+    let (x, y) = (Reading(x), Shared::new(y));
     let unit = weight.block().fields;
     Split::new(&weight.problem, n, 16).run((n, 16), m, |columns, rows| {
         let parts = tiles(k, unit);
@@ -95,21 +85,27 @@ pub(super) fn forward(level: Level, weight: &Weight, x: &[f32], y: &mut [f32]) {
                 let to = (Shared::new(tile), columns.len());
                 let (of, across) = (depth.clone(), columns.clone());
                 tile::unpack(level, weight, of, across, Values::Weight, to);
-                let left = Matrix::rows(&x[rows.start * k + depth.start..], k);
+                let left = x.get().from(rows.start, depth.start);
                 let right = Matrix::rows(tile, columns.len());
                 let sizes = [rows.len(), columns.len(), depth.len()];
                 let out = (y.at(rows.start * n + columns.start), n);
                 // SAFETY: sizes are those of the matrices, and each task has columns or rows of its own.
-                unsafe { multiply(sizes, out, true, 1.0, left, right) };
+                unsafe { products.multiply(sizes, out, true, 1.0, left, right) };
             });
         }
     });
 }
 
 /// `dx [m, k] = grad [m, n] W^T`.
-pub(super) fn input(level: Level, weight: &Weight, grad: &[f32], dx: &mut [f32]) {
+pub(super) fn input(
+    level: Level,
+    products: Products,
+    weight: &Weight,
+    grad: Operand,
+    dx: &mut [f32],
+) {
     let Problem { m, k, n, .. } = weight.problem;
-    let dx = Shared::new(dx);
+    let (grad, dx) = (Reading(grad), Shared::new(dx));
     let unit = weight.block().fields;
     Split::new(&weight.problem, k, unit).run((k, unit), m, |depth, rows| {
         let parts = tiles(n, 16);
@@ -119,12 +115,12 @@ pub(super) fn input(level: Level, weight: &Weight, grad: &[f32], dx: &mut [f32])
                 let to = (Shared::new(tile), columns.len());
                 let (of, across) = (depth.clone(), columns.clone());
                 tile::unpack(level, weight, of, across, Values::Weight, to);
-                let left = Matrix::rows(&grad[rows.start * n + columns.start..], n);
+                let left = grad.get().from(rows.start, columns.start);
                 let right = Matrix::rows(tile, columns.len()).transposed();
                 let sizes = [rows.len(), depth.len(), columns.len()];
                 let out = (dx.at(rows.start * k + depth.start), k);
                 // SAFETY: as in `forward`.
-                unsafe { multiply(sizes, out, at > 0, 1.0, left, right) };
+                unsafe { products.multiply(sizes, out, at > 0, 1.0, left, right) };
             });
         }
     });
@@ -135,13 +131,15 @@ pub(super) fn input(level: Level, weight: &Weight, grad: &[f32], dx: &mut [f32])
 /// A tile of `x^T grad`, the gradient of the dense weight, is reduced over its groups at once.
 pub(super) fn scale(
     level: Level,
+    products: Products,
     weight: &Weight,
-    x: &[f32],
-    grad: &[f32],
+    x: Operand,
+    grad: Operand,
     ds: &mut [f32],
     dz: &mut [f32],
 ) {
     let Problem { m, k, n, .. } = weight.problem;
+    let (x, grad) = (Reading(x), Reading(grad));
     let (ds, dz) = (Shared::new(ds), Shared::new(dz));
     let (group, block) = (weight.problem.group(), weight.block().fields);
     let threads = parallel::threads(m * k * n);
@@ -162,12 +160,12 @@ pub(super) fn scale(
                 continue;
             }
             with_buffers(len, |dw, centered| {
-                let left = Matrix::rows(&x[part.start..], k).transposed();
-                let right = Matrix::rows(&grad[columns.start..], n);
+                let left = x.get().from(0, part.start).transposed();
+                let right = grad.get().from(0, columns.start);
                 let sizes = [part.len(), columns.len(), m];
                 let out = (dw.as_mut_ptr(), columns.len());
                 // SAFETY: sizes are those of the matrices, and the buffer is this thread's.
-                unsafe { multiply(sizes, out, false, 1.0, left, right) };
+                unsafe { products.multiply(sizes, out, false, 1.0, left, right) };
                 let to = (Shared::new(centered), columns.len());
                 let (of, across) = (part.clone(), columns.clone());
                 tile::unpack(level, weight, of, across, Values::Centered, to);

@@ -3,6 +3,10 @@
 //! Everything is computed in f32. Half precisions are widened first and rounded once at the end; f64 takes the portable
 //! bodies. Instructions are chosen at run time ([`level`]), and the strategy of a matmul by its sizes ([`select`]).
 
+#[cfg(target_arch = "x86_64")]
+mod bf16;
+mod buffers;
+mod cast;
 mod dequantize;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod dot;
@@ -42,6 +46,7 @@ use burn_flex::FlexTensor;
 use fake_quantize::{Gradients, Quantizer};
 use level::Level;
 use linear::linear;
+use matrix::Products;
 use packed::{PackedTensors, ZeroPoints};
 use tensors::{Floats, Words, finish, shape, values_mut, zeros};
 use weight::Weight;
@@ -280,11 +285,12 @@ impl QuantOps for Flex {
             &[m, packed.problem.n],
         ));
         required(expect_matrix(OP, "dx", &[m, d_input]));
-        let grad = Floats::new(grad);
+        let level = Level::current();
+        let products = Products::of(level, dtype);
+        let grad = Floats::for_products(grad, products);
+        let grad = grad.operand(packed.problem.n);
         let mut dx = zeros([m, d_input]);
-        packed.with(|weight| {
-            matmul::input(Level::current(), weight, grad.values(), values_mut(&mut dx))
-        });
+        packed.with(|weight| matmul::input(level, products, weight, grad, values_mut(&mut dx)));
         finish(dx, dtype)
     }
 
@@ -307,15 +313,18 @@ impl QuantOps for Flex {
                 bits,
             );
         }
-        let sides = input_sides(OP, &x);
+        let sides @ [_, d_input] = input_sides(OP, &x);
         let types = [scales.dtype(), zero_points.dtype()];
         let z = ZeroPoints::Numbers(zero_points);
         let packed = PackedTensors::new(OP, codes, scales, z, bits, sides);
         let out = [sides[0], packed.problem.n];
         required(expect_shape(OP, "grad", shape(&grad), &out));
-        let (x, grad) = (Floats::new(x), Floats::new(grad));
+        let level = Level::current();
+        let products = Products::of(level, x.dtype());
+        let [x, grad] = [x, grad].map(|of| Floats::for_products(of, products));
+        let (x, grad) = (x.operand(d_input), grad.operand(packed.problem.n));
         quantizer_gradients(&packed, types, |weight, ds, dz| {
-            matmul::scale(Level::current(), weight, x.values(), grad.values(), ds, dz)
+            matmul::scale(level, products, weight, x, grad, ds, dz)
         })
     }
 }

@@ -1,7 +1,9 @@
 //! Tensors of the backend as slices, and back.
 
+use super::cast::cast;
+use super::matrix::{Matrix, Operand, Products};
 use burn::backend::Flex;
-use burn::backend::ops::{FloatTensorOps, IntTensorOps};
+use burn::backend::ops::IntTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::{Bytes, DType, Shape, TensorData};
 use burn_flex::{FlexTensor, Layout};
@@ -12,15 +14,30 @@ pub(super) struct Floats(FlexTensor);
 
 impl Floats {
     pub fn new(tensor: FloatTensor<Flex>) -> Self {
-        let tensor = match tensor.dtype() {
-            DType::F32 => tensor,
-            _ => Flex::float_cast(tensor, DType::F32.into()),
-        };
-        Floats(tensor.to_contiguous())
+        Floats(cast(tensor, DType::F32).to_contiguous())
+    }
+
+    /// As [`new`](Self::new), but left in bf16 where products take it so; for [`operand`](Self::operand) only.
+    pub fn for_products(tensor: FloatTensor<Flex>, products: Products) -> Self {
+        match products {
+            #[cfg(target_arch = "x86_64")]
+            Products::Bf16 if tensor.dtype() == DType::BF16 => Floats(tensor.to_contiguous()),
+            _ => Self::new(tensor),
+        }
     }
 
     pub fn values(&self) -> &[f32] {
         self.0.as_slice().expect("it was made contiguous, in f32")
+    }
+
+    /// A matrix of rows of `row` numbers.
+    pub fn operand(&self, row: usize) -> Operand {
+        #[cfg(target_arch = "x86_64")]
+        if self.0.dtype() == DType::BF16 {
+            let values = self.0.as_slice().expect("it was made contiguous, in bf16");
+            return Operand::Bf16(Matrix::rows(values, row));
+        }
+        Operand::F32(Matrix::rows(self.values(), row))
     }
 }
 
@@ -72,10 +89,7 @@ pub(super) fn values_mut(tensor: &mut FlexTensor) -> &mut [f32] {
 
 /// A result in the given type.
 pub(super) fn finish(tensor: FlexTensor, dtype: DType) -> FloatTensor<Flex> {
-    match dtype {
-        DType::F32 => tensor,
-        _ => Flex::float_cast(tensor, dtype.into()),
-    }
+    cast(tensor, dtype)
 }
 
 /// Codes as an integer tensor of the type of the words.

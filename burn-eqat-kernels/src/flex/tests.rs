@@ -5,14 +5,16 @@
 
 use super::fake_quantize::{Gradients, Quantizer};
 use super::level::Level;
+use super::matrix::{Matrix, Products};
 use super::select::{self, strategies};
+use super::tensors::Floats;
 use super::weight::{Weight, Zeros};
 use super::{dequantize, matmul, matvec};
 use crate::Activations::{Exact, Int8};
 use crate::problem::Problem;
 use crate::{Activations, Bits, Fields, pack_codes, portable};
 use burn::backend::Flex;
-use burn::tensor::{Shape, TensorData};
+use burn::tensor::{DType, Shape, TensorData};
 use burn_flex::FlexTensor;
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -46,6 +48,17 @@ pub(super) fn tensor(values: &[f32], shape: impl Into<Shape>) -> FlexTensor {
 
 pub(super) fn values(tensor: FlexTensor) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
+}
+
+/// The types of products at a level, each with its tolerance: that of f32, or two roundings to bf16, which are larger than a sum
+/// whose terms cancel.
+fn products(level: Level, tolerance: f32) -> Vec<(Products, f32)> {
+    let mut all = vec![(Products::F32, tolerance)];
+    let half = Products::of(level, DType::BF16);
+    if half != Products::F32 {
+        all.push((half, 1.0 / 32.0));
+    }
+    all
 }
 
 impl Case {
@@ -212,9 +225,12 @@ proptest! {
                 close("a matmul by lookups", level, &y, tolerance);
             }
             for weight in case.weights() {
-                let mut y = vec![0.0; m * n];
-                matmul::forward(level, &weight, &case.x, &mut y);
-                close("a matmul by tiles", level, &y, 1e-6);
+                for (products, tolerance) in products(level, 1e-6) {
+                    let mut y = vec![0.0; m * n];
+                    let x = Matrix::rows(&case.x, case.problem.k).into();
+                    matmul::forward(level, products, &weight, x, &mut y);
+                    close("a matmul by tiles", level, &y, tolerance);
+                }
                 if case.problem.aligned() && m <= 8 {
                     let mut y = vec![0.0; m * n];
                     matvec::forward(level, &weight, &case.x, &mut y);
@@ -251,13 +267,16 @@ proptest! {
         let (dx, ds, dz) = (values(dx), values(ds), values(dz));
         for level in Level::available() {
             for weight in case.weights() {
-                let mut actual = vec![0.0; m * k];
-                matmul::input(level, &weight, &case.grad, &mut actual);
-                assert_close("dx", level, &actual, &dx, 2e-5);
-                let (mut s, mut z) = (vec![0.0; groups * n], vec![0.0; groups * n]);
-                matmul::scale(level, &weight, &case.x, &case.grad, &mut s, &mut z);
-                assert_close("ds", level, &s, &ds, 3e-5);
-                assert_close("dz", level, &z, &dz, 3e-5);
+                for (products, tolerance) in products(level, 3e-5) {
+                    let mut actual = vec![0.0; m * k];
+                    let (x, grad) = (Matrix::rows(&case.x, k).into(), Matrix::rows(&case.grad, n).into());
+                    matmul::input(level, products, &weight, grad, &mut actual);
+                    assert_close("dx", level, &actual, &dx, tolerance);
+                    let (mut s, mut z) = (vec![0.0; groups * n], vec![0.0; groups * n]);
+                    matmul::scale(level, products, &weight, x, grad, &mut s, &mut z);
+                    assert_close("ds", level, &s, &ds, tolerance);
+                    assert_close("dz", level, &z, &dz, tolerance);
+                }
             }
         }
     }
@@ -371,7 +390,8 @@ fn what_is_not_finite_stays_so() {
                 assert!(!copy.forward(level, Exact, &case.x, &mut y));
                 assert!(y.iter().all(|y| *y == 0.0));
             }
-            super::linear::forward(level, &weight, Exact, &case.x, &mut y);
+            let x = Floats::new(tensor(&case.x, [ONE_ROW.m, ONE_ROW.k]));
+            super::linear::forward(level, Products::F32, &weight, Exact, &x, &mut y);
             let finite = y.iter().all(|y| y.is_finite());
             assert_eq!(finite, broken.is_finite());
         }

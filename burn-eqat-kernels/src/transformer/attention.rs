@@ -72,22 +72,25 @@ pub fn causal_attention(
     expect_size(OP, "the window", size, window != Some(0), || {
         "at least 1".into()
     })?;
-    if runs_wide(&q) {
-        let (dtype, [q, k, v]) = (q.dtype(), [q, k, v].map(widen));
-        return Ok(in_type(causal_attention(q, k, v, window)?, dtype));
-    }
     // A window with all keys has no effect.
     let window = window.filter(|window| *window < keys);
+    let dtype = q.dtype();
+    let [q, k, v] = if runs_wide(&q) {
+        [q, k, v].map(widen)
+    } else {
+        [q, k, v]
+    };
     #[cfg(feature = "flex")]
     if let Some(q_k_v) = Arguments::all([Argument::of(&q), Argument::of(&k), Argument::of(&v)]) {
-        return Ok(flex::causal_attention(q_k_v, window));
+        let y = flex::causal_attention(q_k_v, window, dtype);
+        return Ok(in_type(y, dtype));
     }
     if batch * heads * queries * v_width == 0 {
         let shape = [batch, heads, queries, v_width];
-        return Ok(Tensor::zeros(shape, (&q.device(), q.dtype())));
+        return Ok(Tensor::zeros(shape, (&q.device(), dtype)));
     }
     let first = fused::positions(&q, &k, &v, window);
-    Ok(split(q, k, v, window, first))
+    Ok(in_type(split(q, k, v, window, first), dtype))
 }
 
 /// Burn's fused attention for the `first` positions, tiles for the others.

@@ -6,6 +6,8 @@ use crate::api::in_type;
 use crate::check::expect_shape;
 #[cfg(feature = "flex")]
 use crate::flex::transformer::{self as flex, Argument, Arguments};
+#[cfg(feature = "flex")]
+use burn::tensor::DType;
 use burn::tensor::Tensor;
 use burn::tensor::activation::silu;
 
@@ -57,6 +59,13 @@ pub fn exp<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// When the shapes differ.
 pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Result<Tensor<D>, OpError> {
     expect_shape("swiglu", "up", &up.dims(), &gate.dims())?;
+    #[cfg(feature = "flex")]
+    if gate.dtype() == DType::BF16
+        && up.dtype() == DType::BF16
+        && let Some(arguments) = Arguments::all([Argument::any(&gate), Argument::any(&up)])
+    {
+        return Ok(flex::swiglu(arguments));
+    }
     if runs_wide(&gate) {
         let dtype = gate.dtype();
         return Ok(in_type(swiglu(widen(gate), widen(up))?, dtype));

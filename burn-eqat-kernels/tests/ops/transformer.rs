@@ -4,8 +4,10 @@ use crate::operands::{assert_within, config, values};
 use crate::{device, is_cube, multiplies_in_tf32};
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Bool, DType, Device, Distribution, Tensor};
-use burn_eqat_kernels::supports;
-use burn_eqat_kernels::transformer::{causal_attention, exp, rms_norm, rotary, swiglu};
+use burn_eqat_kernels::transformer::{
+    causal_attention, exp, linear, matmul_wide, rms_norm, rotary, swiglu,
+};
+use burn_eqat_kernels::{multiplies, supports};
 use proptest::prelude::*;
 
 /// The allowed relative difference of results.
@@ -413,4 +415,131 @@ fn operands_stay_as_they_are() {
         values(exp(frozen.clone().inner()))
     );
     assert_eq!(values(frozen.inner()), before);
+}
+
+/// Rows, inputs and outputs of dense layers: odd ones, and on Flex such as are split into parts.
+fn layers() -> Vec<[usize; 3]> {
+    if is_cube(&device()) {
+        vec![[3, 7, 5], [13, 64, 33]]
+    } else {
+        vec![
+            [1, 1, 1],
+            [3, 7, 5],
+            [13, 64, 33],
+            [97, 65, 40],
+            [200, 531, 70],
+            [210, 20, 611],
+        ]
+    }
+}
+
+/// Checks numbers against those of products in f32 of operands that were rounded before: sums are not rounded, results once.
+fn assert_rounded_once<const D: usize>(what: &str, actual: Tensor<D>, exact: Tensor<D>) {
+    let unit = match actual.dtype() {
+        DType::F16 => 1e-3,
+        DType::BF16 => 8e-3,
+        _ if multiplies_in_tf32() => 4e-3,
+        // Sums in another order.
+        _ => 1e-5,
+    };
+    let (actual, exact) = (values(actual), values(exact));
+    assert_eq!(actual.len(), exact.len(), "{what}");
+    let largest = exact.iter().fold(1f32, |largest, x| largest.max(x.abs()));
+    for (a, e) in actual.iter().zip(&exact) {
+        assert!((a - e).abs() <= unit * largest, "{what}: {a} is not {e}");
+    }
+}
+
+/// A dense layer whose weight is f32: values and gradients are those of operands in the type of the input, and gradients have the
+/// types of their operands.
+#[test]
+fn dense_layers_multiply_in_the_type_of_their_input() {
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        if !supports(&device(), dtype) || !multiplies(&device(), dtype) {
+            println!("skipped: no products in {dtype:?}");
+            continue;
+        }
+        for [m, k, n] in layers() {
+            let what = format!("{m}x{k}x{n} in {dtype:?}");
+            let x = random([2, m, k], dtype, &device());
+            let weight = random([k, n], DType::F32, &device());
+            let bias = random([n], DType::F32, &device());
+            let out = random([2, m, n], dtype, &device());
+            let wide = |x: &Tensor<3>| x.clone().cast(DType::F32).reshape([-1, x.dims()[2] as i32]);
+            let rounded = weight.clone().cast(dtype).cast(DType::F32);
+
+            let leaves = (
+                Tensor::from_inner(x.clone()).require_grad(),
+                Tensor::from_inner(weight.clone()).require_grad(),
+                Tensor::from_inner(bias.clone()).require_grad(),
+            );
+            let y = linear(leaves.0.clone(), leaves.1.clone(), None).unwrap();
+            assert_eq!(y.dtype(), dtype, "{what}");
+            let exact = wide(&x).matmul(rounded.clone());
+            let flat = |y: Tensor<3>| y.reshape([2 * m, n]);
+            assert_rounded_once(&what, flat(y.clone().inner()), exact.clone());
+            let grads = (y * Tensor::from_inner(out.clone())).sum().backward();
+            let (dx, dw) = (
+                leaves.0.grad(&grads).unwrap(),
+                leaves.1.grad(&grads).unwrap(),
+            );
+            assert_eq!((dx.dtype(), dw.dtype()), (dtype, DType::F32), "{what}");
+            let exact_dx = wide(&out).matmul(rounded.transpose());
+            assert_rounded_once(&format!("{what}, dx"), dx.reshape([2 * m, k]), exact_dx);
+            // On some backends it was in the type of the product, and cast.
+            let exact_dw = wide(&x).transpose().matmul(wide(&out));
+            assert_rounded_once(&format!("{what}, dw"), dw.cast(dtype), exact_dw);
+
+            let y = linear(x, weight.clone(), Some(bias.clone())).unwrap();
+            let exact = exact + bias.clone().cast(dtype).cast(DType::F32).unsqueeze();
+            assert_rounded_once(&format!("{what}, with a bias"), flat(y), exact);
+            let tracked = linear(leaves.0, leaves.1, Some(leaves.2.clone())).unwrap();
+            let grads = (tracked * Tensor::from_inner(out.clone())).sum().backward();
+            let by_bias = leaves.2.grad(&grads).unwrap();
+            assert_eq!(by_bias.dtype(), DType::F32, "{what}");
+            let exact = wide(&out).sum_dim(0).reshape([n]);
+            let within = 2e-2 * (2.0 * m as f32);
+            let off = (by_bias - exact).abs().max().into_scalar::<f32>();
+            assert!(off <= within, "{what}, by the bias: off by {off}");
+        }
+    }
+}
+
+/// Products of which one operand is in half precision, in any order of memory, are in f32.
+#[test]
+fn wide_products_are_in_f32() {
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        if !supports(&device(), dtype) || !supports(&device(), DType::F32) {
+            println!("skipped: no {dtype:?}");
+            continue;
+        }
+        for [m, k, n] in layers() {
+            let left = random([m, k], dtype, &device());
+            let right = random([n, k], DType::F32, &device());
+            let what = format!("{m}x{k}x{n} in {dtype:?}");
+            let y = matmul_wide(left.clone(), right.clone().transpose()).unwrap();
+            assert_eq!(y.dtype(), DType::F32, "{what}");
+            let exact = left.cast(DType::F32).matmul(right.transpose());
+            let size = (k as f32).sqrt();
+            let off = (y - exact).abs().max().into_scalar::<f32>();
+            // The right operand may be rounded to bf16.
+            let most = if dtype == DType::F32 { 4e-3 } else { 1e-2 };
+            assert!(off <= most * size, "{what}: off by {off}");
+        }
+    }
+}
+
+#[test]
+fn dense_layers_refuse_what_does_not_fit() {
+    let [x, weight] = [[3, 5], [4, 6]].map(|shape| random(shape, DType::F32, &device()));
+    let error = linear(x.clone(), weight.clone(), None)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("weight"), "{error}");
+    let bias = random([5], DType::F32, &device());
+    let fits = random([5, 6], DType::F32, &device());
+    let error = linear(x.clone(), fits, Some(bias)).unwrap_err().to_string();
+    assert!(error.contains("bias"), "{error}");
+    let error = matmul_wide(x, weight).unwrap_err().to_string();
+    assert!(error.contains("right operand"), "{error}");
 }

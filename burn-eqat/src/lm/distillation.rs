@@ -1,9 +1,9 @@
 use super::TokenBatch;
-use super::head::{is_cast, logits, times_rows, with_gradient};
+use super::head::{for_products, is_cast, logits, times_rows, with_gradient};
 use super::loss::{rows_before, targets_of};
-use crate::compute_type::{in_type, widen};
+use crate::compute_type::in_type;
+use crate::kernels::transformer::exp;
 use crate::train::DistillationConfig;
-use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
 use core::ops::Range;
 
@@ -22,7 +22,8 @@ const CAST_ROWS: usize = 256;
 /// - `hidden`: `[batch, seq, width]`, the output of the model's last norm
 /// - `head`: `[width, vocab]`, which gets no gradient and may be in half precision, as its file has it
 /// - `teacher`: the same two of the original, where no gradients are recorded
-/// - output: `[1]`; products and losses are in f32
+/// - output: `[1]`; losses and sums are in f32, and products too, but where `hidden` is in bf16 and
+///   [a CPU multiplies so](crate::kernels::transformer::multiplies_bf16)
 pub fn frozen_head_distillation(
     hidden: Tensor<3>,
     head: Tensor<2>,
@@ -48,19 +49,22 @@ pub fn frozen_head_distillation(
     with_gradient(loss, hidden, gradients)
 }
 
-/// The rows of those positions that predict, in f32, and what they are to predict.
+/// The rows of those positions that predict, as products take them, and what they are to predict.
 fn rows(values: Tensor<3>, batch: &TokenBatch) -> (Tensor<2>, Tensor<1, Int>) {
     let [windows, seq, width] = values.dims();
     let tokens = batch.tokens.clone();
     match batch.answers.clone() {
         Some(answers) => (
-            widen(rows_before(values, answers.clone())),
+            for_products(rows_before(values, answers.clone())),
             targets_of(tokens, answers),
         ),
         None => {
             let count = windows * (seq - 1);
-            let values = widen(values.slice_dim(1, 0..seq - 1)).reshape([count, width]);
-            (values, tokens.slice_dim(1, 1..seq).reshape([count]))
+            let values = values.slice_dim(1, 0..seq - 1).reshape([count, width]);
+            (
+                for_products(values),
+                tokens.slice_dim(1, 1..seq).reshape([count]),
+            )
         }
     }
 }
@@ -96,33 +100,45 @@ impl Chunks {
             weight: w,
         } = self.config;
         let part = |of: &Tensor<2>| of.clone().slice_dim(0, rows.clone());
-        let found = logits(part(&self.hidden), &self.head);
+        let hidden = part(&self.hidden);
+        let found = logits(hidden.clone(), &self.head);
         let expected = logits(part(&self.teacher), &self.teacher_head);
-        let expected = log_softmax(expected / t, 1);
-        let softened = log_softmax(found.clone() / t, 1);
-        let likely = expected.clone().exp();
+        let expected = log_weights(expected / t);
+        let softened = log_weights(found.clone() / t);
+        let likely = exp(expected.clone());
         let divergence = (likely.clone() * (expected - softened.clone())).sum();
         let mut loss = divergence * (w * t * t);
         // By the logits.
-        let mut slope = with_gradient.then(|| (softened.exp() - likely) * (w * t));
+        let mut slope = with_gradient.then(|| (exp(softened) - likely) * (w * t));
         if w < 1.0 {
             let targets = self.targets.clone().slice_dim(0, rows.clone());
-            let plain = log_softmax(found, 1);
+            let plain = log_weights(found);
             let next = plain.clone().gather(1, targets.clone().unsqueeze_dim(1));
             loss = loss - next.sum() * (1.0 - w);
             let own = self.head.clone().transpose().select(0, targets);
             return (
                 loss,
                 slope.take().map(|slope| {
-                    let by_logits = slope + plain.exp() * (1.0 - w);
-                    let by_hidden = times_rows(&by_logits, &self.head);
+                    let by_logits = slope + exp(plain) * (1.0 - w);
+                    let by_hidden = times_rows(&by_logits, &self.head, &hidden);
                     let dtype = by_hidden.dtype();
                     by_hidden - in_type(own, dtype) * (1.0 - w)
                 }),
             );
         }
-        (loss, slope.map(|slope| times_rows(&slope, &self.head)))
+        (
+            loss,
+            slope.map(|slope| times_rows(&slope, &self.head, &hidden)),
+        )
     }
+}
+
+/// The logarithm of the softmax of each row. (Burn's own computes exponentials one at a time on a CPU.)
+fn log_weights(logits: Tensor<2>) -> Tensor<2> {
+    let largest = logits.clone().max_dim(1);
+    let less = logits - largest;
+    let sum = exp(less.clone()).sum_dim(1);
+    less - sum.log()
 }
 
 #[cfg(test)]

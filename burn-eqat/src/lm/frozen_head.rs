@@ -1,6 +1,6 @@
-use super::head::{is_cast, logits, times_rows, with_gradient};
+use super::head::{for_products, is_cast, logits, times_rows, with_gradient};
 use super::loss::{rows_before, targets_of};
-use crate::compute_type::{in_type, widen};
+use crate::compute_type::in_type;
 use crate::kernels::transformer::exp;
 use burn::tensor::{Int, Tensor};
 
@@ -35,12 +35,17 @@ const CAST_ROWS: usize = 256;
 /// - `hidden`: `[batch, seq, width]`, the output of the last norm
 /// - `head`: `[width, vocab]`, which gets no gradient and may be in half precision, as its file has it
 /// - `tokens`: `[batch, seq]`
-/// - output: `[1]`; products and losses are in f32
+/// - output: `[1]`; losses and sums are in f32, and products too, but where `hidden` is in bf16 and
+///   [a CPU multiplies so](crate::kernels::transformer::multiplies_bf16)
 pub fn frozen_head_loss(hidden: Tensor<3>, head: Tensor<2>, tokens: Tensor<2, Int>) -> Tensor<1> {
     let [batch, seq, width] = hidden.dims();
     let rows = batch * (seq - 1);
-    let hidden = widen(hidden.slice_dim(1, 0..seq - 1)).reshape([rows, width]);
-    loss_of_rows(hidden, head, tokens.slice_dim(1, 1..seq).reshape([rows]))
+    let hidden = hidden.slice_dim(1, 0..seq - 1).reshape([rows, width]);
+    loss_of_rows(
+        for_products(hidden),
+        head,
+        tokens.slice_dim(1, 1..seq).reshape([rows]),
+    )
 }
 
 /// [`answer_loss`](super::answer_loss) in the way of [`frozen_head_loss`]: there are logits for the answers only.
@@ -64,7 +69,8 @@ pub fn frozen_head_loss(hidden: Tensor<3>, head: Tensor<2>, tokens: Tensor<2, In
 ///
 /// - `hidden`, `head` and `tokens`: as in [`frozen_head_loss`]
 /// - `answers`: `[answers]`, as in [`TokenBatch::answers`](super::TokenBatch::answers)
-/// - output: `[1]`; products and losses are in f32
+/// - output: `[1]`; losses and sums are in f32, and products too, but where `hidden` is in bf16 and
+///   [a CPU multiplies so](crate::kernels::transformer::multiplies_bf16)
 pub fn frozen_head_answer_loss(
     hidden: Tensor<3>,
     head: Tensor<2>,
@@ -72,7 +78,8 @@ pub fn frozen_head_answer_loss(
     answers: Tensor<1, Int>,
 ) -> Tensor<1> {
     let targets = targets_of(tokens, answers.clone());
-    loss_of_rows(widen(rows_before(hidden, answers)), head, targets)
+    let hidden = for_products(rows_before(hidden, answers));
+    loss_of_rows(hidden, head, targets)
 }
 
 /// The mean loss of `targets [rows]` from `hidden [rows, width]`, with its gradient by `hidden`.
@@ -101,14 +108,15 @@ fn in_chunks(
     for first in (0..rows).step_by(chunk) {
         let range = first..(first + chunk).min(rows);
         let targets = targets.clone().slice_dim(0, range.clone());
-        let logits = logits(hidden.clone().slice_dim(0, range), &head);
+        let hidden = hidden.clone().slice_dim(0, range);
+        let logits = logits(hidden.clone(), &head);
         let target = logits.clone().gather(1, targets.clone().unsqueeze_dim(1));
         let largest = logits.clone().max_dim(1);
         let weights = exp(logits - largest.clone());
         let sum = weights.clone().sum_dim(1);
         losses.push((sum.clone().log() + largest - target).sum());
         if with_gradients {
-            let expected = times_rows(&weights, &head) / sum;
+            let expected = times_rows(&weights, &head, &hidden) / sum;
             let own = head.clone().transpose().select(0, targets);
             let dtype = expected.dtype();
             gradients.push(expected - in_type(own, dtype));

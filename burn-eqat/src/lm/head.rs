@@ -1,6 +1,7 @@
 //! The product with an output layer, whose weight may be in another type than the product.
 
 use crate::compute_type::{in_type, widen};
+use crate::kernels::transformer::{matmul_wide, multiplies_bf16};
 use burn::tensor::{DType, Tensor};
 use std::ops::Range;
 
@@ -34,8 +35,11 @@ pub fn head_logits(hidden: Tensor<3>, head: Tensor<2>) -> Tensor<3> {
     logits.reshape([batch, seq, vocab])
 }
 
-/// As [`head_logits`], from `[rows, width]` to `[rows, vocab]`.
+/// As [`head_logits`], from `[rows, width]` to `[rows, vocab]`. Hidden states that are [in bf16](for_products) are multiplied so.
 pub(super) fn logits(hidden: Tensor<2>, head: &Tensor<2>) -> Tensor<2> {
+    if is_fast(&hidden) && !hidden.is_autodiff() {
+        return product(hidden, head.clone());
+    }
     let hidden = beside(widen(hidden), head);
     let parts = tiles(head).map(|columns| hidden.clone().matmul(tile(head, columns, &hidden)));
     let mut parts: Vec<_> = parts.collect();
@@ -45,8 +49,32 @@ pub(super) fn logits(hidden: Tensor<2>, head: &Tensor<2>) -> Tensor<2> {
     }
 }
 
-/// `weights [rows, vocab]` times the transposed weight of the layer, `[rows, width]`.
-pub(super) fn times_rows(weights: &Tensor<2>, head: &Tensor<2>) -> Tensor<2> {
+/// Hidden states as products with an output layer take them: as they are where bf16 is multiplied with sums in f32, else
+/// in f32.
+pub(super) fn for_products(hidden: Tensor<2>) -> Tensor<2> {
+    if is_fast(&hidden) {
+        hidden
+    } else {
+        widen(hidden)
+    }
+}
+
+fn is_fast(hidden: &Tensor<2>) -> bool {
+    hidden.dtype() == DType::BF16 && multiplies_bf16(&hidden.device())
+}
+
+/// A product in bf16 with sums in f32.
+fn product(left: Tensor<2>, right: Tensor<2>) -> Tensor<2> {
+    matmul_wide(left, right).expect("an output layer has the width of its input")
+}
+
+/// `weights [rows, vocab]` times the transposed weight of the layer, `[rows, width]`, in f32. In bf16 if `hidden`, what the layer was
+/// multiplied by, [is](for_products).
+pub(super) fn times_rows(weights: &Tensor<2>, head: &Tensor<2>, hidden: &Tensor<2>) -> Tensor<2> {
+    if is_fast(hidden) {
+        let weights = in_type(weights.clone(), DType::BF16);
+        return product(weights, head.clone().transpose());
+    }
     let parts = tiles(head).map(|columns| {
         let rows = tile(head, columns.clone(), weights).transpose();
         let weights = weights.clone();
@@ -82,7 +110,7 @@ pub(super) fn with_gradient(
     let [rows, _] = hidden.dims();
     // A product whose gradient by `hidden` is that one, moved to the value of the loss.
     let gradient = Tensor::from_inner(Tensor::cat(gradients, 0) / rows as f64);
-    let slope = (hidden * gradient).sum();
+    let slope = (widen(hidden) * gradient).sum();
     slope.clone() + (Tensor::from_inner(loss) - slope.detach())
 }
 

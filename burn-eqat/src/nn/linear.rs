@@ -1,9 +1,8 @@
 use crate::Packed;
-use crate::compute_type::in_type;
+use crate::kernels::transformer::linear;
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::nn::{Linear as DenseLinear, LinearConfig};
-use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor, assert_shape};
 
 /// Configuration to create a [`QuantLinear`](Linear) layer using the [init function](QuantLinearConfig::init).
@@ -113,9 +112,7 @@ impl Linear {
         let weight = self.weight.val();
         let [d_input, _] = weight.dims();
         assert_shape!(input, [.., d_input]);
-        let dtype = input.dtype();
-        let bias = bias.map(|bias| in_type(bias, dtype));
-        linear(input, in_type(weight, dtype), bias)
+        linear(input, weight, bias).expect("the input was found to fit")
     }
 
     /// The shape of the dense weight, `[d_input, d_output]`.

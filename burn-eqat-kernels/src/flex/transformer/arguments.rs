@@ -27,6 +27,18 @@ impl Argument {
         if tensor.dtype() != DType::F32 {
             return None;
         }
+        Self::any(tensor)
+    }
+
+    /// A tensor without gradients, of any type.
+    #[cfg(target_arch = "x86_64")]
+    pub fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
+        let plain = tensor.clone().try_into_primitive::<Flex>();
+        plain.ok().map(Argument::Plain)
+    }
+
+    /// `None` if the tensor has another backend.
+    pub fn any<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
         if let Ok(plain) = tensor.clone().try_into_primitive::<Flex>() {
             return Some(Argument::Plain(plain));
         }

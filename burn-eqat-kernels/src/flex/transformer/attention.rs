@@ -1,8 +1,9 @@
 //! Causal attention, one tile of positions of a head at a time. The weights of a tile stay in a core's cache; the
 //! backward pass computes them again.
 
+use super::super::buffers::with_buffers;
 use super::super::level::Level;
-use super::super::matrix::{Matrix, multiply};
+use super::super::matrix::{Matrix, Products};
 use super::super::parallel::{self, Shared};
 use super::elementwise::{Elementwise, each};
 use super::heads::Heads;
@@ -21,6 +22,7 @@ pub(super) struct CausalAttention {
     pub k: Heads,
     pub v: Heads,
     pub window: Option<usize>,
+    pub products: Products,
 }
 
 /// A tile: positions of a head, and the keys that any of them attends to.
@@ -83,13 +85,12 @@ impl CausalAttention {
 
     fn forward_tile(&self, level: Level, tile: &PositionTile, out: Heads, logs: Shared) {
         let (rows, keys) = (tile.rows.len(), tile.keys.len());
-        let mut weights = vec![0.0; rows * keys];
         let to = out.at(tile.batch, tile.head, tile.rows.start);
         // SAFETY: heads have these positions; those of the result are this task's.
-        unsafe {
-            self.scores(tile, &mut weights);
+        with_buffers(rows * keys, |weights, _| unsafe {
+            self.scores(tile, weights);
             level.run(Softmax {
-                weights: &mut weights,
+                weights,
                 keys,
                 own: tile.own,
                 window: self.window,
@@ -97,9 +98,10 @@ impl CausalAttention {
             });
             let values = (self.v).matrix(tile.batch, tile.kv_head, tile.keys.start);
             let sizes = [rows, self.v.width, keys];
-            let weights = Matrix::rows(&weights, keys);
-            multiply(sizes, (to, out.stride()), false, 1.0, weights, values);
-        }
+            let weights = Matrix::rows(weights, keys);
+            self.products
+                .multiply(sizes, (to, out.stride()), false, 1.0, weights, values);
+        });
     }
 
     /// Gradients from the output and its gradient.
@@ -129,7 +131,6 @@ impl CausalAttention {
     ) {
         let (rows, keys) = (tile.rows.len(), tile.keys.len());
         let (width, v_width) = (self.q.width, self.v.width);
-        let (mut weights, mut slopes) = (vec![0.0; rows * keys], vec![0.0; rows * keys]);
         let of_rows = |heads: Heads| heads.matrix(tile.batch, tile.head, tile.rows.start);
         let [out, grad, queries] = [out, grad, self.q].map(of_rows);
         let of_keys = |heads: Heads| heads.matrix(tile.batch, tile.kv_head, tile.keys.start);
@@ -140,13 +141,14 @@ impl CausalAttention {
         };
         let q_to = to.q.at(tile.batch, tile.head, tile.rows.start);
         // SAFETY: heads have these positions; those of the results are this task's.
-        unsafe {
-            self.scores(tile, &mut weights);
+        with_buffers(rows * keys, |weights, slopes| unsafe {
+            self.scores(tile, weights);
             let (sizes, slopes_to) = ([rows, keys, v_width], (slopes.as_mut_ptr(), keys));
-            multiply(sizes, slopes_to, false, 1.0, grad, values.transposed());
+            self.products
+                .multiply(sizes, slopes_to, false, 1.0, grad, values.transposed());
             level.run(SoftmaxBackward {
-                weights: &mut weights,
-                slopes: &mut slopes,
+                weights,
+                slopes,
                 keys,
                 own: tile.own,
                 window: self.window,
@@ -156,15 +158,18 @@ impl CausalAttention {
                 width: v_width,
                 scale: self.scale(),
             });
-            let weights = Matrix::rows(&weights, keys).transposed();
-            let slopes = Matrix::rows(&slopes, keys);
+            let weights = Matrix::rows(weights, keys).transposed();
+            let slopes = Matrix::rows(slopes, keys);
             let sizes = [keys, v_width, rows];
-            multiply(sizes, keys_to(&to.v), true, 1.0, weights, grad);
+            self.products
+                .multiply(sizes, keys_to(&to.v), true, 1.0, weights, grad);
             let (sizes, by_key) = ([keys, width, rows], slopes.transposed());
-            multiply(sizes, keys_to(&to.k), true, 1.0, by_key, queries);
+            self.products
+                .multiply(sizes, keys_to(&to.k), true, 1.0, by_key, queries);
             let (sizes, q_to) = ([rows, width, keys], (q_to, to.q.stride()));
-            multiply(sizes, q_to, false, 1.0, slopes, keys_of);
-        }
+            self.products
+                .multiply(sizes, q_to, false, 1.0, slopes, keys_of);
+        });
     }
 
     /// Scaled dot products of a tile's queries and keys, `[rows, keys]`.
@@ -178,7 +183,10 @@ impl CausalAttention {
         let by = self.k.matrix(tile.batch, tile.kv_head, tile.keys.start);
         let (sizes, to) = ([rows, keys, self.q.width], (scores.as_mut_ptr(), keys));
         // SAFETY: as of the caller.
-        unsafe { multiply(sizes, to, false, self.scale(), queries, by.transposed()) };
+        unsafe {
+            self.products
+                .multiply(sizes, to, false, self.scale(), queries, by.transposed())
+        };
     }
 }
 

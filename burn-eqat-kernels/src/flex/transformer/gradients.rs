@@ -1,13 +1,15 @@
 //! Backward passes of the ops.
 
+use super::super::cast::cast;
 use super::super::level::Level;
+use super::super::matrix::Products;
 use super::super::tensors;
 use super::attention::{self, CausalAttention};
 use super::elementwise::SwigluBackward;
 use super::heads::{self, Heads, readable};
 use super::norm::Norm;
 use super::rotary::Rotation;
-use super::tensor_ops::{contiguous, values, zip};
+use super::tensor_ops::{contiguous, values, zip_any};
 use burn::backend::Flex;
 use burn::backend::autodiff::{
     checkpoint::base::Checkpointer,
@@ -15,8 +17,13 @@ use burn::backend::autodiff::{
     ops::{Backward, Ops},
 };
 use burn::backend::ops::FloatTensorOps;
+use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use std::sync::Arc;
+
+/// Backward of a cast, which keeps the type before it.
+#[derive(Debug)]
+pub(super) struct CastGradient;
 
 /// Backward of `e^x`, which keeps its result.
 #[derive(Debug)]
@@ -76,6 +83,7 @@ pub(super) struct Attended {
     pub out: FlexTensor,
     pub logs: Arc<Vec<f32>>,
     pub window: Option<usize>,
+    pub products: Products,
 }
 
 /// Registers gradients of the tracked arguments.
@@ -103,13 +111,15 @@ macro_rules! backward {
     };
 }
 
+backward!(CastGradient, 1, DType, |own, grad| [cast(grad, own)]);
+
 backward!(ExpGradient, 1, FlexTensor, |y, grad| [Flex::float_mul(
     grad, y
 )]);
 
 backward!(SwigluGradient, 2, [FlexTensor; 2], |kept, grad| {
     let [gate, up] = kept;
-    zip(SwigluBackward, [gate, up, grad])
+    zip_any(SwigluBackward, [gate, up, grad])
 });
 
 backward!(RmsNormGradient, 2, Normed, |kept, grad| {
@@ -141,6 +151,7 @@ backward!(AttentionGradient, 3, Attended, |kept, grad| {
         k,
         v,
         window: kept.window,
+        products: kept.products,
     };
     let to = attention::Gradients {
         q: to_q,

@@ -2,6 +2,8 @@
 
 mod arguments;
 mod attention;
+#[cfg(target_arch = "x86_64")]
+mod dense;
 mod elementwise;
 mod gradients;
 mod heads;
@@ -13,8 +15,12 @@ mod tests;
 mod vectors;
 
 pub(crate) use arguments::{Argument, Arguments, is_flex};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use dense::{linear, matmul, multiplies_bf16};
 
+use super::cast::cast;
 use super::level::Level;
+use super::matrix::Products;
 use super::parallel::Shared;
 use super::tensors;
 use arguments::Differentiated;
@@ -24,14 +30,14 @@ use burn::backend::autodiff::{
     checkpoint::strategy::NoCheckpointing,
     ops::{Backward, OpsKind},
 };
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use burn_flex::FlexTensor;
 use elementwise::{Exp, Swiglu};
 use gradients::{Attended, Normed, Rotated};
 use heads::{Heads, readable};
 use norm::Norm;
 use std::sync::Arc;
-use tensor_ops::{contiguous, overwrite, values, zip};
+use tensor_ops::{contiguous, overwrite, values, zip_any};
 
 impl<const N: usize> Arguments<N> {
     /// Runs an op that returns its result and the state for its gradients.
@@ -56,6 +62,14 @@ impl<const N: usize> Arguments<N> {
     }
 }
 
+/// A tensor in another type, and its gradient in its own.
+pub(crate) fn in_type<const D: usize>(x: Arguments<1>, dtype: DType) -> Tensor<D> {
+    x.run(gradients::CastGradient, |[x]| {
+        let own = x.dtype();
+        (cast(x, dtype), own)
+    })
+}
+
 pub(crate) fn exp<const D: usize>(x: Arguments<1>) -> Tensor<D> {
     x.run(gradients::ExpGradient, |[x]| {
         let y = overwrite(Exp, x);
@@ -63,9 +77,10 @@ pub(crate) fn exp<const D: usize>(x: Arguments<1>) -> Tensor<D> {
     })
 }
 
+/// Of operands in f32 or in bf16.
 pub(crate) fn swiglu<const D: usize>(gate_up: Arguments<2>) -> Tensor<D> {
     gate_up.run(gradients::SwigluGradient, |gate_up| {
-        let [y] = zip(Swiglu, gate_up.clone());
+        let [y] = zip_any(Swiglu, gate_up.clone());
         (y, gate_up)
     })
 }
@@ -93,13 +108,25 @@ pub(crate) fn rotary(x: Arguments<1>, [cos, sin]: [Argument; 2]) -> Tensor<4> {
     })
 }
 
-pub(crate) fn causal_attention(q_k_v: Arguments<3>, window: Option<usize>) -> Tensor<4> {
+/// Attention of operands in f32, which were of type `rounded`.
+pub(crate) fn causal_attention(
+    q_k_v: Arguments<3>,
+    window: Option<usize>,
+    rounded: DType,
+) -> Tensor<4> {
     q_k_v.run(gradients::AttentionGradient, |q_k_v| {
         let q_k_v = q_k_v.map(readable);
         let [q, k, v] = q_k_v.each_ref().map(Heads::reading);
         let mut out = heads::zeros([q.batch, q.heads, q.positions, v.width]);
         let mut logs = vec![0.0; q.batch * q.heads * q.positions];
-        let attention = CausalAttention { q, k, v, window };
+        let products = Products::of(Level::current(), rounded);
+        let attention = CausalAttention {
+            q,
+            k,
+            v,
+            window,
+            products,
+        };
         let (to, logs_to) = (Heads::writing(&mut out), Shared::new(&mut logs));
         attention.forward(Level::current(), to, logs_to);
         let attended = Attended {
@@ -107,6 +134,7 @@ pub(crate) fn causal_attention(q_k_v: Arguments<3>, window: Option<usize>) -> Te
             out: out.clone(),
             logs: Arc::new(logs),
             window,
+            products,
         };
         (out, attended)
     })

@@ -2,6 +2,7 @@
 //! which the suite in `tests/` compares with Burn's ops.
 
 use super::super::level::Level;
+use super::super::matrix::Products;
 use super::super::parallel::Shared;
 use super::super::tests::{floats, tensor, values};
 use super::attention::{CausalAttention, Gradients};
@@ -165,7 +166,13 @@ fn levels_agree_on_attention() {
         let grad = of_shape(&mut source, with(to_q, v_width));
         agree("attention", |level| {
             let [q, k, v] = [&q, &k, &v].map(Heads::reading);
-            let attention = CausalAttention { q, k, v, window };
+            let attention = CausalAttention {
+                q,
+                k,
+                v,
+                window,
+                products: Products::F32,
+            };
             let mut out = heads::zeros(with(to_q, v_width));
             let mut logs = vec![f32::NAN; batch * kv_heads * share * queries];
             let logs_to = Shared::new(&mut logs);

@@ -4,6 +4,7 @@ use crate::LlamaConfig;
 use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, RmsNorm};
 use burn::tensor::{Device, Int, Tensor};
+use burn_eqat::kernels::transformer::multiplies_bf16;
 use burn_eqat::lm::{BlockFiles, KvCache, head_logits};
 use burn_eqat::{ComputeType, Weights};
 
@@ -149,9 +150,15 @@ impl Llama {
         head_logits(self.last_norm(hidden), self.head_weight())
     }
 
-    /// The input of the output layer from the output of the last block, `[batch, seq, hidden]`, in f32.
+    /// The input of the output layer from the output of the last block, `[batch, seq, hidden]`, in f32; on a CPU that multiplies in
+    /// bf16 with sums in f32, in the [compute type](Self::compute_type).
     pub(super) fn last_norm(&self, hidden: Tensor<3>) -> Tensor<3> {
-        normed(&self.model.norm, ComputeType::F32.cast(hidden))
+        let hidden = normed(&self.model.norm, ComputeType::F32.cast(hidden));
+        if multiplies_bf16(&hidden.device()) {
+            self.compute.cast(hidden)
+        } else {
+            hidden
+        }
     }
 
     /// The weight of the output layer, `[hidden, vocab]`.

@@ -1,0 +1,175 @@
+//! Products of matrices in bf16 with sums in f32, by `vdpbf16ps` (AVX-512 BF16).
+//!
+//! The instruction adds the products of two pairs of bf16 numbers to each sum: twice what one multiply-add in f32 does. Both
+//! operands are rounded to bf16 and brought into *pairs* of neighbours along the sum ([`pack`]), and are multiplied from there
+//! ([`kernel`]). Operands may be f32 or bf16 in memory, in rows or in columns.
+//!
+//! Numbers below the smallest normal one count as 0.
+
+mod kernel;
+mod pack;
+#[cfg(test)]
+mod tests;
+
+use super::level::Level;
+use super::matrix::{Matrix, Operand, Reading};
+use super::parallel::{self, Shared};
+use kernel::Part;
+use pack::{Element, Order, pack};
+use std::cell::RefCell;
+
+/// Pairs along the sum that are multiplied at a time: a panel of 32 columns takes 32 KiB, and stays in a core's first cache.
+const PAIRS: usize = 256;
+
+/// Rows of the left operand that are packed at a time: 96 KiB. A multiple of the kernel's rows and of a vector.
+const ROWS: usize = 96;
+
+/// Columns of a panel of the right operand: two vectors.
+const COLUMNS: usize = 32;
+
+/// The fewest rows and columns of a thread.
+const SIDE: usize = 96;
+
+/// Whether the CPU has the instruction, and the level allows it.
+pub(super) fn available(level: Level) -> bool {
+    level.name() == "avx512" && is_x86_feature_detected!("avx512bf16")
+}
+
+thread_local! {
+    /// The operands in pairs.
+    static BUFFERS: RefCell<[Vec<u32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+}
+
+/// `out [m, n] (+)= scale * left [m, k] * right [k, n]`, on this thread; `out` is row-major.
+///
+/// Requires [`available`], and neighbours of each operand in its rows or in its columns.
+///
+/// # Safety
+///
+/// The matrices have these sizes, and nobody else touches `out`.
+pub(super) unsafe fn multiply(
+    sizes: [usize; 3],
+    out: (*mut f32, usize),
+    add: bool,
+    scale: f32,
+    left: Operand,
+    right: Operand,
+) {
+    use Operand::{Bf16, F32};
+    // SAFETY: as of the caller.
+    unsafe {
+        match (left, right) {
+            (F32(left), F32(right)) => multiply_of(sizes, out, add, scale, left, right),
+            (F32(left), Bf16(right)) => multiply_of(sizes, out, add, scale, left, right),
+            (Bf16(left), F32(right)) => multiply_of(sizes, out, add, scale, left, right),
+            (Bf16(left), Bf16(right)) => multiply_of(sizes, out, add, scale, left, right),
+        }
+    }
+}
+
+/// [`multiply`] for operands of these types.
+///
+/// # Safety
+///
+/// As there.
+unsafe fn multiply_of<L: Element, R: Element>(
+    [m, n, k]: [usize; 3],
+    (out, out_row): (*mut f32, usize),
+    add: bool,
+    scale: f32,
+    left: Matrix<L>,
+    right: Matrix<R>,
+) {
+    if m == 0 || n == 0 {
+        return;
+    }
+    let panels = n.div_ceil(COLUMNS);
+    BUFFERS.with_borrow_mut(|[lefts, rights]| {
+        let mut depth = 0;
+        // Once without any pairs, too: then there are zeros to write.
+        while depth == 0 || depth < k {
+            let len = (k - depth).min(2 * PAIRS);
+            let pairs = len.div_ceil(2);
+            grow(rights, panels * pairs * COLUMNS);
+            for panel in 0..panels {
+                let column = panel * COLUMNS;
+                let lines = (n - column).min(COLUMNS);
+                let from = right.from(depth, column);
+                let to = &mut rights[panel * pairs * COLUMNS..][..pairs * COLUMNS];
+                // SAFETY: these lines and numbers of the operand are in bounds, as the caller says.
+                unsafe { pack::<R, COLUMNS>(from.first, Order::right(&right), [lines, len], to) };
+            }
+            for row in (0..m).step_by(ROWS) {
+                let rows = (m - row).min(ROWS);
+                grow(lefts, pairs * ROWS);
+                let from = left.from(row, depth);
+                // SAFETY: as above.
+                unsafe {
+                    pack::<L, ROWS>(from.first, Order::left(&left), [rows, len], lefts);
+                    for panel in 0..panels {
+                        let column = panel * COLUMNS;
+                        kernel::run(Part {
+                            left: lefts.as_ptr(),
+                            right: rights.as_ptr().add(panel * pairs * COLUMNS),
+                            pairs,
+                            rows,
+                            columns: (n - column).min(COLUMNS),
+                            out: out.add(row * out_row + column),
+                            out_row,
+                            add: add || depth > 0,
+                            scale,
+                        });
+                    }
+                }
+            }
+            depth += len.max(1);
+        }
+    });
+}
+
+/// `out [m, n] = left [m, k] * right [k, n]`, on all threads; `out` is row-major and dense.
+///
+/// # Safety
+///
+/// As of [`multiply`]; the operands may be read from any thread.
+pub(super) unsafe fn multiply_all(
+    [m, n, k]: [usize; 3],
+    out: &mut [f32],
+    left: Operand,
+    right: Operand,
+) {
+    assert_eq!(out.len(), m * n);
+    let threads = parallel::threads(m * n * k);
+    let [rows, columns] = split(threads, [m, n]);
+    let out = Shared::new(out);
+    let (left, right) = (Reading(left), Reading(right));
+    parallel::each(rows * columns, threads, |at| {
+        let (left, right) = (left.get(), right.get());
+        let row = parallel::part(m, 1, rows, at / columns);
+        let column = parallel::part(n, COLUMNS, columns, at % columns);
+        let (left, right) = (left.from(row.start, 0), right.from(0, column.start));
+        let to = (out.at(row.start * n + column.start), n);
+        // SAFETY: as of the caller; each task has its own part of the result.
+        unsafe { multiply([row.len(), column.len(), k], to, false, 1.0, left, right) };
+    });
+}
+
+/// Parts of the rows and of the columns, at least one for each thread if they are not too small.
+fn split(threads: usize, [m, n]: [usize; 2]) -> [usize; 2] {
+    let mut parts = [1, 1];
+    while parts[0] * parts[1] < threads {
+        let sides = [m / parts[0], n / parts[1]];
+        let longer = usize::from(sides[1] > sides[0]);
+        if sides[longer] < 2 * SIDE {
+            break;
+        }
+        parts[longer] *= 2;
+    }
+    parts
+}
+
+fn grow(buffer: &mut Vec<u32>, len: usize) {
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+}
