@@ -45,7 +45,8 @@ impl ComputeType {
     /// All types.
     pub const ALL: [ComputeType; 3] = [ComputeType::F32, ComputeType::Bf16, ComputeType::F16];
 
-    /// The type to compute in on a device: bf16 on GPUs that have it, else f32. (CPUs convert half precision to f32 and back.)
+    /// The type to compute in on a device: bf16 on GPUs that have it, else f32. (CPUs convert half precision to f32 and back, but for those that
+    /// [multiply in bf16](crate::kernels::transformer::multiplies_bf16), where it is faster than f32.)
     ///
     /// ```
     /// use burn::tensor::Device;

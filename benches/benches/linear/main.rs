@@ -20,7 +20,7 @@ use std::time::Duration;
 /// Rows and columns of the weight.
 const SHAPES: [(usize, usize); 2] = [(4096, 4096), (11008, 4096)];
 /// Rows of the input.
-const ROWS: [usize; 3] = [1, 8, 128];
+const ROWS: [usize; 6] = [1, 2, 4, 8, 32, 128];
 /// Settings of packed layers: with 8-bit activations or without, from a repacked weight or from the words.
 const KINDS: [(&str, bool, bool); 4] = [
     ("exact", false, false),

@@ -2,13 +2,13 @@
 
 use super::super::level::Level;
 use super::super::matrix::{Matrix, Operand};
-use super::{PAIRS, ROWS, available, multiply, multiply_all};
+use super::{BLOCK, PAIRS, ROWS, available, multiply, multiply_all};
 use burn::tensor::bf16;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 /// Sides of products: one of all, odd, and larger than what is packed at a time.
-const SIZES: [[usize; 3]; 12] = [
+const SIZES: [[usize; 3]; 13] = [
     [1, 1, 1],
     [1, 17, 2],
     [5, 33, 3],
@@ -21,6 +21,7 @@ const SIZES: [[usize; 3]; 12] = [
     [2 * ROWS + 13, 95, 2 * PAIRS],
     [40, 161, 2 * PAIRS + 1],
     [3, 200, 4 * PAIRS + 35],
+    [30, 2 * BLOCK + 45, 35],
 ];
 
 fn is_here() -> bool {
