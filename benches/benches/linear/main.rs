@@ -61,7 +61,7 @@ fn packed_bytes(layer: &QuantLinear) -> usize {
     report.packed_bytes + 2 * scales
 }
 
-fn inputs(k: usize, device: &Device) -> [Tensor<2>; 3] {
+fn inputs(k: usize, device: &Device) -> [Tensor<2>; ROWS.len()] {
     ROWS.map(|m| Tensor::random([m, k], Distribution::Normal(0.0, 1.0), device))
 }
 

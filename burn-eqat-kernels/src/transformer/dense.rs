@@ -3,7 +3,7 @@
 use crate::OpError;
 use crate::api::in_type;
 use crate::check::expect_shape;
-#[cfg(feature = "flex")]
+#[cfg(all(feature = "flex", target_arch = "x86_64"))]
 use crate::flex::transformer::{self as flex, Argument, Arguments};
 use burn::tensor::module::linear as burn_linear;
 use burn::tensor::{DType, Device, Tensor};
