@@ -1,4 +1,4 @@
-use crate::kernels::transformer::cast;
+pub(crate) use crate::kernels::transformer::cast as in_type;
 use crate::kernels::{is_gpu, multiplies};
 use burn::tensor::{DType, Device, Tensor};
 use core::fmt;
@@ -109,11 +109,6 @@ impl ComputeType {
     pub fn cast<const D: usize>(self, tensor: Tensor<D>) -> Tensor<D> {
         in_type(tensor, self.dtype())
     }
-}
-
-/// A tensor in another float type; itself if it is of that type. A gradient goes back in the tensor's own.
-pub(crate) fn in_type<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
-    cast(tensor, dtype)
 }
 
 /// The tensor in f32 if it is in half precision, for what adds many numbers up.

@@ -1,14 +1,13 @@
 //! Casts between f32 and bf16, a vector at a time. (Flex's own take one number at a time.)
 
 use super::level::Level;
-use super::parallel;
+use super::parallel::{self, Shared};
 use burn::backend::Flex;
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::{Bytes, DType, Element, bf16};
 use burn_flex::{FlexTensor, Layout};
 use macerator::{Simd, WithSimd};
-use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
 /// Numbers of a task.
@@ -77,14 +76,15 @@ pub(super) fn rounded(x: f32) -> bf16 {
 fn each<T: Copy + Send + Sync, U: Copy + Send>(from: &[T], op: impl Fn(T) -> U + Sync) -> Vec<U> {
     let level = Level::current();
     let mut values = Vec::with_capacity(from.len());
-    let to = &mut values.spare_capacity_mut()[..from.len()];
-    let part = |(to, from): (&mut [MaybeUninit<U>], &[T])| level.run(Map { from, to, op: &op });
-    if parallel::threads(from.len()) == 1 {
-        part((to, from));
-    } else {
-        let parts = to.par_chunks_mut(PART).zip(from.par_chunks(PART));
-        parts.for_each(part);
-    }
+    let to = Shared::new(&mut values.spare_capacity_mut()[..from.len()]);
+    let parts = from.len().div_ceil(PART);
+    parallel::each(parts, parallel::threads(from.len()), |at| {
+        let part = parallel::part(from.len(), 1, parts, at);
+        // SAFETY: each task has its own part of the results.
+        let to = unsafe { to.part(part.clone()) };
+        let (from, op) = (&from[part], &op);
+        level.run(Map { from, to, op });
+    });
     // SAFETY: all were written.
     unsafe { values.set_len(from.len()) };
     values
@@ -112,10 +112,6 @@ mod tests {
     use super::*;
     use burn::tensor::TensorData;
 
-    fn bf16_bits(x: f32) -> u16 {
-        bf16::from_f32(x).to_bits()
-    }
-
     #[test]
     fn numbers_are_rounded_as_half_rounds_them() {
         let ends = [0u32, 1, 0x7fff, 0x8000, 0x8001, 0xc000, 0xffff];
@@ -123,7 +119,7 @@ mod tests {
         let numbers =
             (0..=0xffffu32).flat_map(|high| ends.map(|low| f32::from_bits(high << 16 | low)));
         for x in numbers {
-            let (found, expected) = (rounded(x).to_bits(), bf16_bits(x));
+            let (found, expected) = (rounded(x).to_bits(), bf16::from_f32(x).to_bits());
             assert_eq!(found, expected, "{x} of bits {:x}", x.to_bits());
             if !x.is_nan() {
                 assert_eq!(

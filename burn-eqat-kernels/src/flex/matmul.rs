@@ -196,12 +196,7 @@ pub(super) fn reduce(
     let len = columns.len();
     let s = &weight.scales[at..at + len];
     // SAFETY: the caller has these columns of these groups for itself.
-    let (ds, dz) = unsafe {
-        (
-            std::slice::from_raw_parts_mut(ds.at(at), len),
-            std::slice::from_raw_parts_mut(dz.at(at), len),
-        )
-    };
+    let (ds, dz) = unsafe { (ds.part(at..at + len), dz.part(at..at + len)) };
     for i in 0..len {
         ds[i] += dw[i] * centered[i];
         dz[i] -= dw[i] * s[i];

@@ -1,7 +1,7 @@
 //! The ops on Flex, Burn's CPU backend: SIMD bodies that read packed words.
 //!
-//! Everything is computed in f32. Half precisions are widened first and rounded once at the end; f64 takes the portable
-//! bodies. Instructions are chosen at run time ([`level`]), and the strategy of a matmul by its sizes ([`select`]).
+//! Everything is computed in f32. Half precisions are widened first and rounded once at the end, but for products in bf16 where the
+//! CPU has them ([`bf16`]); f64 takes the portable bodies. Instructions are chosen at run time ([`level`]), and the strategy of a matmul by its sizes ([`select`]).
 
 #[cfg(target_arch = "x86_64")]
 mod bf16;

@@ -89,20 +89,20 @@ pub(super) fn part(len: usize, unit: usize, parts: usize, at: usize) -> Range<us
 
 /// A buffer that tasks share: a result where each task writes its own elements, or an operand.
 #[derive(Clone, Copy)]
-pub(super) struct Shared(*mut f32);
+pub(super) struct Shared<T = f32>(*mut T);
 
 // SAFETY: each task writes only its own elements.
-unsafe impl Send for Shared {}
+unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl<T: Send> Sync for Shared<T> {}
 
-impl Shared {
-    pub fn new(data: &mut [f32]) -> Self {
+impl<T> Shared<T> {
+    pub fn new(data: &mut [T]) -> Self {
         Shared(data.as_mut_ptr())
     }
 
     /// A buffer that tasks only read.
-    pub fn reading(data: &[f32]) -> Self {
+    pub fn reading(data: &[T]) -> Self {
         Shared(data.as_ptr().cast_mut())
     }
 
@@ -113,7 +113,17 @@ impl Shared {
 
     /// A pointer to element `at`, which is in bounds.
     #[inline(always)]
-    pub fn at(self, at: usize) -> *mut f32 {
+    pub fn at(self, at: usize) -> *mut T {
         self.0.wrapping_add(at)
+    }
+
+    /// A task's own elements.
+    ///
+    /// # Safety
+    ///
+    /// They are in bounds, nobody else uses them, and the buffer outlives the slice.
+    pub unsafe fn part<'a>(self, part: Range<usize>) -> &'a mut [T] {
+        // SAFETY: as of the caller.
+        unsafe { std::slice::from_raw_parts_mut(self.at(part.start), part.len()) }
     }
 }

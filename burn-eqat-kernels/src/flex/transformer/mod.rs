@@ -1,4 +1,4 @@
-//! The ops of [`crate::transformer`] on Flex, in f32.
+//! The ops of [`crate::transformer`] on Flex, in f32; products in bf16 where the CPU has them.
 
 mod arguments;
 mod attention;

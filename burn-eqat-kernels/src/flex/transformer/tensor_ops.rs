@@ -42,31 +42,18 @@ pub(super) fn zip_any<const I: usize, const O: usize>(
         (arguments.each_ref()).map(|x| x.as_slice::<bf16>().expect("it is contiguous, in bf16"));
     let mut results = [(); O].map(|_| vec![bf16::ZERO; len]);
     let parts = len.div_ceil(TASK);
-    let to = results.each_mut().map(|y| Results(y.as_mut_ptr()));
+    let to = results.each_mut().map(|y| Shared::new(y));
     parallel::each(parts, parallel::threads(len), |at| {
         let part = parallel::part(len, CHUNK, parts, at);
         let from = from.map(|x| &x[part.clone()]);
         // SAFETY: each task has its own part of the results.
-        let to = (to.each_ref())
-            .map(|y| unsafe { std::slice::from_raw_parts_mut(y.at(part.start), part.len()) });
+        let to = to.map(|y| unsafe { y.part(part.clone()) });
         Level::current().run(Chunks { op, from, to });
     });
     results.map(|y| {
         let layout = Layout::contiguous(shape.clone());
         FlexTensor::new(Bytes::from_elems(y), layout, DType::BF16)
     })
-}
-
-/// A result in bf16, of which each task writes a part.
-struct Results(*mut bf16);
-
-// SAFETY: see above.
-unsafe impl Sync for Results {}
-
-impl Results {
-    fn at(&self, at: usize) -> *mut bf16 {
-        self.0.wrapping_add(at)
-    }
 }
 
 /// A pass over numbers in bf16, some of which are in f32 at a time.
