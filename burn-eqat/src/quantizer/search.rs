@@ -144,7 +144,8 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Distribution};
+    use burn::tensor::{Device, TensorData};
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
 
     fn device() -> Device {
         Device::flex()
@@ -176,13 +177,19 @@ mod tests {
     #[test]
     fn no_group_is_worse_than_min_max_and_two_bits_are_much_better() {
         let device = device();
-        device.seed(7);
+        // Not of the device, whose numbers other tests take as well.
+        let mut random = StdRng::seed_from_u64(7);
         for text in ["w2g16", "w3g16", "w4g16", "w2g-1", "w2g16-sym", "w8g16"] {
             let scheme: Scheme = text.parse().unwrap();
+            let mut sums = (0.0, 0.0);
             for (k, n) in [(16, 1), (48, 5), (112, 3)] {
-                let weight = Tensor::<2>::random([k, n], Distribution::Normal(0.0, 0.3), &device);
-                let importance =
-                    Tensor::<1>::random([k], Distribution::Uniform(0.05, 2.0), &device);
+                // Sums of uniform numbers are near enough to a normal distribution.
+                let weights = (0..k * n)
+                    .map(|_| (0..4).map(|_| random.random_range(-0.3..0.3)).sum::<f32>())
+                    .collect();
+                let weight = Tensor::<2>::from_data(TensorData::new(weights, [k, n]), &device);
+                let rows = (0..k).map(|_| random.random_range(0.05..2.0_f32)).collect();
+                let importance = Tensor::<1>::from_data(TensorData::new(rows, [k]), &device);
                 let range = min_max_start(weight.clone(), &scheme).unwrap();
                 let searched =
                     searched_start(weight.clone(), Some(importance.clone()), &scheme).unwrap();
@@ -191,11 +198,13 @@ mod tests {
                 for (searched, range) in searched.iter().zip(&range) {
                     assert!(*searched <= range * 1.0001, "{text}: {searched} {range}");
                 }
-                let sum = |errors: &[f32]| errors.iter().sum::<f32>();
-                if text == "w2g16" {
-                    let (searched, range) = (sum(&searched), sum(&range));
-                    assert!(searched < 0.8 * range, "{searched} {range}");
-                }
+                sums.0 += searched.iter().sum::<f32>();
+                sums.1 += range.iter().sum::<f32>();
+            }
+            if text == "w2g16" {
+                // All groups together: a single one may well begin with what is best.
+                let (searched, range) = sums;
+                assert!(searched < 0.8 * range, "{searched} {range}");
             }
         }
     }
