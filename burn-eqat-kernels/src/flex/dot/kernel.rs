@@ -52,7 +52,7 @@ impl<'a, R: Registers> Run<'a, R> {
                 (Bits::Three, 1, 8) => run.pass::<3, 1, 8, 1>(),
                 (Bits::Three, 3, 1) => run.pass::<3, 3, 1, 1>(),
                 (Bits::Three, 3, 2) => run.pass::<3, 3, 2, 1>(),
-                (Bits::Four, 1, 1) => run.pass::<4, 1, 1, 4>(),
+                (Bits::Four, 1, 1) => run.pass::<4, 1, 1, 1>(),
                 (Bits::Four, 1, 2) => run.pass::<4, 1, 2, 2>(),
                 (Bits::Four, 1, 4) => run.pass::<4, 1, 4, 2>(),
                 (Bits::Four, 1, 8) => run.pass::<4, 1, 8, 1>(),

@@ -32,8 +32,8 @@ use neon as arch;
 #[cfg(target_arch = "x86_64")]
 use x86 as arch;
 
-/// The most columns of a task: long runs of words, but enough tasks to balance threads.
-const COLUMNS: usize = 1024;
+/// The most columns of a task: runs of words of two pages, which are read in advance, but enough tasks to balance threads.
+const COLUMNS: usize = 2048;
 
 impl Level {
     /// Whether this level has integer dot products.
