@@ -45,11 +45,11 @@ pub(super) fn strategies(
 ) -> impl Iterator<Item = Strategy> {
     let int8 = activations == Activations::Int8;
     let lookup_rows = if int8 { LOOKUP_ROWS_INT8 } else { LOOKUP_ROWS };
-    let lookup = copied && dots(level) && (1..=lookup_rows).contains(&problem.m);
+    let lookup = copied && dots(level, problem.bits) && (1..=lookup_rows).contains(&problem.m);
     let dot_digits = match problem.bits {
-        // Sums of 8-bit codes would overflow 16 bits.
-        Bits::Eight => None,
-        _ if !dots(level) || !problem.aligned() => None,
+        _ if !dots(level, problem.bits) || !problem.aligned() => None,
+        // As exact as these weights are.
+        Bits::Eight => (problem.m <= EXACT_DOT_ROWS).then_some(EXACT_DIGITS),
         _ if int8 => Some(1),
         _ => (problem.m <= EXACT_DOT_ROWS).then_some(EXACT_DIGITS),
     };
@@ -63,13 +63,17 @@ pub(super) fn strategies(
     lookup.into_iter().chain(dots).chain([last])
 }
 
-/// Whether the CPU has integer dot products at this level.
-fn dots(level: Level) -> bool {
+/// Whether the CPU has integer dot products of such codes at this level.
+fn dots(level: Level, bits: Bits) -> bool {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    return level.dots();
+    return match bits {
+        // Their sums would overflow 16 bits.
+        Bits::Eight => level.byte_dots(),
+        _ => level.dots(),
+    };
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     {
-        let _ = level;
+        let _ = (level, bits);
         false
     }
 }
@@ -123,7 +127,11 @@ mod tests {
         // Blocks of words lie over two groups.
         assert_eq!(chosen(1, Bits::Two, 5, false, true), [Tiles]);
         let level = Level::available().last().expect("the portable level");
-        if dots(level) {
+        if dots(level, Bits::Eight) {
+            let exact = Dots { digits: 3 };
+            assert_eq!(chosen(1, Bits::Eight, 64, false, true), [exact, Matvec]);
+        }
+        if dots(level, Bits::Two) {
             let (exact, int8) = (Dots { digits: 3 }, Dots { digits: 1 });
             assert_eq!(
                 chosen(1, Bits::Two, 64, true, false),

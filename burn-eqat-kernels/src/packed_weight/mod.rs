@@ -1,6 +1,7 @@
 //! A packed weight and its ops.
 
 mod affine;
+mod columns;
 mod linear;
 mod quantize;
 mod repacked;

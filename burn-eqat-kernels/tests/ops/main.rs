@@ -5,6 +5,7 @@
 //! on. The suite runs in each float type that the device supports. `PROPTEST_CASES` sets the number of random problems
 //! of each test.
 
+mod columns;
 mod gradients;
 mod operands;
 mod refusals;

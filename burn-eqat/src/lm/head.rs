@@ -41,7 +41,8 @@ pub(super) fn logits(hidden: Tensor<2>, head: &Tensor<2>) -> Tensor<2> {
         return product(hidden, head.clone());
     }
     let hidden = beside(widen(hidden), head);
-    let parts = tiles(head).map(|columns| hidden.clone().matmul(tile(head, columns, &hidden)));
+    let parts =
+        tiles(head).map(|columns| hidden.clone().matmul(tile(head, columns, hidden.dtype())));
     let mut parts: Vec<_> = parts.collect();
     match parts.len() {
         1 => parts.remove(0),
@@ -76,7 +77,7 @@ pub(super) fn times_rows(weights: &Tensor<2>, head: &Tensor<2>, hidden: &Tensor<
         return product(weights, head.clone().transpose());
     }
     let parts = tiles(head).map(|columns| {
-        let rows = tile(head, columns.clone(), weights).transpose();
+        let rows = tile(head, columns.clone(), weights.dtype()).transpose();
         let weights = weights.clone();
         match columns.len() == head.dims()[1] {
             true => weights.matmul(rows),
@@ -126,12 +127,12 @@ fn tiles(head: &Tensor<2>) -> impl Iterator<Item = Range<usize>> {
     starts.map(move |first| first..(first + columns).min(vocab))
 }
 
-/// Some columns of the weight in the type of the other operand.
-fn tile(head: &Tensor<2>, columns: Range<usize>, other: &Tensor<2>) -> Tensor<2> {
+/// Some columns of the weight in a type.
+pub(super) fn tile(head: &Tensor<2>, columns: Range<usize>, dtype: DType) -> Tensor<2> {
     let [_, vocab] = head.dims();
     let part = match columns.len() == vocab {
         true => head.clone(),
         false => head.clone().slice_dim(1, columns),
     };
-    in_type(part, other.dtype())
+    in_type(part, dtype)
 }

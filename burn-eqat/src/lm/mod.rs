@@ -8,6 +8,7 @@
 //!   [`frozen_head_answer_loss`] of the answers only.
 //! - [`perplexity`] of any model that implements [`NextTokenLoss`].
 //! - [`generate`] and [`sample_windows`] for any model that implements [`NextTokenLogits`].
+//! - [`PackedTable`] for an output layer of few bits, when a trained model runs.
 //! - [`BlockFiles`] for models that are larger than memory.
 //!
 //! # Example
@@ -80,6 +81,7 @@ mod generate;
 mod head;
 mod loader;
 mod loss;
+mod packed_table;
 mod perplexity;
 mod phase_loaders;
 mod sample_windows;
@@ -101,6 +103,7 @@ pub use frozen_head::{frozen_head_answer_loss, frozen_head_loss};
 pub use generate::{Generated, GenerationLimits, NextTokenLogits, generate};
 pub use head::head_logits;
 pub use loss::{NextTokenLoss, answer_loss, next_token_log_probs, next_token_loss};
+pub use packed_table::PackedTable;
 pub use perplexity::{perplexity, perplexity_by_block};
 pub use phase_loaders::BatchSizes;
 pub use sample_windows::{sample_more_windows, sample_windows};

@@ -8,7 +8,8 @@ use crate::Bits;
 use crate::problem::Problem;
 
 /// The most codes of a chunk. A chunk has one scale, and its 16-bit sums must not overflow: the largest code
-/// times 128, for half of the codes (products are added in pairs).
+/// times 128, for half of the codes (products are added in pairs). Those of 8-bit codes are in 32 bits, and must not
+/// overflow times 256.
 pub(super) const fn most_codes(bits: usize) -> usize {
     match bits {
         4 => 32,
@@ -44,8 +45,9 @@ impl Digits {
             (Bits::Two, _) => Self::make::<2, EXACT_DIGITS>(weight, x, rows),
             (Bits::Three, 1) => Self::make::<3, 1>(weight, x, rows),
             (Bits::Three, _) => Self::make::<3, EXACT_DIGITS>(weight, x, rows),
-            (_, 1) => Self::make::<4, 1>(weight, x, rows),
-            (_, _) => Self::make::<4, EXACT_DIGITS>(weight, x, rows),
+            (Bits::Four, 1) => Self::make::<4, 1>(weight, x, rows),
+            (Bits::Four, _) => Self::make::<4, EXACT_DIGITS>(weight, x, rows),
+            (Bits::Eight, _) => Self::make::<8, EXACT_DIGITS>(weight, x, rows),
         }
     }
 

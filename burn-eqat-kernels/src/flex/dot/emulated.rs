@@ -69,7 +69,7 @@ impl Registers for Emulated {
     unsafe fn total(sums: [i32; 16]) -> [u32; 16] {
         sums.map(|sum| sum as u32)
     }
-    unsafe fn fields<const BITS: usize>(low: u32, high: u32) -> [f32; 16] {
+    unsafe fn fields<const BITS: usize>(low: u64, high: u64) -> [f32; 16] {
         from_fn(|i| {
             let fields = if i < 8 { low } else { high };
             (fields >> (i % 8 * BITS) & ((1 << BITS) - 1)) as f32

@@ -58,6 +58,8 @@ impl<'a, R: Registers> Run<'a, R> {
                 (Bits::Four, 1, 8) => run.pass::<4, 1, 8, 1>(),
                 (Bits::Four, 3, 1) => run.pass::<4, 3, 1, 2>(),
                 (Bits::Four, 3, 2) => run.pass::<4, 3, 2, 1>(),
+                (Bits::Eight, 3, 1) => run.pass::<8, 3, 1, 1>(),
+                (Bits::Eight, 3, 2) => run.pass::<8, 3, 2, 1>(),
                 other => unreachable!("{other:?} is not taken by integer products"),
             }
         }
@@ -242,16 +244,16 @@ impl<R: Registers, const BITS: usize, const DIGITS: usize, const ROWS: usize>
 ///
 /// The row has the columns, of which the first is a multiple of eight.
 #[inline(always)]
-unsafe fn fields<const BITS: usize>(row: *const u32, column: usize) -> u32 {
+unsafe fn fields<const BITS: usize>(row: *const u32, column: usize) -> u64 {
     let bit = column * BITS;
     // SAFETY: as of the caller; the next word is there if fields are in it.
     unsafe {
-        let word = *row.add(bit / 32) >> (bit % 32);
-        if bit % 32 + 8 * BITS > 32 {
-            word | *row.add(bit / 32 + 1) << (32 - bit % 32)
-        } else {
-            word
-        }
+        let word = u64::from(*row.add(bit / 32));
+        let next = match bit % 32 + 8 * BITS > 32 {
+            true => u64::from(*row.add(bit / 32 + 1)),
+            false => 0,
+        };
+        (word | next << 32) >> (bit % 32)
     }
 }
 

@@ -5,9 +5,8 @@ use super::registers::Registers;
 /// Vectors of bytes in a block; each has four codes of each column.
 pub(super) const fn vectors(bits: usize) -> usize {
     match bits {
-        2 => 4,
         3 => 8,
-        _ => 2,
+        _ => 8 / bits,
     }
 }
 
@@ -80,6 +79,7 @@ pub(super) unsafe fn bytes_of<R: Registers, const BITS: usize, const DIGITS: usi
             (2, 2 | 3) => R::shr::<4>(cut[0]),
             (3, _) if vector % 2 == 1 => R::shr::<3>(cut[vector / 2]),
             (3, _) => cut[vector / 2],
+            (8, _) => return cut[0],
             (4, 1) => R::shr::<4>(cut[0]),
             _ => cut[0],
         };
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn every_code_of_a_block_has_one_place() {
-        for bits in [2, 3, 4] {
+        for bits in [2, 3, 4, 8] {
             let mut codes: Vec<usize> = (0..vectors(bits))
                 .flat_map(|vector| (0..4).map(move |byte| code(bits, vector, byte)))
                 .collect();

@@ -6,7 +6,8 @@
 //! quantized to 8 bits per chunk. This is faster still, and used with [`Activations::Int8`](crate::Activations).
 //!
 //! Codes are taken from words in the order in which masks give them, and the input is reordered to match, see
-//! [`layout`]. Eight-bit codes would overflow 16-bit sums, so they use [`super::matvec`].
+//! [`layout`]. Eight-bit codes would overflow 16-bit sums, so they are multiplied only where sums have 32 bits, exactly, and
+//! elsewhere use [`super::matvec`].
 
 mod digits;
 #[cfg(test)]
@@ -39,6 +40,11 @@ impl Level {
     /// Whether this level has integer dot products.
     pub(super) fn dots(self) -> bool {
         arch::dots(self)
+    }
+
+    /// Whether they take 8-bit codes.
+    pub(super) fn byte_dots(self) -> bool {
+        arch::byte_dots(self)
     }
 
     /// Splits rows of an input into digits. Requires [`dots`](Self::dots).

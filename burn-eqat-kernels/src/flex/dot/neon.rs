@@ -22,6 +22,11 @@ pub(super) fn dots(level: Level) -> bool {
     level.name() == "neon" && is_aarch64_feature_detected!("dotprod")
 }
 
+/// [`Level::byte_dots`]: `sdot` takes codes as signed.
+pub(super) fn byte_dots(_level: Level) -> bool {
+    false
+}
+
 /// [`Digits::new`].
 #[target_feature(enable = "neon")]
 pub(super) fn cut(weight: &Weight, x: &[f32], rows: usize, digits: usize) -> Option<Digits> {
@@ -137,12 +142,19 @@ impl Registers for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn fields<const BITS: usize>(low: u32, _high: u32) -> [float32x4_t; 2] {
+    unsafe fn fields<const BITS: usize>(low: u64, _high: u64) -> [float32x4_t; 2] {
         unsafe {
+            if BITS == 8 {
+                let bytes = vmovl_u8(vcreate_u8(low));
+                return [
+                    vcvtq_f32_u32(vmovl_u16(vget_low_u16(bytes))),
+                    vcvtq_f32_u32(vmovl_u16(vget_high_u16(bytes))),
+                ];
+            }
             let (b, mask) = (BITS as i32, vdupq_n_u32((1 << BITS) - 1));
             // To the left by less than nothing is to the right.
             let shifts: [i32; 8] = [0, -b, -2 * b, -3 * b, -4 * b, -5 * b, -6 * b, -7 * b];
-            let low = vdupq_n_u32(low);
+            let low = vdupq_n_u32(low as u32);
             let first = vshlq_u32(low, vld1q_s32(shifts.as_ptr()));
             let second = vshlq_u32(low, vld1q_s32(shifts.as_ptr().add(4)));
             [

@@ -32,9 +32,9 @@ pub(super) trait Registers {
     /// One sum per lane, as a 32-bit integer.
     unsafe fn total(sums: Self::Sums) -> Self::Words;
 
-    /// The fields of `BITS` bits in `low` and then (if there are more than eight lanes) in `high`: zero points of
-    /// neighbouring columns.
-    unsafe fn fields<const BITS: usize>(low: u32, high: u32) -> Self::Floats;
+    /// The eight fields of `BITS` bits in `low` and then (if there are more than eight lanes) those in `high`: zero points
+    /// of neighbouring columns.
+    unsafe fn fields<const BITS: usize>(low: u64, high: u64) -> Self::Floats;
     unsafe fn floats(integers: Self::Words) -> Self::Floats;
     unsafe fn load_floats(from: *const f32) -> Self::Floats;
     unsafe fn store_floats(to: *mut f32, value: Self::Floats);

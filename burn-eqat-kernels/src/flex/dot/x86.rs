@@ -30,6 +30,11 @@ pub(super) fn dots(level: Level) -> bool {
     matches!(level.name(), "avx2" | "avx512")
 }
 
+/// [`Level::byte_dots`]: AVX2 adds products in pairs to 16 bits, which those of whole bytes would overflow.
+pub(super) fn byte_dots(level: Level) -> bool {
+    level.name() == "avx512" && is_x86_feature_detected!("avx512vnni")
+}
+
 /// [`Digits::new`], with the instructions of every level with dot products.
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn cut(weight: &Weight, x: &[f32], rows: usize, digits: usize) -> Option<Digits> {
@@ -42,9 +47,13 @@ pub(super) fn cut(weight: &Weight, x: &[f32], rows: usize, digits: usize) -> Opt
 ///
 /// The level has [`dots`].
 pub(super) unsafe fn run(level: Level, task: Task) {
-    let vnni = level.name() == "avx512" && is_x86_feature_detected!("avx512vnni");
     // SAFETY: the CPU has what the level stands for, and VNNI was asked for.
-    unsafe { if vnni { run_vnni(task) } else { run_avx2(task) } }
+    unsafe {
+        match byte_dots(level) {
+            true => run_vnni(task),
+            false => run_avx2(task),
+        }
+    }
 }
 
 impl Registers for Avx2 {
@@ -98,8 +107,12 @@ impl Registers for Avx2 {
         unsafe { _mm256_madd_epi16(sums, _mm256_set1_epi16(1)) }
     }
     #[inline(always)]
-    unsafe fn fields<const BITS: usize>(low: u32, _high: u32) -> __m256 {
+    unsafe fn fields<const BITS: usize>(low: u64, _high: u64) -> __m256 {
         unsafe {
+            if BITS == 8 {
+                let bytes = _mm_cvtsi64_si128(low as i64);
+                return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+            }
             let b = BITS as i32;
             let shifts = _mm256_setr_epi32(0, b, 2 * b, 3 * b, 4 * b, 5 * b, 6 * b, 7 * b);
             let fields = _mm256_srlv_epi32(_mm256_set1_epi32(low as i32), shifts);
@@ -187,7 +200,7 @@ impl Registers for Vnni {
         sums
     }
     #[inline(always)]
-    unsafe fn fields<const BITS: usize>(low: u32, high: u32) -> __m512 {
+    unsafe fn fields<const BITS: usize>(low: u64, high: u64) -> __m512 {
         unsafe {
             let low = Avx2::fields::<BITS>(low, 0);
             let high = Avx2::fields::<BITS>(high, 0);

@@ -191,6 +191,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     let device = args.device.device()?;
     let dir = resolve(Some(args.model.clone()))?;
     let loaded = args.adapter.apply(args.compute.open(&dir, &device)?)?;
+    let loaded = args.inference.prepare(loaded)?;
     let windows = windows(&args, &loaded)?;
     let mut tasks: Vec<(PathBuf, Vec<Question>)> = Vec::new();
     for path in &args.choices {

@@ -5,8 +5,8 @@ use burn::module::{Initializer, Module};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, RmsNorm};
 use burn::tensor::{Device, Int, Tensor};
 use burn_eqat::kernels::transformer::multiplies_bf16;
-use burn_eqat::lm::{BlockFiles, KvCache, head_logits};
-use burn_eqat::{ComputeType, Weights};
+use burn_eqat::lm::{BlockFiles, KvCache, PackedTable, head_logits};
+use burn_eqat::{ComputeType, Scheme, SchemeError, Weights};
 
 /// The decoder: everything below the output layer.
 #[derive(Module, Debug)]
@@ -34,6 +34,9 @@ pub struct Llama {
     /// The type of activations and products; weights may be in others.
     #[module(skip)]
     compute: ComputeType,
+    /// The output layer, and the embedding if they are one, in place of the dense ones.
+    #[module(skip)]
+    table: Option<PackedTable>,
 }
 
 impl LlamaConfig {
@@ -71,6 +74,7 @@ impl LlamaConfig {
             rope: Rope::new(self),
             files: None,
             compute: ComputeType::F32,
+            table: None,
         }
     }
 }
@@ -90,6 +94,35 @@ impl Llama {
     /// The type of activations and products.
     pub fn compute_type(&self) -> ComputeType {
         self.compute
+    }
+
+    /// The same model for inference, whose output layer is rounded to a scheme, and so is the embedding if they are one. The dense ones
+    /// are dropped: zeros are in their place, and such a model is not to be trained or saved.
+    ///
+    /// # Errors
+    ///
+    /// When the group size does not divide the hidden size.
+    pub fn with_packed_head(mut self, scheme: &Scheme) -> Result<Self, SchemeError> {
+        self.table = Some(PackedTable::new(self.head_weight(), scheme)?);
+        let device = self.model.embed_tokens.weight.val().device();
+        // Lazily: nothing is allocated.
+        match &mut self.lm_head {
+            Some(head) => {
+                let [hidden, vocab] = head.weight.lazy_shape().dims();
+                *head = LinearConfig::new(hidden, vocab)
+                    .with_bias(false)
+                    .with_initializer(Initializer::Zeros)
+                    .init(&device);
+            }
+            None => {
+                let embedding = &mut self.model.embed_tokens;
+                let [vocab, hidden] = embedding.weight.lazy_shape().dims();
+                *embedding = EmbeddingConfig::new(vocab, hidden)
+                    .with_initializer(Initializer::Zeros)
+                    .init(&device);
+            }
+        }
+        Ok(self)
     }
 
     /// The number of blocks, in memory or in files.
@@ -142,12 +175,19 @@ impl Llama {
     /// Embeddings of tokens `[batch, seq]`: `[batch, seq, hidden]`, in the [compute type](Self::compute_type), which all
     /// blocks follow.
     pub fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
-        self.compute.cast(self.model.embed_tokens.forward(tokens))
+        self.compute.cast(match (&self.table, &self.lm_head) {
+            (Some(table), None) => table.embed(tokens).unwrap_or_else(|error| error.raise()),
+            _ => self.model.embed_tokens.forward(tokens),
+        })
     }
 
     /// Logits of the next token from the output of the last block: `[batch, seq, vocab]`, in f32.
     pub fn head(&self, hidden: Tensor<3>) -> Tensor<3> {
-        head_logits(self.last_norm(hidden), self.head_weight())
+        let hidden = self.last_norm(hidden);
+        match &self.table {
+            Some(table) => table.logits(hidden).unwrap_or_else(|error| error.raise()),
+            None => head_logits(hidden, self.head_weight()),
+        }
     }
 
     /// The input of the output layer from the output of the last block, `[batch, seq, hidden]`, in f32; on a CPU that multiplies in
@@ -163,17 +203,19 @@ impl Llama {
 
     /// The weight of the output layer, `[hidden, vocab]`.
     pub(super) fn head_weight(&self) -> Tensor<2> {
-        match &self.lm_head {
-            Some(head) => head.weight.val(),
-            None => self.model.embed_tokens.weight.val().transpose(),
+        match (&self.table, &self.lm_head) {
+            (Some(table), _) => table.dequantize().unwrap_or_else(|error| error.raise()),
+            (None, Some(head)) => head.weight.val(),
+            (None, None) => self.model.embed_tokens.weight.val().transpose(),
         }
     }
 
     /// Whether the output layer is trained.
     pub(super) fn head_trains(&self) -> bool {
-        match &self.lm_head {
-            Some(head) => head.weight.is_require_grad(),
-            None => self.model.embed_tokens.weight.is_require_grad(),
+        match (&self.table, &self.lm_head) {
+            (Some(_), _) => false,
+            (None, Some(head)) => head.weight.is_require_grad(),
+            (None, None) => self.model.embed_tokens.weight.is_require_grad(),
         }
     }
 

@@ -241,6 +241,12 @@ fn quantize_eval_generate() {
     succeeds(&eval);
     assert_eq!(json(&again)["perplexity"], stages[3]["perplexity"]);
     assert_eq!(json(&again)["scheme"], "w2g64");
+    // An output layer in 8 bits is almost as good.
+    succeeds(&[&eval[..], &["--head-scheme", "w8g64"]].concat());
+    let rounded = json(&again);
+    assert_eq!(rounded["head_scheme"], "w8g64");
+    let ratio = rounded["perplexity"].as_f64().unwrap() / number(3, "perplexity");
+    assert!((ratio - 1.0).abs() < 0.01 && ratio != 1.0, "{ratio}");
 
     let written = dir.path().join("text.json");
     let generate = [
@@ -507,6 +513,10 @@ fn wrong_input_is_refused() {
     bad(
         &["generate", "--prompt", &"word ".repeat(600)],
         "expected 1 to 512",
+    );
+    bad(
+        &["generate", "--prompt", "a", "--head-scheme", "w8g100"],
+        "--head-scheme: groups of 100 do not divide",
     );
 
     // Learning rates that break the training: the block, the step and the rates are named.
