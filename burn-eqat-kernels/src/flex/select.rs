@@ -24,9 +24,6 @@ const LOOKUP_ROWS: usize = 4;
 /// The same, for quantized activations.
 const LOOKUP_ROWS_INT8: usize = 1;
 
-/// The most input rows for exact integer products; floats are faster for more.
-const EXACT_DOT_ROWS: usize = 2;
-
 /// Digits of an exact input.
 pub(super) const EXACT_DIGITS: usize = 3;
 
@@ -48,10 +45,9 @@ pub(super) fn strategies(
     let lookup = copied && dots(level, problem.bits) && (1..=lookup_rows).contains(&problem.m);
     let dot_digits = match problem.bits {
         _ if !dots(level, problem.bits) || !problem.aligned() => None,
-        // As exact as these weights are.
-        Bits::Eight => (problem.m <= EXACT_DOT_ROWS).then_some(EXACT_DIGITS),
-        _ if int8 => Some(1),
-        _ => (problem.m <= EXACT_DOT_ROWS).then_some(EXACT_DIGITS),
+        // Eight bits stay as exact as they are.
+        bits if int8 && bits != Bits::Eight => Some(1),
+        _ => (problem.m <= exact_dot_rows(level)).then_some(EXACT_DIGITS),
     };
     let last = if problem.m <= MATVEC_ROWS && problem.aligned() {
         Strategy::Matvec
@@ -75,6 +71,17 @@ fn dots(level: Level, bits: Bits) -> bool {
     {
         let _ = (level, bits);
         false
+    }
+}
+
+/// The most input rows for exact integer products; floats are faster for more.
+fn exact_dot_rows(level: Level) -> usize {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    return level.exact_dot_rows();
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        let _ = level;
+        0
     }
 }
 
@@ -122,12 +129,13 @@ mod tests {
     #[test]
     fn the_fastest_strategy_comes_first() {
         use Strategy::{Dots, Lookup, Matvec, Tiles};
-        assert_eq!(chosen(8, Bits::Eight, 64, false, false), [Matvec]);
         assert_eq!(chosen(9, Bits::Two, 64, false, false), [Tiles]);
         // Blocks of words lie over two groups.
         assert_eq!(chosen(1, Bits::Two, 5, false, true), [Tiles]);
         let level = Level::available().last().expect("the portable level");
-        if dots(level, Bits::Eight) {
+        if !dots(level, Bits::Eight) {
+            assert_eq!(chosen(8, Bits::Eight, 64, false, false), [Matvec]);
+        } else {
             let exact = Dots { digits: 3 };
             assert_eq!(chosen(1, Bits::Eight, 64, false, true), [exact, Matvec]);
         }
@@ -137,7 +145,11 @@ mod tests {
                 chosen(1, Bits::Two, 64, true, false),
                 [Lookup, exact, Matvec]
             );
-            assert_eq!(chosen(4, Bits::Two, 64, true, false), [Lookup, Matvec]);
+            let in_integers = match exact_dot_rows(level) >= 4 {
+                true => vec![Lookup, exact, Matvec],
+                false => vec![Lookup, Matvec],
+            };
+            assert_eq!(chosen(4, Bits::Two, 64, true, false), in_integers);
             assert_eq!(chosen(1, Bits::Four, 64, false, false), [exact, Matvec]);
             assert_eq!(chosen(4, Bits::Two, 64, true, true), [int8, Matvec]);
             assert_eq!(chosen(40, Bits::Three, 64, false, true), [int8, Tiles]);

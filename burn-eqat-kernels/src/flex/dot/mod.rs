@@ -2,7 +2,7 @@
 //! products multiply four codes of a column at a time.
 //!
 //! With three digits, the input keeps 24 bits relative to the largest value of its chunk, as much as sums in f32 keep;
-//! integer sums are exact. This is the fastest exact strategy for one or two rows. With one digit, activations are
+//! integer sums are exact. This is the fastest exact strategy for one or two rows, for up to eight with AVX-512 VNNI. With one digit, activations are
 //! quantized to 8 bits per chunk. This is faster still, and used with [`Activations::Int8`](crate::Activations).
 //!
 //! Codes are taken from words in the order in which masks give them, and the input is reordered to match, see
@@ -42,7 +42,15 @@ impl Level {
         arch::dots(self)
     }
 
-    /// Whether they take 8-bit codes.
+    /// The most rows that exact products are fastest for: sums of four rows with three digits need many registers.
+    pub(super) fn exact_dot_rows(self) -> usize {
+        match self.byte_dots() {
+            true => 8,
+            false => 2,
+        }
+    }
+
+    /// Whether they take 8-bit codes, which they do where sums have 32 bits.
     pub(super) fn byte_dots(self) -> bool {
         arch::byte_dots(self)
     }
@@ -87,7 +95,11 @@ fn forward_by(
     let mut inputs = Vec::new();
     let mut first = 0;
     // Rows in powers of two, as kernels take them.
-    let most = if digits == 1 { 8 } else { 2 };
+    let most = if digits == 1 {
+        8
+    } else {
+        level.exact_dot_rows().min(4)
+    };
     while first < m {
         let rows = 1 << (m - first).min(most).ilog2();
         let x = &x[first * k..(first + rows) * k];
