@@ -4,7 +4,7 @@ use super::head::tile;
 use crate::compute_type::widen;
 use crate::{InferenceConfig, Scheme, SchemeError, min_max_start, searched_start};
 use burn::tensor::{DType, Int, Tensor};
-use burn_eqat_kernels::{Bits, OpError, PackedWeight, RepackedCopy};
+use burn_eqat_kernels::{Bits, OpError, PackedWeight, RepackedCopy, SCALE_MAX, SCALE_MIN};
 
 /// Columns that are rounded at a time, at most so many numbers; whole words of zero points.
 const NUMBERS: usize = 1 << 22;
@@ -13,7 +13,7 @@ const NUMBERS: usize = 1 << 22;
 ///
 /// Training leaves the output layer and the embedding as they are. In a small model of few bits they are most of its bytes, and every new
 /// token reads all of the output layer. At 8 bits that is a quarter of what f32 has to read, and the logits are almost the same; `w4g32` is
-/// smaller still, for a price. At 8 bits the range of a group is that of its weights, at fewer bits it is
+/// smaller still, for a price. At 8 bits the range of a group is that of its weights and 0, at fewer bits it is
 /// [searched](searched_start), which takes some seconds for large tables.
 ///
 /// ```
@@ -60,7 +60,7 @@ impl PackedTable {
         for first in (0..vocab).step_by(columns) {
             let part = tile(&table, first..vocab.min(first + columns), DType::F32);
             let (scales, zero_points) = match scheme.bits {
-                Bits::Eight => min_max_start(part.clone(), scheme)?,
+                Bits::Eight => range_start(part.clone(), scheme)?,
                 _ => searched_start(part.clone(), None, scheme)?,
             };
             let part = PackedWeight::quantize(part, scales, zero_points, scheme.bits);
@@ -130,6 +130,26 @@ impl PackedTable {
     }
 }
 
+/// Step sizes and zero points of the range of each group with 0 in it: a zero point is one of the codes, so of a range without 0, the far
+/// end would be cut off.
+fn range_start(weight: Tensor<2>, scheme: &Scheme) -> Result<(Tensor<2>, Tensor<2>), SchemeError> {
+    if scheme.symmetric {
+        return min_max_start(weight, scheme);
+    }
+    let [width, vocab] = weight.dims();
+    let groups = scheme.groups(width)?;
+    let weight: Tensor<3> = weight.reshape([groups, width / groups, vocab]);
+    let last = f64::from(scheme.bits.max_code());
+    let max = weight.clone().max_dim(1).clamp_min(0.0);
+    let min = weight.min_dim(1).clamp_max(0.0);
+    let scales = ((max - min.clone()) / last).clamp(SCALE_MIN, SCALE_MAX);
+    let zero_points = (min.neg() / scales.clone()).round().clamp(0.0, last);
+    Ok((
+        scales.reshape([groups, vocab]),
+        zero_points.reshape([groups, vocab]),
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::head_logits;
@@ -176,6 +196,19 @@ mod tests {
                 let embedded = packed.embed(tokens.clone()).unwrap();
                 let expected = columns.transpose().reshape([1, 3, width]);
                 assert_eq!(embedded.into_data(), expected.into_data(), "{scheme}");
+            }
+        }
+    }
+
+    #[test]
+    fn groups_of_one_sign_are_not_cut_off() {
+        for scheme in ["w8g32", "w8g32-sym"] {
+            for sign in [1.0, -1.0] {
+                let dense = (table(64, 45) + 0.3) * sign;
+                let packed = PackedTable::new(dense.clone(), &scheme.parse().unwrap()).unwrap();
+                let error = (packed.dequantize().unwrap() - dense).abs().max();
+                // Half a step of a range of at most 0.4, on either side of 0 if it is symmetric.
+                assert!(error.into_scalar::<f32>() < 0.00161, "{scheme}");
             }
         }
     }
