@@ -43,11 +43,13 @@ pub(super) fn strategies(
     let int8 = activations == Activations::Int8;
     let lookup_rows = if int8 { LOOKUP_ROWS_INT8 } else { LOOKUP_ROWS };
     let lookup = copied && dots(level, problem.bits) && (1..=lookup_rows).contains(&problem.m);
-    let dot_digits = match problem.bits {
-        _ if !dots(level, problem.bits) || !problem.aligned() => None,
-        // Eight bits stay as exact as they are.
-        bits if int8 && bits != Bits::Eight => Some(1),
-        _ => (problem.m <= exact_dot_rows(level)).then_some(EXACT_DIGITS),
+    let dot_digits = if !dots(level, problem.bits) || !problem.aligned() {
+        None
+    } else if int8 && problem.bits != Bits::Eight {
+        Some(1)
+    } else {
+        // With eight bits always: they stay as exact as they are.
+        (problem.m <= exact_dot_rows(level)).then_some(EXACT_DIGITS)
     };
     let last = if problem.m <= MATVEC_ROWS && problem.aligned() {
         Strategy::Matvec

@@ -2,9 +2,9 @@
 
 use super::head::tile;
 use crate::compute_type::widen;
-use crate::{InferenceConfig, Scheme, SchemeError, min_max_start, searched_start};
+use crate::{GroupSize, InferenceConfig, Scheme, SchemeError, min_max_start, searched_start};
 use burn::tensor::{DType, Int, Tensor};
-use burn_eqat_kernels::{Bits, OpError, PackedWeight, RepackedCopy, SCALE_MAX, SCALE_MIN};
+use burn_eqat_kernels::{Bits, OpError, PackedWeight, RepackedCopy};
 
 /// Columns that are rounded at a time, at most so many numbers; whole words of zero points.
 const NUMBERS: usize = 1 << 22;
@@ -133,21 +133,17 @@ impl PackedTable {
 /// Step sizes and zero points of the range of each group with 0 in it: a zero point is one of the codes, so of a range without 0, the far
 /// end would be cut off.
 fn range_start(weight: Tensor<2>, scheme: &Scheme) -> Result<(Tensor<2>, Tensor<2>), SchemeError> {
-    if scheme.symmetric {
-        return min_max_start(weight, scheme);
-    }
     let [width, vocab] = weight.dims();
     let groups = scheme.groups(width)?;
     let weight: Tensor<3> = weight.reshape([groups, width / groups, vocab]);
-    let last = f64::from(scheme.bits.max_code());
     let max = weight.clone().max_dim(1).clamp_min(0.0);
     let min = weight.min_dim(1).clamp_max(0.0);
-    let scales = ((max - min.clone()) / last).clamp(SCALE_MIN, SCALE_MAX);
-    let zero_points = (min.neg() / scales.clone()).round().clamp(0.0, last);
-    Ok((
-        scales.reshape([groups, vocab]),
-        zero_points.reshape([groups, vocab]),
-    ))
+    let ends = Tensor::cat(vec![max, min], 1).reshape([2 * groups, vocab]);
+    let of_ends = Scheme {
+        group: GroupSize::rows(2),
+        ..*scheme
+    };
+    min_max_start(ends, &of_ends)
 }
 
 #[cfg(test)]
