@@ -2,7 +2,8 @@
 //!
 //! The instruction adds the products of two pairs of bf16 numbers to each sum: twice what one multiply-add in f32 does. Both
 //! operands are rounded to bf16 and brought into *pairs* of neighbours along the sum ([`pack`]), and are multiplied from there
-//! ([`kernel`]). Operands may be f32 or bf16 in memory, in rows or in columns.
+//! ([`kernel`]). Operands may be f32 or bf16 in memory, in rows or in columns. Rows of a left operand in bf16 have such pairs
+//! already, and are mostly read where they are.
 //!
 //! Numbers below the smallest normal one count as 0.
 
@@ -14,7 +15,8 @@ mod tests;
 use super::level::Level;
 use super::matrix::{Matrix, Operand, Reading};
 use super::parallel::{self, Shared};
-use kernel::Part;
+use burn::tensor::bf16;
+use kernel::{Left, Part};
 use pack::{Element, Order, pack};
 use std::cell::RefCell;
 
@@ -106,15 +108,20 @@ unsafe fn multiply_of<L: Element, R: Element>(
                 }
                 for row in (0..m).step_by(ROWS) {
                     let rows = (m - row).min(ROWS);
-                    grow(lefts, pairs * ROWS);
                     let from = left.from(row, depth).first;
                     // SAFETY: as above.
                     unsafe {
-                        pack::<L, ROWS>(from, Order::left(&left), [rows, len], lefts);
+                        let left = if let Some(first) = in_place(&left, from, len) {
+                            Left::InPlace(first, left.row)
+                        } else {
+                            grow(lefts, pairs * ROWS);
+                            pack::<L, ROWS>(from, Order::left(&left), [rows, len], lefts);
+                            Left::Packed(lefts.as_ptr())
+                        };
                         for panel in 0..panels {
                             let column = panel * COLUMNS;
                             kernel::run(Part {
-                                left: lefts.as_ptr(),
+                                left,
                                 right: rights.as_ptr().add(panel * pairs * COLUMNS),
                                 pairs,
                                 rows,
@@ -131,6 +138,14 @@ unsafe fn multiply_of<L: Element, R: Element>(
             }
         }
     });
+}
+
+/// The left operand's numbers from `first` on, `len` of a row, if the kernel can read them where they are, and well so.
+fn in_place<T: Element>(left: &Matrix<T>, first: *const T, len: usize) -> Option<*const bf16> {
+    // Rows so far apart would all lie in the same few lines of the first cache.
+    const PAGE: usize = 4096 / size_of::<bf16>();
+    let good = left.column == 1 && len.is_multiple_of(2) && !left.row.is_multiple_of(PAGE);
+    T::in_bf16(first).filter(|_| good)
 }
 
 /// `out [m, n] = left [m, k] * right [k, n]`, on all threads; `out` is row-major and dense.

@@ -51,6 +51,9 @@ pub(super) trait Element: Copy {
     ///
     /// As above.
     unsafe fn neighbours(first: *const Self, mask: u32) -> __m512i;
+
+    /// The same numbers, if they are in bf16.
+    fn in_bf16(first: *const Self) -> Option<*const bf16>;
 }
 
 impl Element for f32 {
@@ -86,6 +89,10 @@ impl Element for f32 {
             std::mem::transmute(_mm512_cvtne2ps_pbh(high, low))
         }
     }
+
+    fn in_bf16(_: *const f32) -> Option<*const bf16> {
+        None
+    }
 }
 
 impl Element for bf16 {
@@ -106,6 +113,10 @@ impl Element for bf16 {
     unsafe fn neighbours(first: *const bf16, mask: u32) -> __m512i {
         // SAFETY: as of the caller.
         unsafe { _mm512_maskz_loadu_epi16(mask, first.cast()) }
+    }
+
+    fn in_bf16(first: *const bf16) -> Option<*const bf16> {
+        Some(first)
     }
 }
 
