@@ -1,6 +1,7 @@
 //! A packed weight and its ops.
 
 mod affine;
+mod cat;
 mod columns;
 mod linear;
 mod quantize;

@@ -66,17 +66,8 @@ impl PackedTable {
             let part = PackedWeight::quantize(part, scales, zero_points, scheme.bits);
             parts.push(part.unwrap_or_else(|error| error.raise()));
         }
-        let weight = PackedWeight::from_parts(
-            Tensor::cat(parts.iter().map(|part| part.codes.clone()).collect(), 1),
-            Tensor::cat(parts.iter().map(|part| part.scales.clone()).collect(), 1),
-            // All parts but the last end with a word.
-            Tensor::cat(
-                parts.iter().map(|part| part.zero_points.clone()).collect(),
-                1,
-            ),
-            scheme.bits,
-            width,
-        );
+        // All parts but the last end with a word.
+        let weight = PackedWeight::cat(&parts);
         Ok(Self {
             weight: weight.unwrap_or_else(|error| error.raise()),
             copy: RepackedCopy::default(),

@@ -21,6 +21,7 @@ mod in_files;
 mod kept_teacher;
 mod lm;
 mod lookahead;
+mod merged_linears;
 mod packed_head;
 mod phases;
 mod probed_rates;

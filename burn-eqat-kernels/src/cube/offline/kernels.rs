@@ -55,6 +55,7 @@ const GROUP: usize = 64;
 /// Those that a weight of `bits` and activations of type `dtype` can take on a GPU; step sizes are in f16, as files have them.
 pub(super) fn kernels(gpu: &Gpu, bits: Bits, dtype: DType) -> Vec<Kernel> {
     Kernels {
+        lanes: gpu.lanes(),
         limits: gpu.limits(dtype),
         properties: gpu.properties(),
         problem: Problem {
@@ -71,6 +72,7 @@ pub(super) fn kernels(gpu: &Gpu, bits: Bits, dtype: DType) -> Vec<Kernel> {
 }
 
 struct Kernels {
+    lanes: usize,
     limits: Limits,
     properties: Arc<DeviceProperties>,
     problem: Problem,
@@ -185,8 +187,7 @@ impl Kernels {
     fn gemv(&mut self, m: usize) {
         let problem = Problem { m, ..self.problem };
         // The first that is tried, and what it reads of a packed model.
-        let lanes = Gpu::LANES;
-        let plan = GemvPlan::new(&problem, WIDTH, lanes, &self.limits).expect("it fits");
+        let plan = GemvPlan::new(&problem, WIDTH, self.lanes, &self.limits).expect("it fits");
         let [x, s] = self.types();
         let out = self.output(plan.splits);
         let zero_words = ComptimeOptionCompilationArg::Some(buffer());

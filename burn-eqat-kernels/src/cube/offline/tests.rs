@@ -1,11 +1,13 @@
-use super::cpp;
+#[cfg(feature = "offline-amd")]
+use super::amd;
 use super::gpu::Gpu;
 use super::kernels::{Kernel, kernels};
+use super::{cpp, nvidia};
 use crate::Bits;
 use burn::tensor::DType;
 use std::path::PathBuf;
 
-const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+const TYPES: [DType; 3] = [DType::F32, DType::BF16, DType::F16];
 
 /// Where what was compiled goes, for `tests/scripts/assemble_kernels.py`.
 fn dir() -> Option<PathBuf> {
@@ -37,12 +39,12 @@ impl Wrong {
     }
 }
 
-/// Each kernel of a GPU for all bits and types of activations, with its name; with `EQAT_KERNELS`, those that have it in their names.
-fn for_each(gpu: &Gpu, compiler: &str, mut run: impl FnMut(&str, Kernel)) {
+/// Each kernel of a GPU for all bits and these types of activations, with its name; with `EQAT_KERNELS`, those that have it in their names.
+fn for_each(gpu: &Gpu, compiler: &str, types: &[DType], mut run: impl FnMut(&str, Kernel)) {
     let only = std::env::var("EQAT_KERNELS").ok();
     for bits in Bits::ALL {
-        for dtype in TYPES {
-            for kernel in kernels(gpu, bits, dtype) {
+        for dtype in types {
+            for kernel in kernels(gpu, bits, *dtype) {
                 let name = format!("{compiler} w{} {dtype:?} {}", bits.get(), kernel.name);
                 if only.as_ref().is_none_or(|only| name.contains(only)) {
                     run(&name, kernel);
@@ -55,9 +57,9 @@ fn for_each(gpu: &Gpu, compiler: &str, mut run: impl FnMut(&str, Kernel)) {
 #[test]
 fn every_kernel_is_what_it_should_be() {
     let (dir, mut wrong) = (dir(), Wrong::default());
-    for gpu in Gpu::ALL {
-        for_each(&gpu, &format!("sm_{}", gpu.arch), |name, kernel| {
-            let ptx = gpu.compile(kernel.definition);
+    for gpu in nvidia::ALL {
+        for_each(&gpu, gpu.arch, &TYPES, |name, kernel| {
+            let ptx = nvidia::compile(&gpu, kernel.definition);
             if let Some(dir) = &dir {
                 ptx.write(&dir.join(file_name(name, "ptx"))).unwrap();
             }
@@ -84,7 +86,7 @@ fn every_kernel_is_what_it_should_be() {
 #[test]
 fn every_kernel_is_so_in_cpp() {
     let (dir, mut wrong) = (dir(), Wrong::default());
-    for_each(&Gpu::SM_90, "cpp", |name, kernel| {
+    for_each(&nvidia::SM_90, "cpp", &TYPES, |name, kernel| {
         let source = cpp::source(kernel.definition);
         if let Some(dir) = &dir {
             std::fs::write(dir.join(file_name(name, "cu")), &source).unwrap();
@@ -101,5 +103,54 @@ fn every_kernel_is_so_in_cpp() {
         );
         must("planes do not shuffle", kernel.shuffles == has("__shfl"));
     });
+    wrong.none();
+}
+
+/// The same by CubeCL's compiler for AMD. It keeps the assembly if it finds a variable, so a process of its own has that.
+#[cfg(feature = "offline-amd")]
+#[test]
+fn every_kernel_is_so_for_amd() {
+    if std::env::var_os(amd::KEEP_ASSEMBLY).is_none() {
+        let thread = std::thread::current();
+        let name = thread.name().expect("the name of the test");
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", name])
+            .env(amd::KEEP_ASSEMBLY, std::env::temp_dir())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("1 passed"), "{said}{errors}");
+        return;
+    }
+    let (dir, mut wrong) = (dir(), Wrong::default());
+    for gpu in amd::ALL {
+        // In f16 only the names of instructions differ from those in bf16.
+        for_each(&gpu, gpu.arch, &TYPES[..2], |name, kernel| {
+            let gcn = amd::compile(&gpu, kernel.definition);
+            if let Some(dir) = &dir {
+                std::fs::write(dir.join(file_name(name, "s")), &gcn.text).unwrap();
+            }
+            let mut must = |what: &str, is: bool| wrong.unless(is, name, what);
+            let most = if name.contains("by Units") {
+                amd::SPILLED
+            } else {
+                0
+            };
+            must(
+                "too much is in private memory",
+                gcn.private_memory() <= most,
+            );
+            must(
+                "loads words one by one",
+                !kernel.reads_words || gcn.wide_loads() > 0,
+            );
+            must(
+                "matrix units do not multiply",
+                kernel.matrix == (gcn.matrix() > 0),
+            );
+            must("planes do not shuffle", kernel.shuffles == gcn.shuffles());
+        });
+    }
     wrong.none();
 }

@@ -62,7 +62,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     let device = args.device.device()?;
     let dir = resolve(Some(args.model))?;
     let loaded = args.adapter.apply(args.compute.open(&dir, &device)?)?;
-    let loaded = args.inference.prepare(loaded)?;
+    let loaded = args.inference.prepare_to_write(loaded)?;
     if !args.adapter.is_given() {
         // Without a template it is no instruct model.
         ChatTemplate::open(&dir)?;

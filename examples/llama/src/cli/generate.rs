@@ -77,7 +77,7 @@ pub(super) fn run(args: Args) -> Result<(), Error> {
     let device = args.device.device()?;
     let dir = resolve(args.model)?;
     let loaded = args.adapter.apply(args.compute.open(&dir, &device)?)?;
-    let loaded = args.inference.prepare(loaded)?;
+    let loaded = args.inference.prepare_to_write(loaded)?;
     let tokenizer = loaded.tokenizer()?;
     let mut sampler = Sampler::new(args.temperature, args.top_p, args.seed);
     let mut show = |piece: &str| {

@@ -34,6 +34,18 @@ impl InferenceArg {
         Ok(loaded)
     }
 
+    /// The model as these settings want it, for one token after another: layers that read the same input run as one. Many
+    /// tokens at a time take no less time so.
+    ///
+    /// # Errors
+    ///
+    /// As [`prepare`](Self::prepare).
+    pub(super) fn prepare_to_write(&self, loaded: LoadedLlama) -> Result<LoadedLlama, Error> {
+        let mut loaded = self.prepare(loaded)?;
+        loaded.model = loaded.model.with_merged_projections();
+        Ok(loaded)
+    }
+
     /// Runs `body` with these settings.
     pub(super) fn run<R>(&self, body: impl FnOnce() -> R) -> R {
         InferenceConfig::new()

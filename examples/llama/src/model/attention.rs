@@ -1,12 +1,13 @@
 use super::Rope;
 use super::block::normed;
+use super::merged::merged;
 use crate::LlamaConfig;
 use burn::module::Module;
 use burn::nn::{RmsNorm, RmsNormConfig};
 use burn::tensor::{Device, Tensor};
 use burn_eqat::kernels::transformer::causal_attention;
 use burn_eqat::lm::KvCache;
-use burn_eqat::{QuantLinear, QuantLinearConfig};
+use burn_eqat::{MergedLinears, QuantLinear, QuantLinearConfig};
 
 /// Causal self-attention with grouped queries: several query heads share a key and value head.
 #[derive(Module, Debug)]
@@ -23,6 +24,9 @@ pub struct Attention {
     pub q_norm: Option<RmsNorm>,
     /// Norm of each head's keys.
     pub k_norm: Option<RmsNorm>,
+    /// The projections of queries, keys and values, in place of the three.
+    #[module(skip)]
+    qkv: Option<MergedLinears<3>>,
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
@@ -52,10 +56,27 @@ impl Attention {
             o_proj: linear(heads * head_dim, config.hidden_size, out),
             q_norm: norm(),
             k_norm: norm(),
+            qkv: None,
             heads,
             kv_heads,
             head_dim,
             window: config.window(block),
+        }
+    }
+
+    /// Runs the projections as one from here on, if they are packed alike; zeros are in their place.
+    pub(super) fn merge(&mut self) {
+        let layers = [&mut self.q_proj, &mut self.k_proj, &mut self.v_proj];
+        self.qkv = merged(layers);
+    }
+
+    /// Queries, keys and values, `[batch, seq, heads * head_dim]`.
+    fn project(&self, x: Tensor<3>) -> [Tensor<3>; 3] {
+        match &self.qkv {
+            Some(layers) => layers.forward(x),
+            None => {
+                [&self.q_proj, &self.k_proj, &self.v_proj].map(|layer| layer.forward(x.clone()))
+            }
         }
     }
 
@@ -80,11 +101,11 @@ impl Attention {
             Some(norm) => normed(norm, x),
             None => x,
         };
-        let q = heads(self.q_proj.forward(x.clone()), self.heads);
-        let k = heads(self.k_proj.forward(x.clone()), self.kv_heads);
+        let [q, k, v] = self.project(x);
+        let (q, k) = (heads(q, self.heads), heads(k, self.kv_heads));
         let q = rope.apply(normed(&self.q_norm, q), start);
         let k = rope.apply(normed(&self.k_norm, k), start);
-        let v = heads(self.v_proj.forward(x), self.kv_heads);
+        let v = heads(v, self.kv_heads);
         let (k, v) = match cache {
             Some(cache) => cache.append(k, v),
             None => (k, v),

@@ -37,6 +37,12 @@ impl DecoderBlock {
         Weights::matching(r"_proj\.weight$").expect("a valid pattern")
     }
 
+    /// Has layers that read the same input run as one.
+    pub(super) fn merge(&mut self) {
+        self.self_attn.merge();
+        self.mlp.merge();
+    }
+
     /// Runs the block; input and output are `[batch, seq, hidden]`.
     pub fn forward(&self, x: Tensor<3>, rope: &Rope, cache: Option<&mut KvCache>) -> Tensor<3> {
         let attended =

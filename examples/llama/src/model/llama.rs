@@ -125,6 +125,18 @@ impl Llama {
         Ok(self)
     }
 
+    /// The same model for inference, whose packed layers that read the same input run as one: queries, keys and values, and the gate and
+    /// the values of the feed-forward. The layers themselves are dropped: zeros are in their place, and such a model is not to be
+    /// trained or saved. Layers of several schemes, dense ones, and blocks in files stay as they are.
+    pub fn with_merged_projections(mut self) -> Self {
+        self.model
+            .layers
+            .iter_mut()
+            .flatten()
+            .for_each(DecoderBlock::merge);
+        self
+    }
+
     /// The number of blocks, in memory or in files.
     pub(crate) fn blocks(&self) -> usize {
         self.model.layers.len()

@@ -8,6 +8,7 @@ mod block;
 mod error;
 mod llama;
 mod lm;
+mod merged;
 mod mlp;
 mod rope;
 mod train;
