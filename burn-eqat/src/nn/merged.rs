@@ -44,12 +44,11 @@ impl<const N: usize> MergedLinears<N> {
     /// Copies the words of the layers to where they lie side by side. `None` unless all are packed by the same scheme, have as
     /// many inputs, step sizes of one type, and all or none of them a bias.
     pub fn new(layers: [&QuantLinear; N]) -> Option<Self> {
-        let mut parts = Vec::with_capacity(N);
-        for layer in layers {
+        let parts = layers.iter().map(|layer| {
             let packed = layer.weight.reparameterization::<Packed>()?;
-            let scales = layer.weight.base();
-            parts.push((packed, scales));
-        }
+            Some((packed, layer.weight.base()))
+        });
+        let parts = parts.collect::<Option<Vec<_>>>()?;
         let (first, scales) = parts.first()?;
         let (scheme, dtype) = (first.scheme(), scales.dtype());
         let alike = |(packed, scales): &(&Packed, Tensor<2>)| {

@@ -35,8 +35,14 @@ use std::sync::Arc;
 pub(super) struct Kernel {
     pub name: String,
     pub definition: KernelDefinition,
-    /// Whether it reads words, in vectors of 16 bytes.
-    pub reads_words: bool,
+    pub uses: Uses,
+}
+
+/// What a kernel is to use, or was found to use.
+#[derive(Clone, Copy)]
+pub(super) struct Uses {
+    /// Loads of 16 bytes; one that reads words needs them, others may have them.
+    pub wide_loads: bool,
     /// Whether matrix units multiply.
     pub matrix: bool,
     /// Whether planes add up.
@@ -174,9 +180,11 @@ impl Kernels {
         self.made.push(Kernel {
             name: name.into(),
             definition,
-            reads_words,
-            matrix: false,
-            shuffles: false,
+            uses: Uses {
+                wide_loads: reads_words,
+                matrix: false,
+                shuffles: false,
+            },
         });
     }
 
@@ -213,7 +221,7 @@ impl Kernels {
             )
         );
         self.add(format!("linear, {m} rows"), true, definition);
-        self.last().shuffles = plan.plane > 0;
+        self.last().uses.shuffles = plan.plane > 0;
     }
 
     fn mma(&mut self, m: usize) {
@@ -256,8 +264,8 @@ impl Kernels {
             )
         );
         self.add(format!("linear from registers, {m} rows"), true, definition);
-        self.last().matrix = true;
-        self.last().shuffles = true;
+        self.last().uses.matrix = true;
+        self.last().uses.shuffles = true;
     }
 
     fn tile(&self, engine: Engine, kind: MatmulKind, sizes: [usize; 3]) -> Option<TilePlan> {
@@ -297,7 +305,7 @@ impl Kernels {
             )
         );
         self.add(format!("linear by {engine:?}, {m} rows"), true, definition);
-        self.last().matrix = engine == Engine::Matrix;
+        self.last().uses.matrix = engine == Engine::Matrix;
     }
 
     fn input(&mut self, engine: Engine, m: usize) {
@@ -331,7 +339,7 @@ impl Kernels {
         );
         let name = format!("gradient by the input by {engine:?}, {m} rows");
         self.add(name, true, definition);
-        self.last().matrix = engine == Engine::Matrix;
+        self.last().uses.matrix = engine == Engine::Matrix;
     }
 
     fn scale(&mut self, engine: Engine) {
@@ -367,7 +375,7 @@ impl Kernels {
         );
         let name = format!("gradients by the step sizes by {engine:?}");
         self.add(name, true, definition);
-        self.last().matrix = engine == Engine::Matrix;
+        self.last().uses.matrix = engine == Engine::Matrix;
     }
 
     fn dequantize(&mut self) {

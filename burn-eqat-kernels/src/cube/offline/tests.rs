@@ -1,13 +1,13 @@
 #[cfg(feature = "offline-amd")]
 use super::amd;
 use super::gpu::Gpu;
-use super::kernels::{Kernel, kernels};
+use super::kernels::{Kernel, Uses, kernels};
 use super::{cpp, nvidia};
 use crate::Bits;
 use burn::tensor::DType;
 use std::path::PathBuf;
 
-const TYPES: [DType; 3] = [DType::F32, DType::BF16, DType::F16];
+const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
 /// Where what was compiled goes, for `tests/scripts/assemble_kernels.py`.
 fn dir() -> Option<PathBuf> {
@@ -32,6 +32,16 @@ impl Wrong {
         if !is {
             self.0.push(format!("{name}: {what}"));
         }
+    }
+
+    /// Notes what a kernel is to use and does not, or the other way round.
+    fn unless_used(&mut self, name: &str, expected: Uses, found: Uses) {
+        let wide = !expected.wide_loads || found.wide_loads;
+        self.unless(wide, name, "loads words one by one");
+        let same = expected.matrix == found.matrix;
+        self.unless(same, name, "matrix units do not multiply");
+        let same = expected.shuffles == found.shuffles;
+        self.unless(same, name, "planes do not shuffle");
     }
 
     fn none(self) {
@@ -63,20 +73,14 @@ fn every_kernel_is_what_it_should_be() {
             if let Some(dir) = &dir {
                 ptx.write(&dir.join(file_name(name, "ptx"))).unwrap();
             }
-            let mut must = |what: &str, is: bool| wrong.unless(is, name, what);
-            must("something is in local memory", !ptx.has_local_memory());
-            must(
-                "loads words one by one",
-                !kernel.reads_words || ptx.wide_loads() > 0,
-            );
-            must(
-                "matrix units do not multiply",
-                kernel.matrix == (ptx.matrix() > 0),
-            );
-            must(
-                "planes do not shuffle",
-                kernel.shuffles == (ptx.count("shfl.sync", "") > 0),
-            );
+            let in_local = ptx.has_local_memory();
+            wrong.unless(!in_local, name, "something is in local memory");
+            let found = Uses {
+                wide_loads: ptx.wide_loads() > 0,
+                matrix: ptx.matrix() > 0,
+                shuffles: ptx.count("shfl.sync", "") > 0,
+            };
+            wrong.unless_used(name, kernel.uses, found);
         });
     }
     wrong.none();
@@ -92,16 +96,12 @@ fn every_kernel_is_so_in_cpp() {
             std::fs::write(dir.join(file_name(name, "cu")), &source).unwrap();
         }
         let has = |part: &str| source.contains(part);
-        let mut must = |what: &str, is: bool| wrong.unless(is, name, what);
-        must(
-            "words are no vectors of 16 bytes",
-            !kernel.reads_words || has("uint32_t_4 const* const __restrict__"),
-        );
-        must(
-            "matrix units do not multiply",
-            kernel.matrix == (has("wmma::mma_sync") || has("mma.sync.aligned")),
-        );
-        must("planes do not shuffle", kernel.shuffles == has("__shfl"));
+        let found = Uses {
+            wide_loads: has("uint32_t_4 const* const __restrict__"),
+            matrix: has("wmma::mma_sync") || has("mma.sync.aligned"),
+            shuffles: has("__shfl"),
+        };
+        wrong.unless_used(name, kernel.uses, found);
     });
     wrong.none();
 }
@@ -126,31 +126,30 @@ fn every_kernel_is_so_for_amd() {
     let (dir, mut wrong) = (dir(), Wrong::default());
     for gpu in amd::ALL {
         // In f16 only the names of instructions differ from those in bf16.
-        for_each(&gpu, gpu.arch, &TYPES[..2], |name, kernel| {
-            let gcn = amd::compile(&gpu, kernel.definition);
-            if let Some(dir) = &dir {
-                std::fs::write(dir.join(file_name(name, "s")), &gcn.text).unwrap();
-            }
-            let mut must = |what: &str, is: bool| wrong.unless(is, name, what);
-            let most = if name.contains("by Units") {
-                amd::SPILLED
-            } else {
-                0
-            };
-            must(
-                "too much is in private memory",
-                gcn.private_memory() <= most,
-            );
-            must(
-                "loads words one by one",
-                !kernel.reads_words || gcn.wide_loads() > 0,
-            );
-            must(
-                "matrix units do not multiply",
-                kernel.matrix == (gcn.matrix() > 0),
-            );
-            must("planes do not shuffle", kernel.shuffles == gcn.shuffles());
-        });
+        for_each(
+            &gpu,
+            gpu.arch,
+            &[DType::F32, DType::BF16],
+            |name, kernel| {
+                let gcn = amd::compile(&gpu, kernel.definition);
+                if let Some(dir) = &dir {
+                    std::fs::write(dir.join(file_name(name, "s")), &gcn.text).unwrap();
+                }
+                let most = if name.contains("by Units") {
+                    amd::SPILLED
+                } else {
+                    0
+                };
+                let little = gcn.private_memory() <= most;
+                wrong.unless(little, name, "too much is in private memory");
+                let found = Uses {
+                    wide_loads: gcn.wide_loads() > 0,
+                    matrix: gcn.matrix() > 0,
+                    shuffles: gcn.shuffles(),
+                };
+                wrong.unless_used(name, kernel.uses, found);
+            },
+        );
     }
     wrong.none();
 }
