@@ -50,8 +50,7 @@ pub(super) fn values(tensor: FlexTensor) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
-/// The types of products at a level, each with its tolerance: that of f32, or two roundings to bf16, which are larger than a sum
-/// whose terms cancel.
+/// The types of products at a level, each with its tolerance: that of f32, or two roundings to bf16.
 fn products(level: Level, tolerance: f32) -> Vec<(Products, f32)> {
     let mut all = vec![(Products::F32, tolerance)];
     let half = Products::of(level, DType::BF16);
@@ -105,6 +104,43 @@ impl Case {
         let largest = self.x.iter().fold(0f32, |max, x| max.max(x.abs()));
         let column = |j| w.iter().skip(j).step_by(n).map(|w| w.abs()).sum::<f32>();
         (0..n).map(|j| 1e-6 + largest * column(j)).collect()
+    }
+
+    /// How large the gradients by input, scales and zero points are where no terms cancel more than chance has it: the
+    /// root of the sum of the squares of a gradient's terms, or somewhat more.
+    fn gradient_sizes(&self) -> [f32; 3] {
+        let Problem { k, n, bits, .. } = self.problem;
+        let largest =
+            |values: Vec<f32>| values.into_iter().fold(1e-6f32, |max, v| max.max(v.abs()));
+        let squared = |values: &[f32], shape| {
+            let squares: Vec<f32> = values.iter().map(|value| value * value).collect();
+            tensor(&squares, shape)
+        };
+        let w = portable::dequantize::<Flex>(self.words(), self.s(), self.z(), bits, k);
+        let row = |row: &[f32]| row.iter().map(|w| w * w).sum::<f32>().sqrt();
+        let rows = values(w).chunks(n).map(row).collect();
+        // A zero point's terms are `-s x grad`, a scale's `(q - z) x grad`: with scales of one, the former have the latter's size
+        // but for the code's distance to zero.
+        let ones = tensor(&vec![1.0; self.s.len()], [self.problem.groups, n]);
+        let (_, squares) = portable::quant_linear_backward_scale::<Flex>(
+            squared(&self.x, [self.problem.m, k]),
+            self.words(),
+            ones,
+            self.z(),
+            squared(&self.grad, [self.problem.m, n]),
+            bits,
+        );
+        let roots: Vec<f32> = values(squares).iter().map(|sum| sum.abs().sqrt()).collect();
+        let zeros = roots
+            .iter()
+            .zip(&self.s)
+            .map(|(root, s)| root * s)
+            .collect();
+        [
+            largest(self.grad.clone()) * largest(rows),
+            bits.max_code() as f32 * largest(roots),
+            largest(zeros),
+        ]
     }
 
     fn words(&self) -> FlexTensor {
@@ -163,16 +199,22 @@ fn case() -> impl Strategy<Value = Case> {
         })
 }
 
+/// Differences are at most `tolerance` times the largest of what is expected.
 fn assert_close(what: &str, level: Level, actual: &[f32], expected: &[f32], tolerance: f32) {
     let largest = expected
         .iter()
         .fold(1e-6f32, |max, value| max.max(value.abs()));
+    assert_near(what, level, actual, expected, tolerance * largest);
+}
+
+/// Differences are at most `most`.
+fn assert_near(what: &str, level: Level, actual: &[f32], expected: &[f32], most: f32) {
     assert_eq!(actual.len(), expected.len());
     for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
         let (error, level) = ((a - e).abs(), level.name());
         assert!(
-            error <= tolerance * largest,
-            "{what} {i} on {level}: {a} is not {e} (largest {largest})"
+            error <= most,
+            "{what} {i} on {level}: {a} is not {e} (to {most})"
         );
     }
 }
@@ -265,17 +307,18 @@ proptest! {
             case.x(), words, s, z, case.grad(), bits,
         );
         let (dx, ds, dz) = (values(dx), values(ds), values(dz));
+        let [dx_size, ds_size, dz_size] = case.gradient_sizes();
         for level in Level::available() {
             for weight in case.weights() {
                 for (products, tolerance) in products(level, 3e-5) {
                     let mut actual = vec![0.0; m * k];
                     let (x, grad) = (Matrix::rows(&case.x, k).into(), Matrix::rows(&case.grad, n).into());
                     matmul::input(level, products, &weight, grad, &mut actual);
-                    assert_close("dx", level, &actual, &dx, tolerance);
+                    assert_near("dx", level, &actual, &dx, tolerance * dx_size);
                     let (mut s, mut z) = (vec![0.0; groups * n], vec![0.0; groups * n]);
                     matmul::scale(level, products, &weight, x, grad, &mut s, &mut z);
-                    assert_close("ds", level, &s, &ds, tolerance);
-                    assert_close("dz", level, &z, &dz, tolerance);
+                    assert_near("ds", level, &s, &ds, tolerance * ds_size);
+                    assert_near("dz", level, &z, &dz, tolerance * dz_size);
                 }
             }
         }
