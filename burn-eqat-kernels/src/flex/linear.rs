@@ -1,14 +1,16 @@
 //! The linear layer: its bias, and the matmul by the selected strategy.
 
 use super::level::Level;
-use super::matrix::Products;
+use super::matrix::{Out, Products};
 use super::packed::PackedTensors;
+use super::product::Product;
 use super::select::{Strategy, strategies};
 use super::tensors::{Floats, finish, shape, values_mut, zeros};
 use super::weight::Weight;
 use super::{matmul, matvec};
 use crate::Activations;
 use crate::check::{expect_matrix, expect_shape, required};
+use crate::problem::Problem;
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 
@@ -30,7 +32,11 @@ pub(super) fn forward(
                 true
             }
             Strategy::Tiles => {
-                matmul::forward(level, products, weight, x.operand(weight.problem.k), y);
+                let Problem { m, k, n, .. } = weight.problem;
+                assert_eq!(y.len(), m * n);
+                let out = Out::sums(y.as_mut_ptr(), n);
+                // SAFETY: see above.
+                unsafe { matmul::forward(level, products, weight, x.operand(k), out, true) };
                 true
             }
             other => unreachable!("{other:?} needs what is not here"),
@@ -53,13 +59,23 @@ pub(super) fn linear(
     required(expect_matrix(op, "y", &[rows, columns]));
     let level = Level::current();
     let products = Products::of(level, dtype);
+    if strategies(level, &weight.problem, false, activations).eq([Strategy::Tiles]) {
+        let passes = matmul::forward_passes(products, &weight.problem);
+        let mut y = Product::new(products, [rows, columns], dtype, passes);
+        if let Some(bias) = bias {
+            y = y.with_bias(checked(op, bias, columns).values());
+        }
+        let x = Floats::for_products(x, products);
+        let x = x.operand(weight.problem.k);
+        let (out, add) = (y.out(), y.adds());
+        // SAFETY: the result has this size, and the sums that it needs.
+        return unsafe {
+            weight.with(|weight| matmul::forward(level, products, weight, x, out, add));
+            y.finish(dtype)
+        };
+    }
     // The other strategies read f32.
-    let tiles = strategies(level, &weight.problem, false, activations).eq([Strategy::Tiles]);
-    let x = if tiles {
-        Floats::for_products(x, products)
-    } else {
-        Floats::new(x)
-    };
+    let x = Floats::new(x);
     let mut y = with_bias(op, [rows, columns], bias);
     let values = values_mut(&mut y);
     if !values.is_empty() {
@@ -76,8 +92,7 @@ pub(super) fn with_bias(
 ) -> FloatTensor<Flex> {
     let mut y = zeros([rows, columns]);
     if let Some(bias) = bias {
-        required(expect_shape(op, "bias", shape(&bias), &[columns]));
-        let bias = Floats::new(bias);
+        let bias = checked(op, bias, columns);
         let values = values_mut(&mut y);
         if !values.is_empty() {
             let rows = values.chunks_exact_mut(columns);
@@ -85,4 +100,10 @@ pub(super) fn with_bias(
         }
     }
     y
+}
+
+/// A bias for so many columns.
+fn checked(op: &'static str, bias: FloatTensor<Flex>, columns: usize) -> Floats {
+    required(expect_shape(op, "bias", shape(&bias), &[columns]));
+    Floats::new(bias)
 }

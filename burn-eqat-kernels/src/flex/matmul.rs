@@ -3,7 +3,7 @@
 
 use super::buffers::with_buffers;
 use super::level::Level;
-use super::matrix::{Matrix, Operand, Products, Reading};
+use super::matrix::{Matrix, Operand, Out, Products, Reading};
 use super::parallel::{self, Shared};
 use super::tile::{self, Values};
 use super::weight::Weight;
@@ -13,14 +13,43 @@ use std::ops::Range;
 /// The most rows and columns of a tile, 256 KiB of f32.
 const TILE_SIDE: usize = 256;
 
+/// The longest side of a tile along which products in bf16 are summed. More than in f32, so that fewer of them have sums to keep.
+#[cfg(target_arch = "x86_64")]
+const BF16_DEPTH: usize = 512;
+
 /// The fewest input rows of a thread, so that unpacking its tiles is a small part of the work.
 const MIN_ROWS: usize = 64;
 
 /// The fewest parts of `len` of at most [`TILE_SIDE`] each, cut at multiples of `unit`.
 fn tiles(len: usize, unit: usize) -> usize {
+    parts(TILE_SIDE, len, unit)
+}
+
+/// The fewest parts of `len` of at most `side` each, cut at multiples of `unit`.
+fn parts(side: usize, len: usize, unit: usize) -> usize {
     let units = len.div_ceil(unit).max(1);
-    let most = (TILE_SIDE / unit).max(1);
+    let most = (side / unit).max(1);
     units.div_ceil(most)
+}
+
+/// The parts of a side of the weight along which a product is summed, each in a single pass.
+fn depths(products: Products, len: usize, unit: usize) -> usize {
+    let side = match products {
+        Products::F32 => TILE_SIDE,
+        #[cfg(target_arch = "x86_64")]
+        Products::Bf16 => BF16_DEPTH,
+    };
+    parts(side, len, unit)
+}
+
+/// The passes of [`forward`].
+pub(super) fn forward_passes(products: Products, problem: &Problem) -> usize {
+    depths(products, problem.k, problem.block().fields)
+}
+
+/// The passes of [`input`].
+pub(super) fn input_passes(products: Products, problem: &Problem) -> usize {
+    depths(products, problem.n, 16)
 }
 
 /// The split of a matmul: `slabs` parts of the weight, and for each slab `chunks` of the input's rows if there are
@@ -66,19 +95,26 @@ impl Split {
     }
 }
 
-/// `y [m, n] = x [m, k] W + y`, where `y` has the bias or zeros before. The input has whole rows.
-pub(super) fn forward(
+/// `y [m, n] (+)= x [m, k] W`. The input has whole rows.
+///
+/// # Safety
+///
+/// `y` has this size, nobody else touches it, and it has sums if it is added to or there are more [passes](forward_passes) than
+/// one.
+pub(super) unsafe fn forward(
     level: Level,
     products: Products,
     weight: &Weight,
     x: Operand,
-    y: &mut [f32],
+    y: Out,
+    add: bool,
 ) {
-    let Problem { m, k, n, .. } = weight.problem;
-    let (x, y) = (Reading(x), Shared::new(y));
+    let Problem { k, n, .. } = weight.problem;
+    let x = Reading(x);
     let unit = weight.block().fields;
-    Split::new(&weight.problem, n, 16).run((n, 16), m, |columns, rows| {
-        let parts = tiles(k, unit);
+    let split = Split::new(&weight.problem, n, 16);
+    split.run((n, 16), weight.problem.m, |columns, rows| {
+        let parts = depths(products, k, unit);
         for at in 0..parts {
             let depth = parallel::part(k, unit, parts, at);
             with_buffers(depth.len() * columns.len(), |tile, _| {
@@ -88,27 +124,31 @@ pub(super) fn forward(
                 let left = x.get().from(rows.start, depth.start);
                 let right = Matrix::rows(tile, columns.len());
                 let sizes = [rows.len(), columns.len(), depth.len()];
-                let out = (y.at(rows.start * n + columns.start), n);
+                let out = y.from(rows.start, columns.start).in_pass(at, parts);
                 // SAFETY: sizes are those of the matrices, and each task has columns or rows of its own.
-                unsafe { products.multiply(sizes, out, true, 1.0, left, right) };
+                unsafe { products.multiply(sizes, out, add || at > 0, 1.0, left, right) };
             });
         }
     });
 }
 
 /// `dx [m, k] = grad [m, n] W^T`.
-pub(super) fn input(
+///
+/// # Safety
+///
+/// As of [`forward`], of `dx` and [`input_passes`].
+pub(super) unsafe fn input(
     level: Level,
     products: Products,
     weight: &Weight,
     grad: Operand,
-    dx: &mut [f32],
+    dx: Out,
 ) {
     let Problem { m, k, n, .. } = weight.problem;
-    let (grad, dx) = (Reading(grad), Shared::new(dx));
+    let grad = Reading(grad);
     let unit = weight.block().fields;
     Split::new(&weight.problem, k, unit).run((k, unit), m, |depth, rows| {
-        let parts = tiles(n, 16);
+        let parts = depths(products, n, 16);
         for at in 0..parts {
             let columns = parallel::part(n, 16, parts, at);
             with_buffers(depth.len() * columns.len(), |tile, _| {
@@ -118,7 +158,7 @@ pub(super) fn input(
                 let left = grad.get().from(rows.start, columns.start);
                 let right = Matrix::rows(tile, columns.len()).transposed();
                 let sizes = [rows.len(), depth.len(), columns.len()];
-                let out = (dx.at(rows.start * k + depth.start), k);
+                let out = dx.from(rows.start, depth.start).in_pass(at, parts);
                 // SAFETY: as in `forward`.
                 unsafe { products.multiply(sizes, out, at > 0, 1.0, left, right) };
             });
@@ -163,7 +203,7 @@ pub(super) fn scale(
                 let left = x.get().from(0, part.start).transposed();
                 let right = grad.get().from(0, columns.start);
                 let sizes = [part.len(), columns.len(), m];
-                let out = (dw.as_mut_ptr(), columns.len());
+                let out = Out::sums(dw.as_mut_ptr(), columns.len());
                 // SAFETY: sizes are those of the matrices, and the buffer is this thread's.
                 unsafe { products.multiply(sizes, out, false, 1.0, left, right) };
                 let to = (Shared::new(centered), columns.len());

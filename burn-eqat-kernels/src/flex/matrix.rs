@@ -1,9 +1,7 @@
 //! Products of dense matrices: in f32 by the `gemm` crate, which Flex uses too, or in bf16 ([`super::bf16`]).
 
 use super::level::Level;
-use burn::tensor::DType;
-#[cfg(target_arch = "x86_64")]
-use burn::tensor::bf16;
+use burn::tensor::{DType, bf16};
 
 /// A matrix in memory: its first element, and its strides between rows and between columns.
 #[derive(Clone, Copy)]
@@ -100,6 +98,82 @@ impl From<Matrix> for Operand {
     }
 }
 
+/// Where a product is written: a row-major matrix.
+///
+/// A product whose sum is longer than what is multiplied at a time is made in several *passes*, and adds to its sums in all but the
+/// first.
+#[derive(Clone, Copy)]
+pub(super) struct Out {
+    /// The sums; unused where they are rounded after a single pass.
+    pub sums: *mut f32,
+    /// Where the last pass writes the sums, rounded, in their place; null where they stay in f32.
+    #[cfg(target_arch = "x86_64")]
+    pub rounded: *mut bf16,
+    /// Numbers from row to row.
+    pub row: usize,
+}
+
+// SAFETY: each task writes only its own elements.
+unsafe impl Send for Out {}
+// SAFETY: as above.
+unsafe impl Sync for Out {}
+
+impl Out {
+    /// A matrix in f32.
+    pub fn sums(sums: *mut f32, row: usize) -> Self {
+        Out {
+            sums,
+            #[cfg(target_arch = "x86_64")]
+            rounded: std::ptr::null_mut(),
+            row,
+        }
+    }
+
+    /// The same, rounded by the last pass to there; for [`Products::Bf16`] only.
+    pub fn rounded_to(self, to: *mut bf16) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        return Out {
+            rounded: to,
+            ..self
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        unreachable!("products round to {to:p}")
+    }
+
+    /// The part from a row and a column on.
+    pub fn from(self, row: usize, column: usize) -> Self {
+        let at = row * self.row + column;
+        Out {
+            sums: self.sums.wrapping_add(at),
+            // Null stays null.
+            #[cfg(target_arch = "x86_64")]
+            rounded: if self.rounds() {
+                self.rounded.wrapping_add(at)
+            } else {
+                self.rounded
+            },
+            row: self.row,
+        }
+    }
+
+    /// The same in one of several passes: sums stay in f32 in all but the last.
+    pub fn in_pass(self, at: usize, passes: usize) -> Self {
+        if at + 1 < passes {
+            Out::sums(self.sums, self.row)
+        } else {
+            self
+        }
+    }
+
+    /// Whether the last pass rounds.
+    pub fn rounds(&self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return !self.rounded.is_null();
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+}
+
 /// What the numbers of products are rounded to before they are multiplied. Sums are in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Products {
@@ -122,15 +196,16 @@ impl Products {
         }
     }
 
-    /// `out [m, n] (+)= scale * left [m, k] * right [k, n]`, on this thread; `out` is row-major.
+    /// `out [m, n] (+)= scale * left [m, k] * right [k, n]`, on this thread.
     ///
     /// # Safety
     ///
-    /// The matrices have these sizes, and nobody else touches `out`.
+    /// The matrices have these sizes, and nobody else touches `out`. Products in f32 do not round. Those in bf16 have sums if there
+    /// is something to add to, or if they take [more passes than one](super::bf16::passes).
     pub unsafe fn multiply(
         self,
         sizes: [usize; 3],
-        out: (*mut f32, usize),
+        out: Out,
         add: bool,
         scale: f32,
         left: impl Into<Operand>,
@@ -155,21 +230,22 @@ impl Products {
 /// As there.
 unsafe fn multiply(
     [m, n, k]: [usize; 3],
-    (out, out_row): (*mut f32, usize),
+    out: Out,
     add: bool,
     scale: f32,
     left: Matrix,
     right: Matrix,
 ) {
+    debug_assert!(!out.rounds());
     // SAFETY: as of the caller.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            out,
+            out.sums,
             1,
-            out_row as isize,
+            out.row as isize,
             add,
             left.first,
             left.column as isize,

@@ -21,6 +21,7 @@ mod matrix;
 mod matvec;
 mod packed;
 mod parallel;
+mod product;
 #[cfg(target_arch = "x86_64")]
 mod repacked;
 mod select;
@@ -48,6 +49,7 @@ use level::Level;
 use linear::linear;
 use matrix::Products;
 use packed::{PackedTensors, ZeroPoints};
+use product::Product;
 use tensors::{Floats, Words, finish, shape, values_mut, zeros};
 use weight::Weight;
 
@@ -289,9 +291,13 @@ impl QuantOps for Flex {
         let products = Products::of(level, dtype);
         let grad = Floats::for_products(grad, products);
         let grad = grad.operand(packed.problem.n);
-        let mut dx = zeros([m, d_input]);
-        packed.with(|weight| matmul::input(level, products, weight, grad, values_mut(&mut dx)));
-        finish(dx, dtype)
+        let passes = matmul::input_passes(products, &packed.problem);
+        let mut dx = Product::new(products, [m, d_input], dtype, passes);
+        // SAFETY: it has this size, and the sums that so many passes need.
+        unsafe {
+            packed.with(|weight| matmul::input(level, products, weight, grad, dx.out()));
+            dx.finish(dtype)
+        }
     }
 
     fn quant_linear_backward_scale(

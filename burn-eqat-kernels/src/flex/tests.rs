@@ -5,7 +5,8 @@
 
 use super::fake_quantize::{Gradients, Quantizer};
 use super::level::Level;
-use super::matrix::{Matrix, Products};
+use super::matrix::{Matrix, Out, Products};
+use super::product::Product;
 use super::select::{self, strategies};
 use super::tensors::Floats;
 use super::weight::{Weight, Zeros};
@@ -14,7 +15,7 @@ use crate::Activations::{Exact, Int8};
 use crate::problem::Problem;
 use crate::{Activations, Bits, Fields, pack_codes, portable};
 use burn::backend::Flex;
-use burn::tensor::{DType, Shape, TensorData};
+use burn::tensor::{DType, Shape, TensorData, bf16};
 use burn_flex::FlexTensor;
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -48,6 +49,11 @@ pub(super) fn tensor(values: &[f32], shape: impl Into<Shape>) -> FlexTensor {
 
 pub(super) fn values(tensor: FlexTensor) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
+}
+
+fn rounded_to_bf16(values: &[f32]) -> Vec<f32> {
+    let rounded = values.iter().map(|value| bf16::from_f32(*value).to_f32());
+    rounded.collect()
 }
 
 /// The types of products at a level, each with its tolerance: that of f32, or two roundings to bf16.
@@ -270,8 +276,19 @@ proptest! {
                 for (products, tolerance) in products(level, 1e-6) {
                     let mut y = vec![0.0; m * n];
                     let x = Matrix::rows(&case.x, case.problem.k).into();
-                    matmul::forward(level, products, &weight, x, &mut y);
+                    let out = Out::sums(y.as_mut_ptr(), n);
+                    // SAFETY: the result has this size.
+                    unsafe { matmul::forward(level, products, &weight, x, out, true) };
                     close("a matmul by tiles", level, &y, tolerance);
+                    let mut product = Product::new(
+                        products, [m, n], DType::BF16, matmul::forward_passes(products, &case.problem),
+                    );
+                    // SAFETY: it has this size, and the sums that it needs.
+                    let rounded = unsafe {
+                        matmul::forward(level, products, &weight, x, product.out(), false);
+                        values(product.finish(DType::BF16))
+                    };
+                    assert_same("a matmul by tiles in bf16", level, &rounded, &rounded_to_bf16(&y));
                 }
                 if case.problem.aligned() && m <= 8 {
                     let mut y = vec![0.0; m * n];
@@ -313,8 +330,19 @@ proptest! {
                 for (products, tolerance) in products(level, 3e-5) {
                     let mut actual = vec![0.0; m * k];
                     let (x, grad) = (Matrix::rows(&case.x, k).into(), Matrix::rows(&case.grad, n).into());
-                    matmul::input(level, products, &weight, grad, &mut actual);
+                    let out = Out::sums(actual.as_mut_ptr(), k);
+                    // SAFETY: the result has this size.
+                    unsafe { matmul::input(level, products, &weight, grad, out) };
                     assert_near("dx", level, &actual, &dx, tolerance * dx_size);
+                    let mut product = Product::new(
+                        products, [m, k], DType::BF16, matmul::input_passes(products, &case.problem),
+                    );
+                    // SAFETY: it has this size, and the sums that it needs.
+                    let rounded = unsafe {
+                        matmul::input(level, products, &weight, grad, product.out());
+                        values(product.finish(DType::BF16))
+                    };
+                    assert_same("dx in bf16", level, &rounded, &rounded_to_bf16(&actual));
                     let (mut s, mut z) = (vec![0.0; groups * n], vec![0.0; groups * n]);
                     matmul::scale(level, products, &weight, x, grad, &mut s, &mut z);
                     assert_near("ds", level, &s, &ds, tolerance * ds_size);

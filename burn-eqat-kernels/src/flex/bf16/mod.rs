@@ -13,8 +13,8 @@ mod pack;
 mod tests;
 
 use super::level::Level;
-use super::matrix::{Matrix, Operand, Reading};
-use super::parallel::{self, Shared};
+use super::matrix::{Matrix, Operand, Out, Reading};
+use super::parallel;
 use burn::tensor::bf16;
 use kernel::{Left, Part};
 use pack::{Element, Order, pack};
@@ -38,7 +38,10 @@ const SIDE: usize = 96;
 
 /// Whether the CPU has the instruction, and the level allows it.
 pub(super) fn available(level: Level) -> bool {
-    level.name() == "avx512" && is_x86_feature_detected!("avx512bf16")
+    level.name() == "avx512"
+        && is_x86_feature_detected!("avx512bf16")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
 }
 
 thread_local! {
@@ -46,16 +49,22 @@ thread_local! {
     static BUFFERS: RefCell<[Vec<u32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
-/// `out [m, n] (+)= scale * left [m, k] * right [k, n]`, on this thread; `out` is row-major.
+/// The passes of a product whose sums are so long.
+pub(super) fn passes(k: usize) -> usize {
+    k.div_ceil(2 * PAIRS).max(1)
+}
+
+/// `out [m, n] (+)= scale * left [m, k] * right [k, n]`, on this thread.
 ///
 /// Requires [`available`], and neighbours of each operand in its rows or in its columns.
 ///
 /// # Safety
 ///
-/// The matrices have these sizes, and nobody else touches `out`.
+/// The matrices have these sizes, and nobody else touches `out`. It has sums if there is something to add to, or if there is more
+/// than one of the [`passes`].
 pub(super) unsafe fn multiply(
     sizes: [usize; 3],
-    out: (*mut f32, usize),
+    out: Out,
     add: bool,
     scale: f32,
     left: Operand,
@@ -80,7 +89,7 @@ pub(super) unsafe fn multiply(
 /// As there.
 unsafe fn multiply_of<L: Element, R: Element>(
     [m, n, k]: [usize; 3],
-    (out, out_row): (*mut f32, usize),
+    out: Out,
     add: bool,
     scale: f32,
     left: Matrix<L>,
@@ -98,6 +107,7 @@ unsafe fn multiply_of<L: Element, R: Element>(
             while depth == 0 || depth < k {
                 let len = (k - depth).min(2 * PAIRS);
                 let pairs = len.div_ceil(2);
+                let out = out.in_pass(depth / (2 * PAIRS), passes(k));
                 grow(rights, panels * pairs * COLUMNS);
                 for panel in 0..panels {
                     let lines = (columns - panel * COLUMNS).min(COLUMNS);
@@ -126,8 +136,7 @@ unsafe fn multiply_of<L: Element, R: Element>(
                                 pairs,
                                 rows,
                                 columns: (columns - column).min(COLUMNS),
-                                out: out.add(row * out_row + first + column),
-                                out_row,
+                                out: out.from(row, first + column),
                                 add: add || depth > 0,
                                 scale,
                             });
@@ -148,28 +157,21 @@ fn in_place<T: Element>(left: &Matrix<T>, first: *const T, len: usize) -> Option
     T::in_bf16(first).filter(|_| good)
 }
 
-/// `out [m, n] = left [m, k] * right [k, n]`, on all threads; `out` is row-major and dense.
+/// `out [m, n] = left [m, k] * right [k, n]`, on all threads.
 ///
 /// # Safety
 ///
 /// As of [`multiply`]; the operands may be read from any thread.
-pub(super) unsafe fn multiply_all(
-    [m, n, k]: [usize; 3],
-    out: &mut [f32],
-    left: Operand,
-    right: Operand,
-) {
-    assert_eq!(out.len(), m * n);
+pub(super) unsafe fn multiply_all([m, n, k]: [usize; 3], out: Out, left: Operand, right: Operand) {
     let threads = parallel::threads(m * n * k);
     let [rows, columns] = split(threads, [m, n]);
-    let out = Shared::new(out);
     let (left, right) = (Reading(left), Reading(right));
     parallel::each(rows * columns, threads, |at| {
         let (left, right) = (left.get(), right.get());
         let row = parallel::part(m, 1, rows, at / columns);
         let column = parallel::part(n, COLUMNS, columns, at % columns);
         let (left, right) = (left.from(row.start, 0), right.from(0, column.start));
-        let to = (out.at(row.start * n + column.start), n);
+        let to = out.from(row.start, column.start);
         // SAFETY: as of the caller; each task has its own part of the result.
         unsafe { multiply([row.len(), column.len(), k], to, false, 1.0, left, right) };
     });

@@ -1,9 +1,10 @@
 //! Products against f64 of operands that were rounded, on odd shapes, and on ones larger than all parts.
 
 use super::super::level::Level;
-use super::super::matrix::{Matrix, Operand};
-use super::{BLOCK, PAIRS, ROWS, available, multiply, multiply_all};
-use burn::tensor::bf16;
+use super::super::matrix::{Matrix, Operand, Out, Products};
+use super::super::product::Product;
+use super::{BLOCK, PAIRS, ROWS, available, multiply, multiply_all, passes};
+use burn::tensor::{DType, bf16};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -90,7 +91,16 @@ fn check(sizes: [usize; 3], left: Operand, right: Operand, exact: &[f64], what: 
     for (add, scale) in [(false, 1.0f32), (true, 0.25)] {
         let mut out = vec![before; m * out_row];
         // SAFETY: the operands were made with these sizes, and the CPU has the instructions.
-        unsafe { multiply(sizes, (out.as_mut_ptr(), out_row), add, scale, left, right) };
+        unsafe {
+            multiply(
+                sizes,
+                Out::sums(out.as_mut_ptr(), out_row),
+                add,
+                scale,
+                left,
+                right,
+            )
+        };
         for (i, row) in out.chunks(out_row).enumerate() {
             for (j, found) in row.iter().enumerate() {
                 if j >= n {
@@ -105,9 +115,27 @@ fn check(sizes: [usize; 3], left: Operand, right: Operand, exact: &[f64], what: 
     }
     let mut out = vec![f32::NAN; m * n];
     // SAFETY: as above.
-    unsafe { multiply_all(sizes, &mut out, left, right) };
+    unsafe { multiply_all(sizes, Out::sums(out.as_mut_ptr(), n), left, right) };
     for (found, exact) in out.iter().zip(exact) {
         assert_near(*found, *exact, k, what);
+    }
+    // Rounded by the last pass, there are no sums where that is the first, too.
+    for dtype in [DType::BF16, DType::F32] {
+        let mut product = Product::new(Products::Bf16, [m, n], dtype, passes(k));
+        // SAFETY: as above; it has the sums that it needs.
+        let product = unsafe {
+            multiply_all(sizes, product.out(), left, right);
+            product.finish(dtype)
+        };
+        assert_eq!(product.dtype(), dtype);
+        let found: Vec<f32> = product.into_data().iter().collect();
+        for (found, sum) in found.iter().zip(&out) {
+            let expected = match dtype {
+                DType::BF16 => bf16::from_f32(*sum).to_f32(),
+                _ => *sum,
+            };
+            assert_eq!(*found, expected, "{what}, {dtype:?}");
+        }
     }
 }
 
@@ -152,6 +180,15 @@ fn nothing_along_the_sum_gives_zeros() {
     let none = Operand::F32(Matrix::rows(&[], 1));
     let mut out = vec![7.0; 6];
     // SAFETY: nothing is read.
-    unsafe { multiply([2, 3, 0], (out.as_mut_ptr(), 3), false, 1.0, none, none) };
+    unsafe {
+        multiply(
+            [2, 3, 0],
+            Out::sums(out.as_mut_ptr(), 3),
+            false,
+            1.0,
+            none,
+            none,
+        )
+    };
     assert_eq!(out, [0.0; 6]);
 }

@@ -3,7 +3,7 @@
 
 use super::super::buffers::with_buffers;
 use super::super::level::Level;
-use super::super::matrix::{Matrix, Products};
+use super::super::matrix::{Matrix, Out, Products};
 use super::super::parallel::{self, Shared};
 use super::elementwise::{Elementwise, each};
 use super::heads::Heads;
@@ -99,8 +99,14 @@ impl CausalAttention {
             let values = (self.v).matrix(tile.batch, tile.kv_head, tile.keys.start);
             let sizes = [rows, self.v.width, keys];
             let weights = Matrix::rows(weights, keys);
-            self.products
-                .multiply(sizes, (to, out.stride()), false, 1.0, weights, values);
+            self.products.multiply(
+                sizes,
+                Out::sums(to, out.stride()),
+                false,
+                1.0,
+                weights,
+                values,
+            );
         });
     }
 
@@ -137,13 +143,13 @@ impl CausalAttention {
         let [keys_of, values] = [self.k, self.v].map(of_keys);
         let keys_to = |heads: &Heads| {
             let first = heads.at(tile.batch, tile.kv_head, tile.keys.start);
-            (first, heads.stride())
+            Out::sums(first, heads.stride())
         };
         let q_to = to.q.at(tile.batch, tile.head, tile.rows.start);
         // SAFETY: heads have these positions; those of the results are this task's.
         with_buffers(rows * keys, |weights, slopes| unsafe {
             self.scores(tile, weights);
-            let (sizes, slopes_to) = ([rows, keys, v_width], (slopes.as_mut_ptr(), keys));
+            let (sizes, slopes_to) = ([rows, keys, v_width], Out::sums(slopes.as_mut_ptr(), keys));
             self.products
                 .multiply(sizes, slopes_to, false, 1.0, grad, values.transposed());
             level.run(SoftmaxBackward {
@@ -166,7 +172,7 @@ impl CausalAttention {
             let (sizes, by_key) = ([keys, width, rows], slopes.transposed());
             self.products
                 .multiply(sizes, keys_to(&to.k), true, 1.0, by_key, queries);
-            let (sizes, q_to) = ([rows, width, keys], (q_to, to.q.stride()));
+            let (sizes, q_to) = ([rows, width, keys], Out::sums(q_to, to.q.stride()));
             self.products
                 .multiply(sizes, q_to, false, 1.0, slopes, keys_of);
         });
@@ -181,7 +187,10 @@ impl CausalAttention {
         let (rows, keys) = (tile.rows.len(), tile.keys.len());
         let queries = self.q.matrix(tile.batch, tile.head, tile.rows.start);
         let by = self.k.matrix(tile.batch, tile.kv_head, tile.keys.start);
-        let (sizes, to) = ([rows, keys, self.q.width], (scores.as_mut_ptr(), keys));
+        let (sizes, to) = (
+            [rows, keys, self.q.width],
+            Out::sums(scores.as_mut_ptr(), keys),
+        );
         // SAFETY: as of the caller.
         unsafe {
             self.products
@@ -197,10 +206,17 @@ fn seen(own: usize, window: Option<usize>) -> Range<usize> {
     end - window.unwrap_or(end).min(end)..end
 }
 
-/// Writes zeros for the keys that a row does not attend to.
-fn hide(row: &mut [f32], seen: &Range<usize>) {
-    row[..seen.start].fill(0.0);
-    row[seen.end..].fill(0.0);
+/// Writes zeros for the keys that a row does not attend to, and `edge` in the vectors that have keys of both kinds. Returns the
+/// vectors of the others: whole ones, unless the row ends within the last.
+#[inline(always)]
+fn hide<S: Simd>(row: &mut [f32], seen: Range<usize>, edge: f32) -> Range<usize> {
+    let lanes = S::lanes32();
+    let around = seen.start / lanes * lanes..seen.end.next_multiple_of(lanes).min(row.len());
+    row[..around.start].fill(0.0);
+    row[around.start..seen.start].fill(edge);
+    row[seen.end..around.end].fill(edge);
+    row[around.end..].fill(0.0);
+    around
 }
 
 /// Turns scores into weights.
@@ -242,8 +258,8 @@ impl WithSimd for Softmax<'_> {
     fn with_simd<S: Simd>(self) {
         for (row, weights) in self.weights.chunks_exact_mut(self.keys).enumerate() {
             let seen = seen(self.own + row, self.window);
-            hide(weights, &seen);
-            let weights = &mut weights[seen];
+            let vectors = hide::<S>(weights, seen, f32::NEG_INFINITY);
+            let weights = &mut weights[vectors];
             let (len, to) = (weights.len(), weights.as_mut_ptr());
             let (mut largest, mut sum) = (f32::NEG_INFINITY.splat::<S>(), 0f32.splat::<S>());
             // SAFETY: there are so many numbers, and a logarithm a row.
@@ -315,15 +331,16 @@ impl WithSimd for SoftmaxBackward<'_> {
             // SAFETY: the matrices have these rows.
             let mean = unsafe { dot::<S>(out, grad, self.width) };
             let seen = seen(self.own + row, self.window);
-            hide(weights, &seen);
-            hide(slopes, &seen);
+            hide::<S>(slopes, seen.clone(), 0.0);
+            // A score of minus infinity has neither weight nor slope.
+            let vectors = hide::<S>(weights, seen, f32::NEG_INFINITY);
             let op = Slope {
                 log: self.logs[row],
                 mean,
                 scale: self.scale,
             };
-            let len = seen.len();
-            let both = [weights, slopes].map(|values| values[seen.clone()].as_mut_ptr());
+            let len = vectors.len();
+            let both = [weights, slopes].map(|values| values[vectors.clone()].as_mut_ptr());
             // SAFETY: there are so many of each.
             unsafe { each::<S, 2, 2>(op, both.map(|values| values.cast_const()), both, len) };
         }

@@ -3,7 +3,8 @@
 use super::super::bf16;
 use super::super::cast::cast;
 use super::super::level::Level;
-use super::super::matrix::{Matrix, Operand};
+use super::super::matrix::{Matrix, Operand, Products};
+use super::super::product::Product;
 use super::super::tensors::shape;
 use super::arguments::{Argument, Arguments};
 use super::contiguous;
@@ -13,8 +14,8 @@ use burn::backend::autodiff::{
     grads::Gradients,
     ops::{Backward, Ops},
 };
-use burn::tensor::{Bytes, DType, Shape, Tensor};
-use burn_flex::{FlexTensor, Layout};
+use burn::tensor::{DType, Shape, Tensor};
+use burn_flex::FlexTensor;
 
 /// Whether the CPU multiplies in bf16.
 pub(crate) fn multiplies_bf16() -> bool {
@@ -26,17 +27,16 @@ pub(crate) fn linear<const D: usize>(x_weight: Arguments<2>) -> Tensor<D> {
     x_weight.run(LinearGradient, |[x, weight]| {
         let x = contiguous(x);
         let (sides, dtype) = (shape(&x).to_vec(), x.dtype());
-        let y = product(&rows(&x), &weight);
+        let y = product(&rows(&x), &weight, dtype);
         let mut to = sides;
         *to.last_mut().expect("an axis of inputs") = shape(&weight)[1];
-        let y = cast(y.reshape(Shape::from(to)), dtype);
-        (y, [x, weight])
+        (y.reshape(Shape::from(to)), [x, weight])
     })
 }
 
 /// A product in f32 of operands that are rounded to bf16; requires [`multiplies_bf16`].
 pub(crate) fn matmul(left: Argument, right: Argument) -> Tensor<2> {
-    Tensor::from_primitive::<Flex>(product(&left.values(), &right.values()))
+    Tensor::from_primitive::<Flex>(product(&left.values(), &right.values(), DType::F32))
 }
 
 /// The matrix of all positions of a contiguous tensor.
@@ -73,22 +73,19 @@ fn operand(matrix: &FlexTensor) -> Option<Operand> {
     })
 }
 
-/// `left [m, k] right [k, n]`, in f32.
-fn product(left: &FlexTensor, right: &FlexTensor) -> FlexTensor {
+/// `left [m, k] right [k, n]`, in this type.
+fn product(left: &FlexTensor, right: &FlexTensor, dtype: DType) -> FlexTensor {
     let ([m, k], [same, n]) = (sides(left), sides(right));
     assert_eq!(k, same, "operands fit together");
     let (left, right) = (readable(left), readable(right));
-    let mut out = Vec::with_capacity(m * n);
     let [left, right] = [&left, &right]
         .map(|matrix| operand(matrix).expect("it was made contiguous where it had no neighbours"));
-    // SAFETY: there is room for so many numbers, and all are written. Operands have these sizes.
+    let mut product = Product::new(Products::Bf16, [m, n], dtype, bf16::passes(k));
+    // SAFETY: operands and the result have these sizes, and the result the sums that so many passes need.
     unsafe {
-        let to = std::slice::from_raw_parts_mut(out.as_mut_ptr(), m * n);
-        bf16::multiply_all([m, n, k], to, left, right);
-        out.set_len(m * n);
+        bf16::multiply_all([m, n, k], product.out(), left, right);
+        product.finish(dtype)
     }
-    let layout = Layout::contiguous(Shape::new([m, n]));
-    FlexTensor::new(Bytes::from_elems(out), layout, DType::F32)
 }
 
 fn sides(matrix: &FlexTensor) -> [usize; 2] {
@@ -129,13 +126,12 @@ impl Backward<Flex, 2> for LinearGradient {
         let grad = rows(&grad);
         let [by_x, by_weight] = ops.parents;
         if let Some(node) = by_x {
-            let dx = product(&grad, &weight.clone().transpose(0, 1));
-            let dx = cast(dx.reshape(x.layout().shape().clone()), x.dtype());
-            grads.register::<Flex>(node.id, dx);
+            let dx = product(&grad, &weight.clone().transpose(0, 1), x.dtype());
+            grads.register::<Flex>(node.id, dx.reshape(x.layout().shape().clone()));
         }
         if let Some(node) = by_weight {
-            let dw = product(&rows(x).transpose(0, 1), &grad);
-            grads.register::<Flex>(node.id, cast(dw, weight.dtype()));
+            let dw = product(&rows(x).transpose(0, 1), &grad, weight.dtype());
+            grads.register::<Flex>(node.id, dw);
         }
     }
 }
