@@ -14,6 +14,9 @@ use std::ops::Range;
 /// Positions of a tile.
 const TILE_POSITIONS: usize = 64;
 
+/// A tile of more rows than these has a part of its keys that the first half of its rows does not attend to, and that is left out.
+const CORNER: usize = 32;
+
 /// The operands of attention. The `positions` queries are at the last of the keys' positions. Query heads that share
 /// a key head follow each other.
 #[derive(Clone, Copy)]
@@ -34,6 +37,17 @@ struct PositionTile {
     keys: Range<usize>,
     /// The index of the first row's own key.
     own: usize,
+}
+
+impl PositionTile {
+    /// Rows and keys of the tile, in parts that leave out the second half's own keys for the first half of the rows.
+    fn parts(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+        let (rows, keys) = (self.rows.len(), self.keys.len());
+        let half = if rows > CORNER { rows / 2 } else { rows };
+        let common = self.own + half;
+        let corner = (half < rows).then_some((half..rows, common..keys));
+        std::iter::once((0..rows, 0..common)).chain(corner)
+    }
 }
 
 /// Gradients by queries, keys and values; the last two must be zeros before.
@@ -84,10 +98,9 @@ impl CausalAttention {
     }
 
     fn forward_tile(&self, level: Level, tile: &PositionTile, out: Heads, logs: Shared) {
-        let (rows, keys) = (tile.rows.len(), tile.keys.len());
-        let to = out.at(tile.batch, tile.head, tile.rows.start);
+        let keys = tile.keys.len();
         // SAFETY: heads have these positions; those of the result are this task's.
-        with_buffers(rows * keys, |weights, _| unsafe {
+        with_buffers(tile.rows.len() * keys, |weights, _| unsafe {
             self.scores(tile, weights);
             level.run(Softmax {
                 weights,
@@ -96,17 +109,15 @@ impl CausalAttention {
                 window: self.window,
                 logs,
             });
-            let values = (self.v).matrix(tile.batch, tile.kv_head, tile.keys.start);
-            let sizes = [rows, self.v.width, keys];
             let weights = Matrix::rows(weights, keys);
-            self.products.multiply(
-                sizes,
-                Out::sums(to, out.stride()),
-                false,
-                1.0,
-                weights,
-                values,
-            );
+            for (rows, keys) in tile.parts() {
+                let values = self.v.of_keys(tile, &keys);
+                let sizes = [rows.len(), self.v.width, keys.len()];
+                let to = out.to_rows(tile, &rows);
+                let weights = weights.from(rows.start, keys.start);
+                self.products
+                    .multiply(sizes, to, keys.start > 0, 1.0, weights, values);
+            }
         });
     }
 
@@ -135,23 +146,19 @@ impl CausalAttention {
         logs: &[f32],
         to: Gradients,
     ) {
-        let (rows, keys) = (tile.rows.len(), tile.keys.len());
+        let keys = tile.keys.len();
         let (width, v_width) = (self.q.width, self.v.width);
-        let of_rows = |heads: Heads| heads.matrix(tile.batch, tile.head, tile.rows.start);
-        let [out, grad, queries] = [out, grad, self.q].map(of_rows);
-        let of_keys = |heads: Heads| heads.matrix(tile.batch, tile.kv_head, tile.keys.start);
-        let [keys_of, values] = [self.k, self.v].map(of_keys);
-        let keys_to = |heads: &Heads| {
-            let first = heads.at(tile.batch, tile.kv_head, tile.keys.start);
-            Out::sums(first, heads.stride())
-        };
-        let q_to = to.q.at(tile.batch, tile.head, tile.rows.start);
         // SAFETY: heads have these positions; those of the results are this task's.
-        with_buffers(rows * keys, |weights, slopes| unsafe {
+        with_buffers(tile.rows.len() * keys, |weights, slopes| unsafe {
             self.scores(tile, weights);
-            let (sizes, slopes_to) = ([rows, keys, v_width], Out::sums(slopes.as_mut_ptr(), keys));
-            self.products
-                .multiply(sizes, slopes_to, false, 1.0, grad, values.transposed());
+            for (rows, of) in tile.parts() {
+                let sizes = [rows.len(), of.len(), v_width];
+                let to = Out::sums(slopes.as_mut_ptr(), keys).from(rows.start, of.start);
+                let (grad, values) = (grad.of_rows(tile, &rows), self.v.of_keys(tile, &of));
+                self.products
+                    .multiply(sizes, to, false, 1.0, grad, values.transposed());
+            }
+            let all = 0..tile.rows.len();
             level.run(SoftmaxBackward {
                 weights,
                 slopes,
@@ -159,43 +166,72 @@ impl CausalAttention {
                 own: tile.own,
                 window: self.window,
                 logs,
-                out,
-                grad,
+                out: out.of_rows(tile, &all),
+                grad: grad.of_rows(tile, &all),
                 width: v_width,
                 scale: self.scale(),
             });
-            let weights = Matrix::rows(weights, keys).transposed();
-            let slopes = Matrix::rows(slopes, keys);
-            let sizes = [keys, v_width, rows];
-            self.products
-                .multiply(sizes, keys_to(&to.v), true, 1.0, weights, grad);
-            let (sizes, by_key) = ([keys, width, rows], slopes.transposed());
-            self.products
-                .multiply(sizes, keys_to(&to.k), true, 1.0, by_key, queries);
-            let (sizes, q_to) = ([rows, width, keys], Out::sums(q_to, to.q.stride()));
-            self.products
-                .multiply(sizes, q_to, false, 1.0, slopes, keys_of);
+            let (weights, slopes) = (Matrix::rows(weights, keys), Matrix::rows(slopes, keys));
+            for (rows, of) in tile.parts() {
+                let weights = weights.from(rows.start, of.start).transposed();
+                let slopes = slopes.from(rows.start, of.start);
+                let grad = grad.of_rows(tile, &rows);
+                let (queries, keys) = (self.q.of_rows(tile, &rows), self.k.of_keys(tile, &of));
+                let (sizes, to_v) = ([of.len(), v_width, rows.len()], to.v.to_keys(tile, &of));
+                self.products
+                    .multiply(sizes, to_v, true, 1.0, weights, grad);
+                let (sizes, to_k) = ([of.len(), width, rows.len()], to.k.to_keys(tile, &of));
+                self.products
+                    .multiply(sizes, to_k, true, 1.0, slopes.transposed(), queries);
+                let (sizes, to_q) = ([rows.len(), width, of.len()], to.q.to_rows(tile, &rows));
+                self.products
+                    .multiply(sizes, to_q, of.start > 0, 1.0, slopes, keys);
+            }
         });
     }
 
-    /// Scaled dot products of a tile's queries and keys, `[rows, keys]`.
+    /// Scaled dot products of a tile's queries and keys, `[rows, keys]`, but for those that no [part](PositionTile::parts) has.
     ///
     /// # Safety
     ///
     /// The tile belongs to these heads.
     unsafe fn scores(&self, tile: &PositionTile, scores: &mut [f32]) {
-        let (rows, keys) = (tile.rows.len(), tile.keys.len());
-        let queries = self.q.matrix(tile.batch, tile.head, tile.rows.start);
-        let by = self.k.matrix(tile.batch, tile.kv_head, tile.keys.start);
-        let (sizes, to) = (
-            [rows, keys, self.q.width],
-            Out::sums(scores.as_mut_ptr(), keys),
-        );
-        // SAFETY: as of the caller.
-        unsafe {
-            self.products
-                .multiply(sizes, to, false, self.scale(), queries, by.transposed())
-        };
+        let scores = Out::sums(scores.as_mut_ptr(), tile.keys.len());
+        for (rows, keys) in tile.parts() {
+            let (queries, by) = (self.q.of_rows(tile, &rows), self.k.of_keys(tile, &keys));
+            let sizes = [rows.len(), keys.len(), self.q.width];
+            let to = scores.from(rows.start, keys.start);
+            // SAFETY: as of the caller.
+            unsafe {
+                self.products
+                    .multiply(sizes, to, false, self.scale(), queries, by.transposed())
+            };
+        }
+    }
+}
+
+/// Positions of a tile's own heads.
+impl Heads {
+    /// Rows of a tile, for reading.
+    fn of_rows(&self, tile: &PositionTile, rows: &Range<usize>) -> Matrix {
+        self.matrix(tile.batch, tile.head, tile.rows.start + rows.start)
+    }
+
+    /// Keys of a tile, for reading.
+    fn of_keys(&self, tile: &PositionTile, keys: &Range<usize>) -> Matrix {
+        self.matrix(tile.batch, tile.kv_head, tile.keys.start + keys.start)
+    }
+
+    /// Rows of a tile, for writing.
+    fn to_rows(&self, tile: &PositionTile, rows: &Range<usize>) -> Out {
+        let first = self.at(tile.batch, tile.head, tile.rows.start + rows.start);
+        Out::sums(first, self.stride())
+    }
+
+    /// Keys of a tile, for writing.
+    fn to_keys(&self, tile: &PositionTile, keys: &Range<usize>) -> Out {
+        let first = self.at(tile.batch, tile.kv_head, tile.keys.start + keys.start);
+        Out::sums(first, self.stride())
     }
 }
 
