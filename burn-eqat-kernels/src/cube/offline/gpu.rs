@@ -28,6 +28,47 @@ pub(super) struct Gpu {
     pub mma: bool,
 }
 
+/// An A100.
+const SM_80: Gpu = Gpu {
+    arch: "sm_80",
+    multiprocessors: 108,
+    shared: 163 << 10,
+    plane: 32,
+    matrix: true,
+    mma: true,
+};
+
+/// An H100.
+pub(super) const SM_90: Gpu = Gpu {
+    arch: "sm_90",
+    multiprocessors: 132,
+    shared: 227 << 10,
+    ..SM_80
+};
+
+/// An RX 9070 (RDNA 4), with planes of 32 and matrix units.
+const GFX1201: Gpu = Gpu {
+    arch: "gfx1201",
+    multiprocessors: 64,
+    shared: 64 << 10,
+    plane: 32,
+    matrix: true,
+    mma: false,
+};
+
+/// An MI300 (CDNA 3), with planes of 64. CubeCL's LLVM compiler does not use its matrix units.
+const GFX942: Gpu = Gpu {
+    arch: "gfx942",
+    multiprocessors: 304,
+    plane: 64,
+    matrix: false,
+    ..GFX1201
+};
+
+pub(super) const NVIDIA: [Gpu; 2] = [SM_80, SM_90];
+
+pub(super) const AMD: [Gpu; 2] = [GFX1201, GFX942];
+
 impl Gpu {
     /// Column vectors side by side in a plane, as the first strategy of few rows has them.
     pub fn lanes(&self) -> usize {

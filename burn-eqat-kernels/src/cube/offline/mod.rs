@@ -1,4 +1,4 @@
-//! Every kernel compiled to PTX, to CUDA C++ and to AMD's instructions, without a GPU, and looked at: that words come in loads of 16 bytes, that
+//! Every kernel compiled to PTX, to CUDA and HIP C++ and to AMD's instructions, without a GPU, and looked at: that words come in loads of 16 bytes, that
 //! matrix units multiply, that planes shuffle, and that nothing is in local memory.
 //!
 //! The kernels are those of launches for a layer of 28672 x 8192 in groups of 64, by the plans of [`plan`](super::plan) for the

@@ -9,26 +9,6 @@ use cubecl_llvm::nvptx::ptx_version::PtxVersion;
 use cubecl_llvm::{LlvmTarget, PlironArtifact, PlironCompiler, PlironOptions};
 use std::ffi::CStr;
 
-/// An A100.
-pub(super) const SM_80: Gpu = Gpu {
-    arch: "sm_80",
-    multiprocessors: 108,
-    shared: 163 << 10,
-    plane: 32,
-    matrix: true,
-    mma: true,
-};
-
-/// An H100.
-pub(super) const SM_90: Gpu = Gpu {
-    arch: "sm_90",
-    multiprocessors: 132,
-    shared: 227 << 10,
-    ..SM_80
-};
-
-pub(super) const ALL: [Gpu; 2] = [SM_80, SM_90];
-
 /// What a kernel compiles to.
 pub(super) fn compile(gpu: &Gpu, kernel: KernelDefinition) -> Ptx {
     let capability = gpu.arch.strip_prefix("sm_").expect("it is NVIDIA's");

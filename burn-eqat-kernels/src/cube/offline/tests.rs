@@ -1,6 +1,6 @@
 #[cfg(feature = "offline-amd")]
 use super::amd;
-use super::gpu::Gpu;
+use super::gpu::{self, Gpu};
 use super::kernels::{Kernel, Uses, kernels};
 use super::{cpp, nvidia};
 use crate::Bits;
@@ -67,7 +67,7 @@ fn for_each(gpu: &Gpu, compiler: &str, types: &[DType], mut run: impl FnMut(&str
 #[test]
 fn every_kernel_is_what_it_should_be() {
     let (dir, mut wrong) = (dir(), Wrong::default());
-    for gpu in nvidia::ALL {
+    for gpu in gpu::NVIDIA {
         for_each(&gpu, gpu.arch, &TYPES, |name, kernel| {
             let ptx = nvidia::compile(&gpu, kernel.definition);
             if let Some(dir) = &dir {
@@ -86,24 +86,47 @@ fn every_kernel_is_what_it_should_be() {
     wrong.none();
 }
 
-/// The same by CubeCL's C++ compiler, for one GPU: what it writes does not depend on which.
+/// The same by CubeCL's C++ compiler for CUDA, for one GPU: what it writes does not depend on which.
 #[test]
-fn every_kernel_is_so_in_cpp() {
+fn every_kernel_is_so_in_cuda() {
     let (dir, mut wrong) = (dir(), Wrong::default());
-    for_each(&nvidia::SM_90, "cpp", &TYPES, |name, kernel| {
-        let source = cpp::source(kernel.definition);
+    for_each(&gpu::SM_90, "cpp", &TYPES, |name, kernel| {
+        let source = cpp::cuda(kernel.definition);
         if let Some(dir) = &dir {
             std::fs::write(dir.join(file_name(name, "cu")), &source).unwrap();
         }
-        let has = |part: &str| source.contains(part);
-        let found = Uses {
-            wide_loads: has("uint32_t_4 const* const __restrict__"),
-            matrix: has("wmma::mma_sync") || has("mma.sync.aligned"),
-            shuffles: has("__shfl"),
-        };
-        wrong.unless_used(name, kernel.uses, found);
+        let matrix = ["wmma::mma_sync", "mma.sync.aligned"];
+        wrong.unless_used(name, kernel.uses, uses_of(&source, matrix));
     });
     wrong.none();
+}
+
+/// The same by its C++ compiler for HIP.
+#[test]
+fn every_kernel_is_so_in_hip() {
+    let (dir, mut wrong) = (dir(), Wrong::default());
+    for gpu in gpu::AMD {
+        let compiler = format!("hip {}", gpu.arch);
+        for_each(&gpu, &compiler, &TYPES, |name, kernel| {
+            let source = cpp::hip(&gpu, kernel.definition);
+            if let Some(dir) = &dir {
+                std::fs::write(dir.join(file_name(name, "hip")), &source).unwrap();
+            }
+            let matrix = ["wmma::mma_sync", "__builtin_amdgcn_wmma"];
+            wrong.unless_used(name, kernel.uses, uses_of(&source, matrix));
+        });
+    }
+    wrong.none();
+}
+
+/// What C++ source uses; `matrix` are the names of what multiplies by matrix units.
+fn uses_of(source: &str, matrix: [&str; 2]) -> Uses {
+    let has = |part: &str| source.contains(part);
+    Uses {
+        wide_loads: has("uint32_t_4 const* const __restrict__"),
+        matrix: matrix.into_iter().any(has),
+        shuffles: has("__shfl"),
+    }
 }
 
 /// The same by CubeCL's compiler for AMD. It keeps the assembly if it finds a variable, so a process of its own has that.
@@ -124,7 +147,7 @@ fn every_kernel_is_so_for_amd() {
         return;
     }
     let (dir, mut wrong) = (dir(), Wrong::default());
-    for gpu in amd::ALL {
+    for gpu in gpu::AMD {
         // In f16 only the names of instructions differ from those in bf16.
         for_each(
             &gpu,
