@@ -45,7 +45,7 @@ pub use burn_eqat_kernels::Bits;
 pub use compute_type::{ComputeType, ComputeTypeError};
 pub use inference::InferenceConfig;
 pub use module::{FakeQuant, LayerSize, Packed, Quantize, QuantizeError, SizeReport, Weights};
-pub use nn::{MergedLinears, QuantLinear, QuantLinearConfig};
+pub use nn::{MergedLinears, QuantLinear, QuantLinearConfig, linears_of_norm};
 pub use quantizer::{StartValues, StartValuesError, min_max_start, quantize_codes, searched_start};
 pub use recipe::{
     Comparison, EfficientQat, EfficientQatConfig, Method, Observer, PhaseLoaders, Stage, StageName,

@@ -250,9 +250,9 @@ fn both_phases_end_where_f32_does() {
             assert_eq!(actual.len(), expected.len());
             for (actual, expected) in actual.iter().zip(expected) {
                 let off = (actual / expected - 1.0).abs();
-                // A block's error is small, and some of it is of codes that round differently.
+                // A block's error is small, and some of it is of codes that round differently; as often it is less.
                 let most = match phase {
-                    Phase::BlockAp => 0.15,
+                    Phase::BlockAp => 0.3,
                     Phase::E2eAp | Phase::E2eQp => 0.005,
                 };
                 assert!(off < most, "{phase:?}: {actual} {expected}");

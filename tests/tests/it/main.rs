@@ -22,6 +22,7 @@ mod kept_teacher;
 mod lm;
 mod lookahead;
 mod merged_linears;
+mod of_norm;
 mod packed_head;
 mod phases;
 mod probed_rates;

@@ -7,7 +7,7 @@ use burn::nn::{RmsNorm, RmsNormConfig};
 use burn::tensor::{Device, Tensor};
 use burn_eqat::kernels::transformer::causal_attention;
 use burn_eqat::lm::KvCache;
-use burn_eqat::{MergedLinears, QuantLinear, QuantLinearConfig};
+use burn_eqat::{MergedLinears, QuantLinear, QuantLinearConfig, linears_of_norm};
 
 /// Causal self-attention with grouped queries: several query heads share a key and value head.
 #[derive(Module, Debug)]
@@ -70,13 +70,11 @@ impl Attention {
         self.qkv = merged(layers);
     }
 
-    /// Queries, keys and values, `[batch, seq, heads * head_dim]`.
-    fn project(&self, x: Tensor<3>) -> [Tensor<3>; 3] {
+    /// Queries, keys and values of the normed input, `[batch, seq, heads * head_dim]`.
+    fn project(&self, norm: &RmsNorm, x: Tensor<3>) -> [Tensor<3>; 3] {
         match &self.qkv {
-            Some(layers) => layers.forward(x),
-            None => {
-                [&self.q_proj, &self.k_proj, &self.v_proj].map(|layer| layer.forward(x.clone()))
-            }
+            Some(layers) => layers.forward(normed(norm, x)),
+            None => linears_of_norm(norm, [&self.q_proj, &self.k_proj, &self.v_proj], x),
         }
     }
 
@@ -85,12 +83,18 @@ impl Attention {
         2 * self.kv_heads * self.head_dim
     }
 
-    /// Attends over the input and the positions in the cache.
+    /// Attends over the normed input and the positions in the cache.
     ///
     /// # Shapes
     ///
     /// - input and output: `[batch, seq, hidden]`
-    pub fn forward(&self, x: Tensor<3>, rope: &Rope, cache: Option<&mut KvCache>) -> Tensor<3> {
+    pub fn forward(
+        &self,
+        norm: &RmsNorm,
+        x: Tensor<3>,
+        rope: &Rope,
+        cache: Option<&mut KvCache>,
+    ) -> Tensor<3> {
         let [batch, seq, _] = x.dims();
         let start = cache.as_ref().map_or(0, |cache| cache.len());
         let heads = |t: Tensor<3>, heads| -> Tensor<4> {
@@ -101,7 +105,7 @@ impl Attention {
             Some(norm) => normed(norm, x),
             None => x,
         };
-        let [q, k, v] = self.project(x);
+        let [q, k, v] = self.project(norm, x);
         let (q, k) = (heads(q, self.heads), heads(k, self.kv_heads));
         let q = rope.apply(normed(&self.q_norm, q), start);
         let k = rope.apply(normed(&self.k_norm, k), start);

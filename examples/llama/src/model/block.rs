@@ -45,8 +45,7 @@ impl DecoderBlock {
 
     /// Runs the block; input and output are `[batch, seq, hidden]`.
     pub fn forward(&self, x: Tensor<3>, rope: &Rope, cache: Option<&mut KvCache>) -> Tensor<3> {
-        let attended =
-            (self.self_attn).forward(normed(&self.input_layernorm, x.clone()), rope, cache);
+        let attended = (self.self_attn).forward(&self.input_layernorm, x.clone(), rope, cache);
         let x = x + attended;
         let fed = (self.mlp).forward(normed(&self.post_attention_layernorm, x.clone()));
         x + fed
