@@ -94,7 +94,8 @@ fn numbers(model: &Llama) -> Vec<Vec<u8>> {
 
 #[test]
 fn rates_that_are_too_low_are_raised_and_too_high_lowered() {
-    for (rate, raised) in [(1e-4, true), (4.0, false)] {
+    // From twice a step size on, all rates are as bad.
+    for (rate, raised) in [(1e-4, true), (1.0, false)] {
         let mut heard = Heard::default();
         run(&config(rate), None, &mut heard).unwrap();
         let Some(Rate::InSteps(found)) = heard.rates.map(|rates| rates.weights) else {
