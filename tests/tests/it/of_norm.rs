@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::nn::{RmsNorm, RmsNormConfig};
-use burn::tensor::{Device, Distribution, FloatDType, Tensor};
+use burn::tensor::{Device, Distribution, FloatDType, Tensor, s};
 use burn_eqat::{QuantLinear, QuantLinearConfig, Quantize, Scheme, Weights, linears_of_norm};
 use burn_eqat_tests::{assert_near, seeded, values};
 
@@ -52,7 +52,7 @@ fn layers_of_a_norm_are_those_of_its_output() {
     let mut norm = RmsNormConfig::new(48).init(&device);
     // A gain of zero, too, whose gradient is not.
     let gain = Tensor::<1>::random([48], uniform, &device);
-    let gain = gain.slice_assign([0..1], Tensor::zeros([1], &device));
+    let gain = gain.slice_assign(s![0..1], Tensor::zeros([1], &device));
     norm.gamma = norm.gamma.map(|_| gain);
     let layer = |d_output| QuantLinearConfig::new(48, d_output).init(&device);
     let dense = Normed {

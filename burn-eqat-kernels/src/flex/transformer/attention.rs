@@ -213,23 +213,23 @@ impl CausalAttention {
 /// Positions of a tile's own heads.
 impl Heads {
     /// Rows of a tile, for reading.
-    fn of_rows(&self, tile: &PositionTile, rows: &Range<usize>) -> Matrix {
+    fn of_rows(self, tile: &PositionTile, rows: &Range<usize>) -> Matrix {
         self.matrix(tile.batch, tile.head, tile.rows.start + rows.start)
     }
 
     /// Keys of a tile, for reading.
-    fn of_keys(&self, tile: &PositionTile, keys: &Range<usize>) -> Matrix {
+    fn of_keys(self, tile: &PositionTile, keys: &Range<usize>) -> Matrix {
         self.matrix(tile.batch, tile.kv_head, tile.keys.start + keys.start)
     }
 
     /// Rows of a tile, for writing.
-    fn to_rows(&self, tile: &PositionTile, rows: &Range<usize>) -> Out {
+    fn to_rows(self, tile: &PositionTile, rows: &Range<usize>) -> Out {
         let first = self.at(tile.batch, tile.head, tile.rows.start + rows.start);
         Out::sums(first, self.stride())
     }
 
     /// Keys of a tile, for writing.
-    fn to_keys(&self, tile: &PositionTile, keys: &Range<usize>) -> Out {
+    fn to_keys(self, tile: &PositionTile, keys: &Range<usize>) -> Out {
         let first = self.at(tile.batch, tile.kv_head, tile.keys.start + keys.start);
         Out::sums(first, self.stride())
     }
