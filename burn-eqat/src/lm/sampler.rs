@@ -44,8 +44,14 @@ impl Sampler {
     /// - `logits`: `[batch, vocab]`
     /// - output: `batch` tokens
     pub fn sample(&mut self, logits: Tensor<2>) -> Vec<u32> {
+        if self.temperature <= 0.0 {
+            // One number a row leaves the device, not all logits.
+            let likeliest = logits.argmax(1).into_data();
+            return likeliest.iter::<i64>().map(|token| token as u32).collect();
+        }
         let [_, vocab] = logits.dims();
-        let values: Vec<f32> = logits.into_data().iter::<f32>().collect();
+        let values = logits.into_data().convert::<f32>();
+        let values: Vec<f32> = values.try_into_vec().expect("they are in f32");
         values
             .chunks_exact(vocab)
             .map(|row| self.sample_row(row))
@@ -56,9 +62,6 @@ impl Sampler {
         let largest = (0..logits.len())
             .max_by(|a, b| logits[*a].total_cmp(&logits[*b]))
             .unwrap_or(0);
-        if self.temperature <= 0.0 {
-            return largest as u32;
-        }
         let weight = |i: usize| (f64::from(logits[i] - logits[largest]) / self.temperature).exp();
         let mut weights: Vec<(usize, f64)> = (0..logits.len()).map(|i| (i, weight(i))).collect();
         let mut total: f64 = weights.iter().map(|(_, w)| w).sum();
@@ -86,11 +89,14 @@ impl Sampler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::Device;
 
     #[test]
     fn the_likeliest_at_temperature_zero() {
         let mut sampler = Sampler::new(0.0, 1.0, 0);
-        assert_eq!(sampler.sample_row(&[0.0, 3.0, -1.0]), 1);
+        let rows = [[0.0, 3.0, -1.0], [-5.0, -4.0, -3.0], [7.0, 7.0, 6.0]];
+        let logits = Tensor::<2>::from_data(rows, &Device::flex());
+        assert_eq!(sampler.sample(logits), [1, 2, 0]);
     }
 
     #[test]
