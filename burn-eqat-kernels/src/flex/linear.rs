@@ -71,7 +71,7 @@ pub(super) fn linear(
         // SAFETY: the result has this size, and the sums that it needs.
         return unsafe {
             weight.with(|weight| matmul::forward(level, products, weight, x, out, add));
-            y.finish(dtype)
+            y.finish()
         };
     }
     // The other strategies read f32.

@@ -296,7 +296,7 @@ impl QuantOps for Flex {
         // SAFETY: it has this size, and the sums that so many passes need.
         unsafe {
             packed.with(|weight| matmul::input(level, products, weight, grad, dx.out()));
-            dx.finish(dtype)
+            dx.finish()
         }
     }
 

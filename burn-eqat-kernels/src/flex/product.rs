@@ -12,22 +12,22 @@ use burn_flex::{FlexTensor, Layout};
 /// In bf16 the last pass rounds what it writes, where products can. Sums in f32 are then kept between passes only.
 pub(super) struct Product {
     sides: [usize; 2],
+    dtype: DType,
     sums: Vec<f32>,
     rounded: Option<Vec<bf16>>,
-    adds: bool,
 }
 
 impl Product {
-    /// For products of so many passes, whose result is wanted in this type: see [`finish`](Self::finish).
+    /// For products of so many passes, whose result is wanted in this type.
     pub fn new(products: Products, sides: [usize; 2], dtype: DType, passes: usize) -> Self {
         let len = sides[0] * sides[1];
         let rounds = dtype == DType::BF16 && products != Products::F32;
         let kept = if rounds && passes <= 1 { 0 } else { len };
         Product {
             sides,
+            dtype,
             sums: Vec::with_capacity(kept),
             rounded: rounds.then(|| Vec::with_capacity(len)),
-            adds: false,
         }
     }
 
@@ -42,13 +42,12 @@ impl Product {
         for _ in 0..self.sides[0] {
             self.sums.extend_from_slice(bias);
         }
-        self.adds = true;
         self
     }
 
     /// Whether there is something to add to.
     pub fn adds(&self) -> bool {
-        self.adds
+        !self.sums.is_empty()
     }
 
     /// Where the product goes. Valid until the result is finished.
@@ -62,12 +61,12 @@ impl Product {
         }
     }
 
-    /// The result in this type.
+    /// The result, in its type.
     ///
     /// # Safety
     ///
     /// A product wrote all of [`out`](Self::out).
-    pub unsafe fn finish(mut self, dtype: DType) -> FloatTensor<Flex> {
+    pub unsafe fn finish(mut self) -> FloatTensor<Flex> {
         let len = self.sides[0] * self.sides[1];
         let layout = Layout::contiguous(Shape::new(self.sides));
         // SAFETY: all were written, and there is room for so many.
@@ -80,7 +79,7 @@ impl Product {
         }
         finish(
             FlexTensor::new(Bytes::from_elems(self.sums), layout, DType::F32),
-            dtype,
+            self.dtype,
         )
     }
 }

@@ -286,7 +286,7 @@ proptest! {
                     // SAFETY: it has this size, and the sums that it needs.
                     let rounded = unsafe {
                         matmul::forward(level, products, &weight, x, product.out(), false);
-                        values(product.finish(DType::BF16))
+                        values(product.finish())
                     };
                     assert_same("a matmul by tiles in bf16", level, &rounded, &rounded_to_bf16(&y));
                 }
@@ -340,7 +340,7 @@ proptest! {
                     // SAFETY: it has this size, and the sums that it needs.
                     let rounded = unsafe {
                         matmul::input(level, products, &weight, grad, product.out());
-                        values(product.finish(DType::BF16))
+                        values(product.finish())
                     };
                     assert_same("dx in bf16", level, &rounded, &rounded_to_bf16(&actual));
                     let (mut s, mut z) = (vec![0.0; groups * n], vec![0.0; groups * n]);

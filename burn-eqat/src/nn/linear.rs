@@ -105,14 +105,25 @@ impl Linear {
     ///
     /// Panics if the last axis of `input` is not `d_input`.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        let bias = self.bias.as_ref().map(|bias| bias.val());
         if let Some(packed) = self.weight.reparameterization::<Packed>() {
-            return packed.linear(input, self.weight.base(), bias);
+            return packed.linear(input, self.weight.base(), self.bias());
         }
-        let weight = self.weight.val();
+        self.forward_by(input, self.weight.val())
+    }
+
+    /// [`forward`](Self::forward) by a dense weight in the place of the layer's.
+    pub(super) fn forward_by<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        weight: Tensor<2>,
+    ) -> Tensor<D> {
         let [d_input, _] = weight.dims();
         assert_shape!(input, [.., d_input]);
-        linear(input, weight, bias).expect("the input was found to fit")
+        linear(input, weight, self.bias()).expect("the input was found to fit")
+    }
+
+    fn bias(&self) -> Option<Tensor<1>> {
+        self.bias.as_ref().map(|bias| bias.val())
     }
 
     /// The shape of the dense weight, `[d_input, d_output]`.

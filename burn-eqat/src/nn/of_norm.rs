@@ -2,7 +2,7 @@
 
 use super::QuantLinear;
 use crate::Packed;
-use crate::kernels::transformer::{linear, rms_norm};
+use crate::kernels::transformer::rms_norm;
 use burn::nn::RmsNorm;
 use burn::tensor::Tensor;
 
@@ -49,12 +49,11 @@ pub fn linears_of_norm<const N: usize, const D: usize>(
         false => gamma.clone(),
     };
     let x = rms_norm(x, gain, norm.epsilon).unwrap_or_else(|error| error.raise());
-    layers.map(|layer| {
-        if !in_weights {
-            return layer.forward(x.clone());
-        }
-        let weight = layer.weight.val() * gamma.clone().unsqueeze_dim(1);
-        let bias = layer.bias.as_ref().map(|bias| bias.val());
-        linear(x.clone(), weight, bias).unwrap_or_else(|error| error.raise())
+    layers.map(|layer| match in_weights {
+        true => layer.forward_by(
+            x.clone(),
+            layer.weight.val() * gamma.clone().unsqueeze_dim(1),
+        ),
+        false => layer.forward(x.clone()),
     })
 }

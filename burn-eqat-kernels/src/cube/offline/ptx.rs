@@ -1,8 +1,5 @@
 //! Counting instructions.
 
-use std::io;
-use std::path::Path;
-
 /// The assembly of a kernel.
 pub(super) struct Ptx {
     pub text: String,
@@ -11,13 +8,13 @@ pub(super) struct Ptx {
 }
 
 impl Ptx {
-    /// Writes the assembly, with what it does not say itself: `shared` bytes of shared memory, and the counts.
-    pub fn write(&self, path: &Path) -> io::Result<()> {
+    /// The assembly behind a line of what it does not say itself: `shared` bytes of shared memory, and the counts.
+    pub fn with_facts(&self) -> String {
         let (shared, loads, matrix) = (self.shared, self.wide_loads(), self.matrix());
         let all = self.instructions().count();
         let facts =
             format!("// shared={shared} instructions={all} wide_loads={loads} matrix={matrix}\n");
-        std::fs::write(path, facts + &self.text)
+        facts + &self.text
     }
 
     /// The instructions: neither labels nor directives.

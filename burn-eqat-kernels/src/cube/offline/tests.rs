@@ -5,25 +5,28 @@ use super::kernels::{Kernel, Uses, kernels};
 use super::{cpp, nvidia};
 use crate::Bits;
 use burn::tensor::DType;
-use std::path::PathBuf;
+use std::path::Path;
 
 const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
 /// Those for AMD: in f16 only the names of instructions differ from those in bf16.
 const AMD_TYPES: [DType; 2] = [DType::F32, DType::BF16];
 
-/// Where what was compiled goes, for `tests/scripts/assemble_kernels.py`.
-fn dir() -> Option<PathBuf> {
-    std::env::var_os("EQAT_PTX").map(PathBuf::from)
+/// Writes what a kernel was compiled to, where `EQAT_PTX` says, for `tests/scripts/assemble_kernels.py`.
+fn keep(name: &str, extension: &str, text: &str) {
+    if let Some(dir) = std::env::var_os("EQAT_PTX") {
+        let file = format!("{}.{extension}", file_stem(name));
+        std::fs::write(Path::new(&dir).join(file), text).unwrap();
+    }
 }
 
-fn file_name(name: &str, extension: &str) -> String {
+fn file_stem(name: &str) -> String {
     let kept = |letter: char| letter.is_alphanumeric() || letter == '_';
     let words: Vec<&str> = name
         .split(|letter| !kept(letter))
         .filter(|word| !word.is_empty())
         .collect();
-    format!("{}.{extension}", words.join("-"))
+    words.join("-")
 }
 
 /// What is wrong with kernels.
@@ -69,13 +72,11 @@ fn for_each(gpu: &Gpu, compiler: &str, types: &[DType], mut run: impl FnMut(&str
 
 #[test]
 fn every_kernel_is_what_it_should_be() {
-    let (dir, mut wrong) = (dir(), Wrong::default());
+    let mut wrong = Wrong::default();
     for gpu in gpu::NVIDIA {
         for_each(&gpu, gpu.arch, &TYPES, |name, kernel| {
             let ptx = nvidia::compile(&gpu, kernel.definition);
-            if let Some(dir) = &dir {
-                ptx.write(&dir.join(file_name(name, "ptx"))).unwrap();
-            }
+            keep(name, "ptx", &ptx.with_facts());
             let in_local = ptx.has_local_memory();
             wrong.unless(!in_local, name, "something is in local memory");
             let found = Uses {
@@ -92,12 +93,10 @@ fn every_kernel_is_what_it_should_be() {
 /// The same by CubeCL's C++ compiler for CUDA, for one GPU: what it writes does not depend on which.
 #[test]
 fn every_kernel_is_so_in_cuda() {
-    let (dir, mut wrong) = (dir(), Wrong::default());
+    let mut wrong = Wrong::default();
     for_each(&gpu::SM_90, "cpp", &TYPES, |name, kernel| {
         let source = cpp::cuda(kernel.definition);
-        if let Some(dir) = &dir {
-            std::fs::write(dir.join(file_name(name, "cu")), &source).unwrap();
-        }
+        keep(name, "cu", &source);
         let matrix = ["wmma::mma_sync", "mma.sync.aligned"];
         wrong.unless_used(name, kernel.uses, uses_of(&source, matrix));
     });
@@ -107,14 +106,12 @@ fn every_kernel_is_so_in_cuda() {
 /// The same by its C++ compiler for HIP.
 #[test]
 fn every_kernel_is_so_in_hip() {
-    let (dir, mut wrong) = (dir(), Wrong::default());
+    let mut wrong = Wrong::default();
     for gpu in gpu::AMD {
         let compiler = format!("hip {}", gpu.arch);
         for_each(&gpu, &compiler, &AMD_TYPES, |name, kernel| {
             let source = cpp::hip(&gpu, kernel.definition);
-            if let Some(dir) = &dir {
-                std::fs::write(dir.join(file_name(name, "hip")), &source).unwrap();
-            }
+            keep(name, "hip", &source);
             let matrix = ["wmma::mma_sync", "__builtin_amdgcn_wmma"];
             wrong.unless_used(name, kernel.uses, uses_of(&source, matrix));
         });
@@ -149,13 +146,11 @@ fn every_kernel_is_so_for_amd() {
         assert!(said.contains("1 passed"), "{said}{errors}");
         return;
     }
-    let (dir, mut wrong) = (dir(), Wrong::default());
+    let mut wrong = Wrong::default();
     for gpu in gpu::AMD {
         for_each(&gpu, gpu.arch, &AMD_TYPES, |name, kernel| {
             let gcn = amd::compile(&gpu, kernel.definition);
-            if let Some(dir) = &dir {
-                std::fs::write(dir.join(file_name(name, "s")), &gcn.text).unwrap();
-            }
+            keep(name, "s", &gcn.text);
             let most = if name.contains("by Units") {
                 amd::SPILLED
             } else {

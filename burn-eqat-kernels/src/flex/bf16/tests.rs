@@ -125,7 +125,7 @@ fn check(sizes: [usize; 3], left: Operand, right: Operand, exact: &[f64], what: 
         // SAFETY: as above; it has the sums that it needs.
         let product = unsafe {
             multiply_all(sizes, product.out(), left, right);
-            product.finish(dtype)
+            product.finish()
         };
         assert_eq!(product.dtype(), dtype);
         let found: Vec<f32> = product.into_data().iter().collect();

@@ -84,7 +84,7 @@ fn product(left: &FlexTensor, right: &FlexTensor, dtype: DType) -> FlexTensor {
     // SAFETY: operands and the result have these sizes, and the result the sums that so many passes need.
     unsafe {
         bf16::multiply_all([m, n, k], product.out(), left, right);
-        product.finish(dtype)
+        product.finish()
     }
 }
 
