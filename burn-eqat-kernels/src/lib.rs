@@ -61,6 +61,9 @@ mod portable;
 #[cfg(any(feature = "cube", feature = "flex", test))]
 #[cfg_attr(not(feature = "cube"), allow(dead_code))]
 mod problem;
+#[cfg(test)]
+#[path = "../tests/ops/sizes.rs"]
+mod sizes;
 pub mod transformer;
 
 pub use activations::Activations;

@@ -11,10 +11,10 @@ use super::plan::strategy::Strategy;
 use super::plan::tile::Engine;
 use super::tensors::{rows, word_rows};
 use super::weight::{DeviceWeight, ZeroPoints};
-use crate::{Bits, Fields, QuantOps, pack_codes, portable};
+use crate::{Bits, Fields, QuantOps, pack_codes, portable, sizes};
 use burn::backend::ops::{FloatTensorOps, IntTensorOps};
 use burn::backend::{Backend, DispatchDevice, Flex, TensorMetadata};
-use burn::tensor::{DType, Device, TensorData, try_read_sync};
+use burn::tensor::{DType, Device, Tensor, TensorData, try_read_sync};
 use burn_cubecl::cubecl::client::Client;
 use burn_cubecl::cubecl::ir::{ElemType, FloatKind};
 use burn_cubecl::tensor::CubeTensor;
@@ -126,6 +126,43 @@ impl HostValues {
     }
 }
 
+/// How large results and gradients are, by their terms.
+struct Sizes {
+    y: f32,
+    dx: f32,
+    ds: f32,
+    dz: f32,
+}
+
+impl Sizes {
+    fn of(host: &HostValues, case: &Case) -> Self {
+        let k = case.group * case.groups;
+        let floats = |data: &TensorData| {
+            Tensor::<2>::from_data(data.clone().convert_dtype(DType::F32), &Device::flex())
+        };
+        let (x, grad, s) = (floats(&host.x), floats(&host.grad), floats(&host.scales));
+        let dense = |s: Tensor<2>| {
+            let words = Flex::int_from_data(host.codes.clone(), &Default::default());
+            let w = portable::dequantize::<Flex>(
+                words,
+                exact(&s.into_data()),
+                exact(&host.zero_points),
+                case.bits,
+                k,
+            );
+            floats(&TensorData::new(values::<Flex>(w), [k, case.n]))
+        };
+        let w = dense(s.clone());
+        let [ds, dz] = sizes::of_scale_gradients(x.clone(), grad.clone(), dense(s.ones_like()), s);
+        Sizes {
+            y: sizes::of_product(x, w.clone()),
+            dx: sizes::of_product(grad, w.transpose()),
+            ds,
+            dz,
+        }
+    }
+}
+
 fn floats<B: Backend>(data: &TensorData, device: &B::Device) -> B::FloatTensorPrimitive {
     B::float_from_data(data.clone(), device)
 }
@@ -139,10 +176,10 @@ fn values<B: Backend>(tensor: B::FloatTensorPrimitive) -> Vec<f32> {
     data.iter::<f32>().collect()
 }
 
-/// Compares the largest difference with the largest value.
-fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
+/// Compares the largest difference with the largest value, or with the size of its terms.
+fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: f32, terms: f32) {
     assert_eq!(actual.len(), expected.len(), "{what}");
-    let largest = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+    let largest = expected.iter().fold(terms, |m, v| m.max(v.abs()));
     for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
         assert!(
             (a - e).abs() <= tolerance * largest,
@@ -230,6 +267,8 @@ fn check(case: &Case, device: &CubeDevice, strategies: &[Strategy]) {
     );
     let (ds, dz) = (values::<Flex>(ds), values::<Flex>(dz));
 
+    let sizes = Sizes::of(&host, case);
+
     let read = |tensor: CubeTensor| values::<CubeBackend>(tensor);
     let activations = tolerance(&[case.dtype]);
     let scales = tolerance(&[case.dtype, case.scale_dtype]);
@@ -249,7 +288,7 @@ fn check(case: &Case, device: &CubeDevice, strategies: &[Strategy]) {
             match forward.run(strategy) {
                 Ok(made) => {
                     assert_eq!(made.dtype(), case.dtype);
-                    assert_close(&what(name), &read(made), &y, activations);
+                    assert_close(&what(name), &read(made), &y, activations, sizes.y);
                 }
                 Err(why) => assert!(may_be_unavailable(strategy, weight, case.dtype), "{why}"),
             }
@@ -259,7 +298,7 @@ fn check(case: &Case, device: &CubeDevice, strategies: &[Strategy]) {
             weight: weight.clone(),
         };
         match input.run(strategy) {
-            Ok(made) => assert_close(&what("dx"), &read(made), &dx, activations),
+            Ok(made) => assert_close(&what("dx"), &read(made), &dx, activations, sizes.dx),
             Err(why) => assert!(may_be_unavailable_backward(strategy, &weight), "{why}"),
         }
         let scale = ScaleGradient {
@@ -273,8 +312,8 @@ fn check(case: &Case, device: &CubeDevice, strategies: &[Strategy]) {
                     (made_s.dtype(), made_z.dtype()),
                     (case.scale_dtype, case.scale_dtype)
                 );
-                assert_close(&what("ds"), &read(made_s), &ds, scales);
-                assert_close(&what("dz"), &read(made_z), &dz, scales);
+                assert_close(&what("ds"), &read(made_s), &ds, scales, sizes.ds);
+                assert_close(&what("dz"), &read(made_z), &dz, scales, sizes.dz);
             }
             Err(why) => assert!(may_be_unavailable_backward(strategy, &weight), "{why}"),
         }

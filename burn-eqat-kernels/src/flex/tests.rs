@@ -13,9 +13,9 @@ use super::weight::{Weight, Zeros};
 use super::{dequantize, matmul, matvec};
 use crate::Activations::{Exact, Int8};
 use crate::problem::Problem;
-use crate::{Activations, Bits, Fields, pack_codes, portable};
+use crate::{Activations, Bits, Fields, pack_codes, portable, sizes};
 use burn::backend::Flex;
-use burn::tensor::{DType, Shape, TensorData, bf16};
+use burn::tensor::{DType, Device, Shape, Tensor, TensorData, bf16};
 use burn_flex::FlexTensor;
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -112,41 +112,20 @@ impl Case {
         (0..n).map(|j| 1e-6 + largest * column(j)).collect()
     }
 
-    /// How large the gradients by input, scales and zero points are where no terms cancel more than chance has it: the
-    /// root of the sum of the squares of a gradient's terms, or somewhat more.
+    /// The sizes of the gradients by input, scales and zero points, by their terms.
     fn gradient_sizes(&self) -> [f32; 3] {
         let Problem { k, n, bits, .. } = self.problem;
-        let largest =
-            |values: Vec<f32>| values.into_iter().fold(1e-6f32, |max, v| max.max(v.abs()));
-        let squared = |values: &[f32], shape| {
-            let squares: Vec<f32> = values.iter().map(|value| value * value).collect();
-            tensor(&squares, shape)
+        let dense = |s| {
+            let w = portable::dequantize::<Flex>(self.words(), s, self.z(), bits, k);
+            host(&values(w), [k, n])
         };
-        let w = portable::dequantize::<Flex>(self.words(), self.s(), self.z(), bits, k);
-        let row = |row: &[f32]| row.iter().map(|w| w * w).sum::<f32>().sqrt();
-        let rows = values(w).chunks(n).map(row).collect();
-        // A zero point's terms are `-s x grad`, a scale's `(q - z) x grad`: with scales of one, the former have the latter's size
-        // but for the code's distance to zero.
-        let ones = tensor(&vec![1.0; self.s.len()], [self.problem.groups, n]);
-        let (_, squares) = portable::quant_linear_backward_scale::<Flex>(
-            squared(&self.x, [self.problem.m, k]),
-            self.words(),
-            ones,
-            self.z(),
-            squared(&self.grad, [self.problem.m, n]),
-            bits,
-        );
-        let roots: Vec<f32> = values(squares).iter().map(|sum| sum.abs().sqrt()).collect();
-        let zeros = roots
-            .iter()
-            .zip(&self.s)
-            .map(|(root, s)| root * s)
-            .collect();
-        [
-            largest(self.grad.clone()) * largest(rows),
-            bits.max_code() as f32 * largest(roots),
-            largest(zeros),
-        ]
+        let s = host(&self.s, [self.problem.groups, n]);
+        let x = host(&self.x, [self.problem.m, k]);
+        let grad = host(&self.grad, [self.problem.m, n]);
+        let by_input = sizes::of_product(grad.clone(), dense(self.s()).transpose());
+        let centered = dense(tensor(&vec![1.0; self.s.len()], [self.problem.groups, n]));
+        let [by_scales, by_zeros] = sizes::of_scale_gradients(x, grad, centered, s);
+        [by_input, by_scales, by_zeros]
     }
 
     fn words(&self) -> FlexTensor {
@@ -170,6 +149,11 @@ impl Case {
     fn grad(&self) -> FlexTensor {
         tensor(&self.grad, [self.problem.m, self.problem.n])
     }
+}
+
+/// On Flex, for what is computed beside the tests.
+fn host(values: &[f32], shape: [usize; 2]) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), &Device::flex())
 }
 
 /// Problems of every kind; `sizes` of rows per group, groups, columns and rows of the input.
@@ -203,14 +187,6 @@ fn case() -> impl Strategy<Value = Case> {
             };
             Case::new(problem, seed)
         })
-}
-
-/// Differences are at most `tolerance` times the largest of what is expected.
-fn assert_close(what: &str, level: Level, actual: &[f32], expected: &[f32], tolerance: f32) {
-    let largest = expected
-        .iter()
-        .fold(1e-6f32, |max, value| max.max(value.abs()));
-    assert_near(what, level, actual, expected, tolerance * largest);
 }
 
 /// Differences are at most `most`.
@@ -362,6 +338,8 @@ proptest! {
         let (ds, dz) =
             portable::dequantize_backward::<Flex>(words, s, z, tensor(&grad, [k, n]), bits, k);
         let (w, ds, dz) = (values(w), values(ds), values(dz));
+        let terms = |factor: f32| sizes::of_group_sums((host(&grad, [k, n]) * factor).square(), groups);
+        let (by_scales, by_zeros) = (terms(bits.max_code() as f32), terms(0.2));
         for level in Level::available() {
             for weight in case.weights() {
                 let mut actual = vec![0.0; k * n];
@@ -369,8 +347,8 @@ proptest! {
                 assert_same("w", level, &actual, &w);
                 let (mut s, mut z) = (vec![0.0; groups * n], vec![0.0; groups * n]);
                 dequantize::dequantize_backward(level, &weight, &grad, &mut s, &mut z);
-                assert_close("ds", level, &s, &ds, 2e-5);
-                assert_close("dz", level, &z, &dz, 2e-5);
+                assert_near("ds", level, &s, &ds, 2e-5 * by_scales);
+                assert_near("dz", level, &z, &dz, 2e-5 * by_zeros);
             }
         }
     }
@@ -396,6 +374,9 @@ proptest! {
             tw, ts, tz, tensor(&grad, [k, n]), bits,
         );
         let (dw, ds, dz) = (values(dw), values(ds), values(dz));
+        // A step size's terms are up to a code, a zero point's up to a step size, times the gradient.
+        let terms = |factor: f32| sizes::of_group_sums((host(&grad, [k, n]) * factor).square(), groups);
+        let (by_scales, by_zeros) = (terms(max), terms(2.0 / max));
         let quantizer = Quantizer { weight: &w, scales: &s, zero_points: &z, groups, n, max_code: max };
         for level in Level::available() {
             let mut actual = vec![0.0; k * n];
@@ -410,8 +391,8 @@ proptest! {
                 out: &grad, weight: &mut aw, scales: &mut as_, zero_points: &mut az,
             });
             assert_same("dw", level, &aw, &dw);
-            assert_close("ds", level, &as_, &ds, 2e-5);
-            assert_close("dz", level, &az, &dz, 2e-5);
+            assert_near("ds", level, &as_, &ds, 2e-5 * by_scales);
+            assert_near("dz", level, &az, &dz, 2e-5 * by_zeros);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Values and gradients of every op on random problems.
 
-use crate::device;
-use crate::operands::{Pair, Problem, Weight, assert_close, assert_within, config, problems};
+use crate::operands::{Pair, Problem, Weight, assert_close, assert_near, config, problems, spread};
+use crate::{device, sizes};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use burn_eqat_kernels::{
     Activations, Bits, Fields, PackedWeight, fake_quantize, pack_codes, unpack, unpack_columns,
@@ -42,11 +42,13 @@ proptest! {
         let (exact, x, s) = (x.exact, x.tested, weight.s.tested.clone());
         let y = run(x.clone(), s.clone());
         let expected = weight.affine(&p, s.clone(), z).linear(x.clone(), bias.clone()).unwrap();
-        assert_close("y", y.clone(), p.dtype, expected, p.tolerance());
+        let dense = weight.dense(&p, weight.s.exact.clone(), weight.z.exact.clone());
+        let terms = if p.m > 0 { sizes::of_product(exact.clone(), dense.clone()) } else { 0.0 };
+        let near = (p.tolerance(), terms);
+        assert_near("y", y.clone(), p.dtype, expected, near);
         let fast = Activations::Int8.scope(|| run(x.clone(), s.clone()));
         if p.m > 0 {
             // An input is off by half a step of the largest's 127; a result may cancel, errors do not.
-            let dense = weight.dense(&p, weight.s.exact.clone(), weight.z.exact.clone());
             let size = dense.abs().sum_dim(0).max().into_scalar::<f32>()
                 * exact.abs().max().into_scalar::<f32>();
             let number = |t: Tensor<2>| -> Vec<f32> { t.into_data().iter::<f32>().collect() };
@@ -61,7 +63,7 @@ proptest! {
         let (x, s) = (leaf(&x), leaf(&s));
         let bias = bias.clone().map(Tensor::from_inner);
         let tracked = Activations::Int8.scope(|| packed(s.clone()).linear(x.clone(), bias).unwrap());
-        assert_close("y, tracked", tracked.clone().inner(), p.dtype, y, p.tolerance());
+        assert_near("y, tracked", tracked.clone().inner(), p.dtype, y, near);
         if p.m > 0 {
             let grads = tracked.sum().backward();
             prop_assert_eq!(x.grad(&grads).unwrap().dims(), [p.m, p.k()]);
@@ -78,14 +80,19 @@ proptest! {
         let w = weight.affine(&p, s.tested.clone(), z.tested.clone()).dequantize().unwrap();
         let actual = (w.clone() * Tensor::from_inner(slope.tested)).sum().backward();
         let expected_w = weight.dense(&p, s.exact.clone(), z.exact.clone());
-        let expected = (expected_w.clone() * Tensor::from_inner(slope.exact)).sum().backward();
+        let slope = Tensor::from_inner(slope.exact);
+        let expected = (expected_w.clone() * slope.clone()).sum().backward();
 
-        let close = |what, dtype, actual, expected| {
-            assert_close(what, actual, dtype, expected, p.tolerance());
+        let near = |what, dtype, actual, expected, terms| {
+            assert_near(what, actual, dtype, expected, (p.tolerance(), terms));
         };
-        close("w", p.scale_dtype, w.inner(), expected_w.inner());
-        close("ds", p.scale_dtype, s.tested.grad(&actual).unwrap(), s.exact.grad(&expected).unwrap());
-        close("dz", p.zero_dtype, z.tested.grad(&actual).unwrap(), z.exact.grad(&expected).unwrap());
+        assert_close("w", w.inner(), p.scale_dtype, expected_w.inner(), p.tolerance());
+        let terms = |factor: Tensor<2>| sizes::of_group_sums((slope.clone() * factor).square(), p.groups);
+        let (ds, dz) = (s.tested.grad(&actual).unwrap(), z.tested.grad(&actual).unwrap());
+        let by_s = terms(weight.centered(&p, z.exact.clone()));
+        near("ds", p.scale_dtype, ds, s.exact.grad(&expected).unwrap(), by_s);
+        let by_z = terms(spread(&p, s.exact.clone()));
+        near("dz", p.zero_dtype, dz, z.exact.grad(&expected).unwrap(), by_z);
     }
 
     #[test]
@@ -107,31 +114,33 @@ proptest! {
             return Ok(());
         }
         let actual = (y.clone() * Tensor::from_inner(slope.tested)).sum().backward();
-        let mut expected_y = x.exact.clone()
-            .matmul(weight.dense(&p, s.exact.clone(), z.exact.clone()));
+        let dense = weight.dense(&p, s.exact.clone(), z.exact.clone());
+        let mut expected_y = x.exact.clone().matmul(dense.clone());
         if p.bias {
             expected_y = expected_y + bias.exact.clone().unsqueeze();
         }
-        let expected = (expected_y.clone() * Tensor::from_inner(slope.exact)).sum().backward();
+        let slope = Tensor::from_inner(slope.exact);
+        let expected = (expected_y.clone() * slope.clone()).sum().backward();
 
-        let close = |what, dtype, actual, expected| {
-            assert_close(what, actual, dtype, expected, p.tolerance());
+        let near = |what, dtype, actual, expected, terms| {
+            assert_near(what, actual, dtype, expected, (p.tolerance(), terms));
         };
-        close("y", p.dtype, y.inner(), expected_y.inner());
-        close("dx", p.dtype, x.tested.grad(&actual).unwrap(), x.exact.grad(&expected).unwrap());
-        // Sums over all rows of `x` and of a group, of terms of about 1, which may cancel to next to nothing.
-        let terms = (p.m * p.rows_per_group) as f32;
-        let summed = |what, dtype: FloatDType, actual, expected| {
-            assert_within(what, actual, dtype.into(), expected, |largest| {
-                p.tolerance() * largest.max(1e-6) + f32::EPSILON * terms
-            });
-        };
-        summed("ds", p.scale_dtype, s.tested.grad(&actual).unwrap(), s.exact.grad(&expected).unwrap());
-        summed("dz", p.zero_dtype, z.tested.grad(&actual).unwrap(), z.exact.grad(&expected).unwrap());
+        let terms = sizes::of_product(x.exact.clone(), dense.clone());
+        near("y", p.dtype, y.inner(), expected_y.inner(), terms);
+        let (dx, expected_dx) = (x.tested.grad(&actual).unwrap(), x.exact.grad(&expected).unwrap());
+        near("dx", p.dtype, dx, expected_dx, sizes::of_product(slope.clone(), dense.transpose()));
+        let centered = weight.centered(&p, z.exact.clone());
+        let [by_s, by_z] =
+            sizes::of_scale_gradients(x.exact.clone(), slope.clone(), centered, s.exact.clone());
+        let (ds, dz) = (s.tested.grad(&actual).unwrap(), z.tested.grad(&actual).unwrap());
+        near("ds", p.scale_dtype, ds, s.exact.grad(&expected).unwrap(), by_s);
+        near("dz", p.zero_dtype, dz, z.exact.grad(&expected).unwrap(), by_z);
         let dbias = bias.tested.grad(&actual);
         prop_assert_eq!(dbias.is_some(), p.bias);
         if let Some(dbias) = dbias {
-            assert_close("dbias", dbias, p.bias_dtype, bias.exact.grad(&expected).unwrap(), p.tolerance());
+            let terms = sizes::of_group_sums(slope.square(), 1);
+            let near = (p.tolerance(), terms);
+            assert_near("dbias", dbias, p.bias_dtype, bias.exact.grad(&expected).unwrap(), near);
         }
     }
 
@@ -149,15 +158,21 @@ proptest! {
         let out = fake_quantize(w.tested.clone(), s.tested.clone(), z.tested.clone(), p.bits).unwrap();
         let actual = (out.clone() * Tensor::from_inner(slope.tested)).sum().backward();
         let expected_out = straight_through(&p, w.exact.clone(), s.exact.clone(), z.exact.clone());
-        let expected = (expected_out.clone() * Tensor::from_inner(slope.exact)).sum().backward();
+        let slope = Tensor::from_inner(slope.exact);
+        let expected = (expected_out.clone() * slope.clone()).sum().backward();
 
-        let close = |what, dtype, actual, expected| {
-            assert_close(what, actual, dtype, expected, p.tolerance());
+        let near = |what, dtype, actual, expected, terms| {
+            assert_near(what, actual, dtype, expected, (p.tolerance(), terms));
         };
-        close("w'", p.dtype, out.inner(), expected_out.inner());
-        close("dw", p.dtype, w.tested.grad(&actual).unwrap(), w.exact.grad(&expected).unwrap());
-        close("ds", p.scale_dtype, s.tested.grad(&actual).unwrap(), s.exact.grad(&expected).unwrap());
-        close("dz", p.zero_dtype, z.tested.grad(&actual).unwrap(), z.exact.grad(&expected).unwrap());
+        near("w'", p.dtype, out.inner(), expected_out.inner(), 1e-6);
+        near("dw", p.dtype, w.tested.grad(&actual).unwrap(), w.exact.grad(&expected).unwrap(), 1e-6);
+        // A step size's terms are a rounding's rest or a clamped code, a zero point's a step size, times the slope.
+        let (ds, dz) = (s.tested.grad(&actual).unwrap(), z.tested.grad(&actual).unwrap());
+        let terms = |factors: Tensor<2>| sizes::of_group_sums((slope.clone() * factors).square(), p.groups);
+        let rests = terms(slope.ones_like() * 0.5);
+        near("ds", p.scale_dtype, ds, s.exact.grad(&expected).unwrap(), rests);
+        let by_z = terms(spread(&p, s.exact.clone().clamp(1e-4, 1e4)));
+        near("dz", p.zero_dtype, dz, z.exact.grad(&expected).unwrap(), by_z);
     }
 }
 
@@ -183,13 +198,8 @@ fn straight_through(p: &Problem, w: Tensor<2>, s: Tensor<2>, z: Tensor<2>) -> Te
     };
     // Exactly `to`: what a clamp gives is far from what it takes, at times.
     let through = |x: Tensor<2>, to: Tensor<2>| to.detach() + (x.clone() - x.detach());
-    let spread = |t: Tensor<2>| -> Tensor<2> {
-        t.unsqueeze_dim::<3>(1)
-            .expand([p.groups, p.rows_per_group, p.n])
-            .reshape([p.k(), p.n])
-    };
-    let s = spread(through(s.clone(), s.clamp(1e-4, 1e4)));
-    let z = spread(through(z.clone(), z.round().clamp(0.0, max)));
+    let s = spread(p, through(s.clone(), s.clamp(1e-4, 1e4)));
+    let z = spread(p, through(z.clone(), z.round().clamp(0.0, max)));
     let ratio = w / s.clone();
     let code = through(ratio.clone(), ratio.round()) + z.clone();
     ((code.clamp(0.0, max) - z) * s).cast(FloatDType::F32)

@@ -10,6 +10,7 @@ mod gradients;
 mod operands;
 mod refusals;
 mod shapes;
+mod sizes;
 mod transformer;
 
 use burn::tensor::Device;

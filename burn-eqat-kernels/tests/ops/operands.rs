@@ -31,8 +31,8 @@ impl Problem {
         self.rows_per_group * self.groups
     }
 
-    /// The allowed error of a result, as a part of the largest value: that of rounding operands and results to
-    /// their types.
+    /// The allowed error of a result, as a part of the largest value or of the size of its terms: that of rounding
+    /// operands and results to their types.
     pub fn tolerance(&self) -> f32 {
         let of = |dtype| match dtype {
             FloatDType::F16 => 2e-3,
@@ -201,13 +201,22 @@ impl Weight {
         }
     }
 
+    /// `q - z` from plain ops on Flex, `[k, n]`.
+    pub fn centered(&self, p: &Problem, z: Tensor<2>) -> Tensor<2> {
+        Tensor::from_inner(self.codes.clone().float()) - spread(p, z)
+    }
+
     /// `(q - z) * s` from plain ops on Flex.
     pub fn dense(&self, p: &Problem, s: Tensor<2>, z: Tensor<2>) -> Tensor<2> {
-        let q = Tensor::from_inner(self.codes.clone().float());
-        let q: Tensor<3> = q.reshape([p.groups, p.rows_per_group, p.n]);
-        let w = (q - z.unsqueeze_dim::<3>(1)) * s.unsqueeze_dim::<3>(1);
-        w.reshape([p.k(), p.n])
+        self.centered(p, z) * spread(p, s)
     }
+}
+
+/// A number for each group and column as one for each row and column.
+pub fn spread(p: &Problem, t: Tensor<2>) -> Tensor<2> {
+    t.unsqueeze_dim::<3>(1)
+        .expand([p.groups, p.rows_per_group, p.n])
+        .reshape([p.k(), p.n])
 }
 
 /// Fails if an error is larger than `tolerance` times the largest value, or if the types differ.
@@ -218,13 +227,24 @@ pub fn assert_close<const D: usize>(
     expected: Tensor<D>,
     tolerance: f32,
 ) {
+    assert_near(what, actual, dtype, expected, (tolerance, 1e-6));
+}
+
+/// Fails if an error is larger than `tolerance` times the largest value or the size of its terms, or if the types differ.
+pub fn assert_near<const D: usize>(
+    what: &str,
+    actual: Tensor<D>,
+    dtype: FloatDType,
+    expected: Tensor<D>,
+    (tolerance, terms): (f32, f32),
+) {
     // Half of the distance between f16's smallest numbers, 2^-24: rounding alone is off by as much.
     let finest = match dtype {
         FloatDType::F16 => 2f32.powi(-25),
         _ => 0.0,
     };
     assert_within(what, actual, dtype.into(), expected, |largest| {
-        tolerance * largest.max(1e-6) + finest
+        tolerance * largest.max(terms) + finest
     });
 }
 
