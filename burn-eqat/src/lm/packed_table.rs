@@ -51,7 +51,7 @@ impl PackedTable {
     ///
     /// # Panics
     ///
-    /// When the device has not the memory.
+    /// When the table has no column, or the device has not the memory.
     pub fn new(table: Tensor<2>, scheme: &Scheme) -> Result<Self, SchemeError> {
         let [width, vocab] = table.dims();
         scheme.groups(width)?;

@@ -134,10 +134,12 @@ fn uses_of(source: &str, matrix: [&str; 2]) -> Uses {
 #[test]
 fn every_kernel_is_so_for_amd() {
     if std::env::var_os(amd::KEEP_ASSEMBLY).is_none() {
-        let thread = std::thread::current();
-        let name = thread.name().expect("the name of the test");
+        let (_, module) = module_path!()
+            .split_once("::")
+            .expect("the crate's name comes first");
+        let name = format!("{module}::every_kernel_is_so_for_amd");
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--nocapture", name])
+            .args(["--exact", "--nocapture", &name])
             .env(amd::KEEP_ASSEMBLY, std::env::temp_dir())
             .output()
             .unwrap();
