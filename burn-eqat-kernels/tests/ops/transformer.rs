@@ -129,8 +129,12 @@ proptest! {
     fn rms_norm_is_burns(rows in 1usize..70, width in 1usize..90, dtype in types()) {
         let x = random([2, rows, width], dtype, &device());
         let gamma = random([width], dtype, &device());
+        // A gradient is a difference of terms as large as this, which cancel where rows are short.
+        let size = (x.clone().cast(DType::F32).square().mean_dim(2) + 1e-3).sqrt();
+        let least = 2.0 / size.min().into_scalar::<f32>();
         compare!(
             dtype,
+            least,
             [x, gamma],
             rms_norm(x.clone(), gamma.clone(), 1e-3).unwrap(),
             {
