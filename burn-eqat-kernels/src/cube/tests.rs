@@ -126,41 +126,22 @@ impl HostValues {
     }
 }
 
-/// How large results and gradients are, by their terms.
-struct Sizes {
-    y: f32,
-    dx: f32,
-    ds: f32,
-    dz: f32,
-}
-
-impl Sizes {
-    fn of(host: &HostValues, case: &Case) -> Self {
-        let k = case.group * case.groups;
-        let floats = |data: &TensorData| {
-            Tensor::<2>::from_data(data.clone().convert_dtype(DType::F32), &Device::flex())
-        };
-        let (x, grad, s) = (floats(&host.x), floats(&host.grad), floats(&host.scales));
-        let dense = |s: Tensor<2>| {
-            let words = Flex::int_from_data(host.codes.clone(), &Default::default());
-            let w = portable::dequantize::<Flex>(
-                words,
-                exact(&s.into_data()),
-                exact(&host.zero_points),
-                case.bits,
-                k,
-            );
-            floats(&TensorData::new(values::<Flex>(w), [k, case.n]))
-        };
-        let w = dense(s.clone());
-        let [ds, dz] = sizes::of_scale_gradients(x.clone(), grad.clone(), dense(s.ones_like()), s);
-        Sizes {
-            y: sizes::of_product(x, w.clone()),
-            dx: sizes::of_product(grad, w.transpose()),
-            ds,
-            dz,
-        }
-    }
+/// The sizes of the result, and of the gradients by input, scales and zero points, by their terms.
+fn term_sizes(host: &HostValues, case: &Case) -> (f32, [f32; 3]) {
+    let on_flex =
+        |data: TensorData| Tensor::<2>::from_data(data.convert_dtype(DType::F32), &Device::flex());
+    let k = case.group * case.groups;
+    let dense = |scales: &TensorData| {
+        let words = Flex::int_from_data(host.codes.clone(), &Default::default());
+        let zero_points = exact(&host.zero_points);
+        let w = portable::dequantize::<Flex>(words, exact(scales), zero_points, case.bits, k);
+        on_flex(TensorData::new(values::<Flex>(w), [k, case.n]))
+    };
+    let (x, grad) = (on_flex(host.x.clone()), on_flex(host.grad.clone()));
+    let (s, w) = (on_flex(host.scales.clone()), dense(&host.scales));
+    let centered = dense(&TensorData::ones::<f32, _>([case.groups, case.n]));
+    let result = sizes::of_product(x.clone(), w.clone());
+    (result, sizes::of_gradients(x, grad, w, centered, s))
 }
 
 fn floats<B: Backend>(data: &TensorData, device: &B::Device) -> B::FloatTensorPrimitive {
@@ -267,7 +248,7 @@ fn check(case: &Case, device: &CubeDevice, strategies: &[Strategy]) {
     );
     let (ds, dz) = (values::<Flex>(ds), values::<Flex>(dz));
 
-    let sizes = Sizes::of(&host, case);
+    let (y_size, [dx_size, ds_size, dz_size]) = term_sizes(&host, case);
 
     let read = |tensor: CubeTensor| values::<CubeBackend>(tensor);
     let activations = tolerance(&[case.dtype]);
@@ -288,7 +269,7 @@ fn check(case: &Case, device: &CubeDevice, strategies: &[Strategy]) {
             match forward.run(strategy) {
                 Ok(made) => {
                     assert_eq!(made.dtype(), case.dtype);
-                    assert_close(&what(name), &read(made), &y, activations, sizes.y);
+                    assert_close(&what(name), &read(made), &y, activations, y_size);
                 }
                 Err(why) => assert!(may_be_unavailable(strategy, weight, case.dtype), "{why}"),
             }
@@ -298,7 +279,7 @@ fn check(case: &Case, device: &CubeDevice, strategies: &[Strategy]) {
             weight: weight.clone(),
         };
         match input.run(strategy) {
-            Ok(made) => assert_close(&what("dx"), &read(made), &dx, activations, sizes.dx),
+            Ok(made) => assert_close(&what("dx"), &read(made), &dx, activations, dx_size),
             Err(why) => assert!(may_be_unavailable_backward(strategy, &weight), "{why}"),
         }
         let scale = ScaleGradient {
@@ -312,8 +293,8 @@ fn check(case: &Case, device: &CubeDevice, strategies: &[Strategy]) {
                     (made_s.dtype(), made_z.dtype()),
                     (case.scale_dtype, case.scale_dtype)
                 );
-                assert_close(&what("ds"), &read(made_s), &ds, scales, sizes.ds);
-                assert_close(&what("dz"), &read(made_z), &dz, scales, sizes.dz);
+                assert_close(&what("ds"), &read(made_s), &ds, scales, ds_size);
+                assert_close(&what("dz"), &read(made_z), &dz, scales, dz_size);
             }
             Err(why) => assert!(may_be_unavailable_backward(strategy, &weight), "{why}"),
         }

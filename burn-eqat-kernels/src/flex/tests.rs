@@ -122,10 +122,8 @@ impl Case {
         let s = host(&self.s, [self.problem.groups, n]);
         let x = host(&self.x, [self.problem.m, k]);
         let grad = host(&self.grad, [self.problem.m, n]);
-        let by_input = sizes::of_product(grad.clone(), dense(self.s()).transpose());
         let centered = dense(tensor(&vec![1.0; self.s.len()], [self.problem.groups, n]));
-        let [by_scales, by_zeros] = sizes::of_scale_gradients(x, grad, centered, s);
-        [by_input, by_scales, by_zeros]
+        sizes::of_gradients(x, grad, dense(self.s()), centered, s)
     }
 
     fn words(&self) -> FlexTensor {
@@ -338,7 +336,8 @@ proptest! {
         let (ds, dz) =
             portable::dequantize_backward::<Flex>(words, s, z, tensor(&grad, [k, n]), bits, k);
         let (w, ds, dz) = (values(w), values(ds), values(dz));
-        let terms = |factor: f32| sizes::of_group_sums((host(&grad, [k, n]) * factor).square(), groups);
+        // A step size's terms are up to a code, a zero point's up to a step size, times the gradient.
+        let terms = |factor: f32| sizes::of_group_sums(host(&grad, [k, n]) * factor, groups);
         let (by_scales, by_zeros) = (terms(bits.max_code() as f32), terms(0.2));
         for level in Level::available() {
             for weight in case.weights() {
@@ -375,7 +374,7 @@ proptest! {
         );
         let (dw, ds, dz) = (values(dw), values(ds), values(dz));
         // A step size's terms are up to a code, a zero point's up to a step size, times the gradient.
-        let terms = |factor: f32| sizes::of_group_sums((host(&grad, [k, n]) * factor).square(), groups);
+        let terms = |factor: f32| sizes::of_group_sums(host(&grad, [k, n]) * factor, groups);
         let (by_scales, by_zeros) = (terms(max), terms(2.0 / max));
         let quantizer = Quantizer { weight: &w, scales: &s, zero_points: &z, groups, n, max_code: max };
         for level in Level::available() {

@@ -87,7 +87,7 @@ proptest! {
             assert_near(what, actual, dtype, expected, (p.tolerance(), terms));
         };
         assert_close("w", w.inner(), p.scale_dtype, expected_w.inner(), p.tolerance());
-        let terms = |factor: Tensor<2>| sizes::of_group_sums((slope.clone() * factor).square(), p.groups);
+        let terms = |factors: Tensor<2>| sizes::of_group_sums(slope.clone() * factors, p.groups);
         let (ds, dz) = (s.tested.grad(&actual).unwrap(), z.tested.grad(&actual).unwrap());
         let by_s = terms(weight.centered(&p, z.exact.clone()));
         near("ds", p.scale_dtype, ds, s.exact.grad(&expected).unwrap(), by_s);
@@ -128,18 +128,18 @@ proptest! {
         let terms = sizes::of_product(x.exact.clone(), dense.clone());
         near("y", p.dtype, y.inner(), expected_y.inner(), terms);
         let (dx, expected_dx) = (x.tested.grad(&actual).unwrap(), x.exact.grad(&expected).unwrap());
-        near("dx", p.dtype, dx, expected_dx, sizes::of_product(slope.clone(), dense.transpose()));
         let centered = weight.centered(&p, z.exact.clone());
-        let [by_s, by_z] =
-            sizes::of_scale_gradients(x.exact.clone(), slope.clone(), centered, s.exact.clone());
+        let [by_x, by_s, by_z] = sizes::of_gradients(
+            x.exact.clone(), slope.clone(), dense, centered, s.exact.clone(),
+        );
+        near("dx", p.dtype, dx, expected_dx, by_x);
         let (ds, dz) = (s.tested.grad(&actual).unwrap(), z.tested.grad(&actual).unwrap());
         near("ds", p.scale_dtype, ds, s.exact.grad(&expected).unwrap(), by_s);
         near("dz", p.zero_dtype, dz, z.exact.grad(&expected).unwrap(), by_z);
         let dbias = bias.tested.grad(&actual);
         prop_assert_eq!(dbias.is_some(), p.bias);
         if let Some(dbias) = dbias {
-            let terms = sizes::of_group_sums(slope.square(), 1);
-            let near = (p.tolerance(), terms);
+            let near = (p.tolerance(), sizes::of_group_sums(slope, 1));
             assert_near("dbias", dbias, p.bias_dtype, bias.exact.grad(&expected).unwrap(), near);
         }
     }
@@ -164,11 +164,12 @@ proptest! {
         let near = |what, dtype, actual, expected, terms| {
             assert_near(what, actual, dtype, expected, (p.tolerance(), terms));
         };
-        near("w'", p.dtype, out.inner(), expected_out.inner(), 1e-6);
-        near("dw", p.dtype, w.tested.grad(&actual).unwrap(), w.exact.grad(&expected).unwrap(), 1e-6);
+        let (dw, expected_dw) = (w.tested.grad(&actual).unwrap(), w.exact.grad(&expected).unwrap());
+        assert_close("w'", out.inner(), p.dtype, expected_out.inner(), p.tolerance());
+        assert_close("dw", dw, p.dtype, expected_dw, p.tolerance());
         // A step size's terms are a rounding's rest or a clamped code, a zero point's a step size, times the slope.
         let (ds, dz) = (s.tested.grad(&actual).unwrap(), z.tested.grad(&actual).unwrap());
-        let terms = |factors: Tensor<2>| sizes::of_group_sums((slope.clone() * factors).square(), p.groups);
+        let terms = |factors: Tensor<2>| sizes::of_group_sums(slope.clone() * factors, p.groups);
         let rests = terms(slope.ones_like() * 0.5);
         near("ds", p.scale_dtype, ds, s.exact.grad(&expected).unwrap(), rests);
         let by_z = terms(spread(&p, s.exact.clone().clamp(1e-4, 1e4)));

@@ -16,27 +16,32 @@ pub fn of_product(a: Tensor<2>, b: Tensor<2>) -> f32 {
     root(a.square().matmul(b.square()))
 }
 
-/// Of sums over each group of rows, of the roots of these squares.
-pub fn of_group_sums(squares: Tensor<2>, groups: usize) -> f32 {
+/// Of sums of these terms over each group of rows.
+pub fn of_group_sums(terms: Tensor<2>, groups: usize) -> f32 {
+    of_squares_in_groups(terms.square(), groups)
+}
+
+fn of_squares_in_groups(squares: Tensor<2>, groups: usize) -> f32 {
     let [k, n] = squares.dims();
     let squares: Tensor<3> = squares.reshape([groups, k / groups, n]);
     root(squares.sum_dim(1).reshape([groups, n]))
 }
 
-/// Of the gradients by step sizes and by zero points of `x w`: sums of `(q - z) x grad` and of `s x grad` over all rows of
-/// `x` and over each group. `centered` is `q - z`, of the weight's shape.
-pub fn of_scale_gradients(
+/// Of the gradients by `x`, by step sizes and by zero points of `x w`, with `w = centered s`: sums of `grad w` over columns, and of
+/// `centered x grad` and `s x grad` over all rows of `x` and over each group. `centered` is `q - z`, of the weight's shape.
+pub fn of_gradients(
     x: Tensor<2>,
     grad: Tensor<2>,
+    w: Tensor<2>,
     centered: Tensor<2>,
     s: Tensor<2>,
-) -> [f32; 2] {
+) -> [f32; 3] {
     let [groups, _] = s.dims();
-    let products = x.square().transpose().matmul(grad.square());
-    let by_zero_points =
-        of_group_sums(products.clone(), groups) * s.abs().max().into_scalar::<f32>();
+    let products = x.square().transpose().matmul(grad.clone().square());
+    let largest_s: f32 = s.abs().max().into_scalar();
     [
-        of_group_sums(products * centered.square(), groups),
-        by_zero_points,
+        of_product(grad, w.transpose()),
+        of_squares_in_groups(products.clone() * centered.square(), groups),
+        of_squares_in_groups(products, groups) * largest_s,
     ]
 }
