@@ -46,7 +46,8 @@ pub fn supports(device: &Device, dtype: DType) -> bool {
 
 /// Whether Burn multiplies matrices of any shape in a float type on a device. On CubeCL's CPU runtime and without the `autotune`
 /// feature, Burn 0.22.1 takes the same kernel for all shapes, which in 16 bits needs more memory than the first cache of some CPUs
-/// has; its matmul then panics. With `autotune` it finds another.
+/// has; its matmul then panics. With `autotune` it finds another. One kind of product can panic there in f32 too, which this does
+/// not tell: one that sums over a single number, of a multiple of sixteen rows or columns.
 ///
 /// ```
 /// use burn::tensor::{DType, Device};

@@ -52,7 +52,7 @@ fn queries() -> impl Strategy<Value = usize> {
     })
 }
 
-/// On CubeCL's CPU runtime, Burn 0.22.1 fails on matmuls that sum over one number, for multiples of sixteen columns.
+/// On CubeCL's CPU runtime, Burn 0.22.1 fails on matmuls that sum over one number, for multiples of sixteen rows or columns.
 /// These widths avoid such matmuls.
 fn widths() -> std::ops::Range<usize> {
     match std::env::var("BURN_DEVICE").as_deref() {
@@ -62,10 +62,11 @@ fn widths() -> std::ops::Range<usize> {
 }
 
 /// How many keys may be cached. On CubeCL's CPU runtime and without autotune, Burn 0.22.1 refuses some 16-bit matmuls of 32 keys
-/// ([`multiplies`](burn_eqat_kernels::multiplies)), which no problem has here.
+/// ([`multiplies`](burn_eqat_kernels::multiplies)), and a key's gradient by one query sums over one number, as in [`widths`]: a
+/// query and what is cached are fewer than sixteen keys there.
 fn cached() -> std::ops::Range<usize> {
     match std::env::var("BURN_DEVICE").as_deref() {
-        Ok("cpu") if cfg!(not(feature = "autotune")) => 0..27,
+        Ok("cpu") if cfg!(not(feature = "autotune")) => 0..15,
         _ => 0..40,
     }
 }
